@@ -1,0 +1,2 @@
+//! The binary comes with the next commit.
+fn main() {}

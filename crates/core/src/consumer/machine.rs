@@ -1,0 +1,483 @@
+//! The consumer's step function: phases of the process, and what each input does in them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::holding::{Doing, Holding};
+use super::io::{AppendId, Effect, Input, Located, Settings};
+use super::life::{Lease, Pulse};
+use super::outbox::{AppendIds, Outbox};
+use crate::ids::{
+    BootId, ConsumerNumber, DirectoryId, Epoch, FencingToken, Generation, Incarnation, Instant,
+    Offset, PartitionId, Position, ProcessId, Term,
+};
+use crate::ledger::{Entry, Hello, PartitionFigures, Record};
+
+/// Who a consumer process is, and what its state file remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number.
+    pub consumer: ConsumerNumber,
+    /// This run of it.
+    pub process: ProcessId,
+    /// The machine's boot.
+    pub boot: Option<BootId>,
+    /// The state directory, whose lock this process holds.
+    pub directory: Option<DirectoryId>,
+    /// Whether the life before ended in a controlled stop.
+    pub clean: bool,
+    /// What the life before owned.
+    pub persisted: Vec<(PartitionId, Position)>,
+}
+
+/// Where a consumer process is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Looking where the logs end; asked at this moment, or to be asked then. Left by the answer.
+    Locating {
+        /// False while the answer is awaited.
+        asked: bool,
+        /// When to ask, or when it was asked.
+        at: Instant,
+    },
+    /// The Hello was handed over. Left by its acknowledgement, its failure, or after a lease's time.
+    Greeting(Greeting),
+    /// An incarnation lives. Left by its lapse, by `Ended`, or by the end of the process.
+    Living(Living),
+    /// Nothing more will happen.
+    Left,
+}
+
+/// A Hello that waits for its acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    id: AppendId,
+    handed: Instant,
+    located: Located,
+}
+
+/// An incarnation with what it still has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Living {
+    pub(super) lease: Lease,
+    pub(super) generation: Generation,
+    pub(super) outbox: Outbox,
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// A controlled stop in progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// When to give up and leave unclean.
+    pub(super) deadline: Instant,
+    /// The Goodbye, once it was handed over: everything was given back then.
+    pub(super) goodbye: Option<AppendId>,
+    /// When to say it (again).
+    pub(super) goodbye_due: Instant,
+}
+
+/// The consumer's state machine.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    pub(super) settings: Settings,
+    identity: Identity,
+    pub(super) phase: Phase,
+    ids: AppendIds,
+    attempt: u32,
+    /// The generation of the last life; term and epochs are offsets in it.
+    generation: Option<Generation>,
+    /// Everything in the command partition below this was obeyed.
+    pub(super) heard: Offset,
+    /// The highest term seen in this generation.
+    pub(super) term: Option<Term>,
+    /// The highest epoch seen of each partition in this generation: nothing at or below it starts again.
+    pub(super) seen: BTreeMap<PartitionId, Epoch>,
+    pub(super) holdings: BTreeMap<PartitionId, Holding>,
+    figures: Vec<PartitionFigures>,
+    /// The holdings changed since they were saved.
+    unsaved: bool,
+    save_due: Instant,
+}
+
+/// Pause between two saves of the state file: it is a hint, and each save syncs the disk.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Consumer {
+    /// A process that has just started and holds its state directory's lock.
+    pub fn new(settings: Settings, identity: Identity, now: Instant) -> Self {
+        Self {
+            settings,
+            identity,
+            phase: Phase::Locating { asked: false, at: now },
+            ids: AppendIds::default(),
+            attempt: 0,
+            generation: None,
+            heard: Offset(0),
+            term: None,
+            seen: BTreeMap::new(),
+            holdings: BTreeMap::new(),
+            figures: Vec::new(),
+            unsaved: false,
+            save_due: now,
+        }
+    }
+
+    /// Where the process is in its life.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Its incarnation, if it has one that may act at this moment.
+    pub fn incarnation(&self, now: Instant) -> Option<Incarnation> {
+        let lease = self.settings.lease;
+        self.living()
+            .filter(|living| living.lease.is_live(now, lease))
+            .map(|living| living.lease.incarnation)
+    }
+
+    /// What it holds: epoch and durable position of each partition.
+    pub fn holdings(&self) -> impl Iterator<Item = (PartitionId, Epoch, Position)> {
+        self.holdings.iter().map(|(partition, holding)| (*partition, holding.epoch, holding.next))
+    }
+
+    /// Takes an input up and returns what is to be done, in order.
+    pub fn step(&mut self, now: Instant, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.check_lease(now, &mut effects);
+        self.take(now, input, &mut effects);
+        self.advance(now, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Tick => {}
+            Input::Located(located) => self.located(now, located, effects),
+            Input::CommandEnd(ask, end) => self.command_end(now, ask, end),
+            Input::Command(offset, command) => {
+                if let Some(command) = command {
+                    self.command(now, offset, command, effects);
+                }
+                self.heard = self.heard.max(offset.next());
+            }
+            Input::Heard(end) => self.heard = self.heard.max(end),
+            Input::Appended(id, offset) => self.appended(now, id, offset, effects),
+            Input::AppendFailed(id) => self.append_failed(now, id),
+            Input::Acquired(partition, epoch, stands) => {
+                self.acquired(partition, epoch, stands, effects);
+            }
+            Input::AcquireFailed(partition, epoch, failure) => {
+                self.acquire_failed(now, (partition, epoch), failure, effects);
+            }
+            Input::Ready(partition, epoch) => self.ready((partition, epoch)),
+            Input::Written(partition, epoch, end) => {
+                self.written(now, (partition, epoch), end, effects);
+            }
+            Input::WriteFailed(partition, epoch, failure) => {
+                self.write_failed(now, (partition, epoch), failure, effects);
+            }
+            Input::ReadFailed(partition, epoch, out_of_range) => {
+                self.read_failed(now, (partition, epoch), out_of_range, effects);
+            }
+            Input::Figures(figures) => self.figures = figures,
+            Input::Shutdown(budget) => self.shut_down(now, budget, effects),
+        }
+    }
+
+    pub(super) fn living(&self) -> Option<&Living> {
+        match &self.phase {
+            Phase::Living(living) => Some(living),
+            Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => None,
+        }
+    }
+
+    pub(super) fn living_mut(&mut self) -> Option<&mut Living> {
+        match &mut self.phase {
+            Phase::Living(living) => Some(living),
+            Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => None,
+        }
+    }
+
+    pub(super) fn token(&self, epoch: Epoch) -> Option<FencingToken> {
+        self.living().map(|living| FencingToken { generation: living.generation, epoch })
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.unsaved = true;
+    }
+
+    // === from Locating to Living ===
+
+    fn located(&mut self, now: Instant, located: Option<Located>, effects: &mut Vec<Effect>) {
+        let Phase::Locating { asked: true, .. } = self.phase else {
+            return;
+        };
+        let Some(located) = located else {
+            self.phase = Phase::Locating { asked: false, at: now.after(self.settings.retry) };
+            return;
+        };
+        self.attempt = self.attempt.saturating_add(1);
+        self.heard = located.command_end;
+        effects.push(Effect::Listen(located.command_end));
+        let hello = Hello {
+            consumer: self.identity.consumer,
+            process: self.identity.process,
+            attempt: self.attempt,
+            seen: located.ledger_end,
+            boot: self.identity.boot,
+            directory: self.identity.directory,
+            clean: self.identity.clean,
+            persisted: self.identity.persisted.clone(),
+        };
+        let id = self.ids.next();
+        let entry = Entry { generation: located.generation, record: Record::Hello(hello) };
+        effects.push(Effect::Append(id, entry));
+        self.phase = Phase::Greeting(Greeting { id, handed: now, located });
+    }
+
+    fn appended(&mut self, now: Instant, id: AppendId, at: Offset, effects: &mut Vec<Effect>) {
+        match &mut self.phase {
+            Phase::Greeting(greeting) if greeting.id == id => {
+                let greeting = *greeting;
+                self.begin(now, greeting, at, effects);
+            }
+            Phase::Living(living) => {
+                living.outbox.acknowledged(id);
+                if living.leaving.is_some_and(|leaving| leaving.goodbye == Some(id)) {
+                    self.leave(true, effects);
+                } else if let Pulse::Beating { id: beat, handed } = living.lease.pulse
+                    && beat == id
+                {
+                    let rest_until = handed.after(self.settings.heartbeat);
+                    if !living.lease.renew(handed, at, rest_until) {
+                        self.lapse(now, effects);
+                    }
+                }
+            }
+            Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => {}
+        }
+    }
+
+    /// C2: a Hello that was acknowledged too late is void.
+    fn begin(&mut self, now: Instant, greeting: Greeting, at: Offset, effects: &mut Vec<Effect>) {
+        let incarnation = Incarnation(at);
+        let lease = Lease::new(incarnation, greeting.handed, now);
+        if !lease.is_live(now, self.settings.lease) {
+            self.phase = Phase::Locating { asked: false, at: now };
+            return;
+        }
+        let generation = greeting.located.generation;
+        self.enter_generation(generation);
+        let outbox = Outbox::new(generation, incarnation);
+        self.phase = Phase::Living(Living { lease, generation, outbox, leaving: None });
+        self.identity.clean = false;
+        self.identity.persisted.clear();
+        effects.push(Effect::Began(incarnation));
+        effects.push(Effect::Save { clean: false, partitions: BTreeMap::new() });
+    }
+
+    fn append_failed(&mut self, now: Instant, id: AppendId) {
+        let again = now.after(self.settings.retry);
+        match &mut self.phase {
+            Phase::Greeting(greeting) if greeting.id == id => {
+                self.phase = Phase::Locating { asked: false, at: again };
+            }
+            Phase::Living(living) => {
+                living.outbox.failed(id, again);
+                if matches!(living.lease.pulse, Pulse::Beating { id: beat, .. } if beat == id) {
+                    living.lease.pulse = Pulse::Resting(again);
+                }
+                if let Some(leaving) = &mut living.leaving
+                    && leaving.goodbye == Some(id)
+                {
+                    (leaving.goodbye, leaving.goodbye_due) = (None, again);
+                }
+            }
+            Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => {}
+        }
+    }
+
+    fn command_end(&mut self, now: Instant, ask: u64, end: Option<Offset>) {
+        let again = now.after(self.settings.retry);
+        if let Some(living) = self.living_mut()
+            && living.lease.pulse == Pulse::Asking(ask)
+        {
+            living.lease.pulse = end.map_or(Pulse::Resting(again), Pulse::Hearing);
+        }
+    }
+
+    // === the end of a life ===
+
+    fn check_lease(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let lease = self.settings.lease;
+        if self.living().is_some_and(|living| !living.lease.is_live(now, lease)) {
+            self.lapse(now, effects);
+        }
+    }
+
+    /// The life is over: nothing of it may go on. A new one begins with a new Hello, unless the process is leaving; that
+    /// was in order if it has said Goodbye, acknowledged or not.
+    pub(super) fn lapse(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(living) = self.living() else { return };
+        let leaving = living.leaving.map(|leaving| leaving.goodbye.is_some());
+        effects.push(Effect::Lapsed(living.lease.incarnation));
+        for partition in core::mem::take(&mut self.holdings).into_keys() {
+            effects.push(Effect::Abort(partition));
+        }
+        self.figures.clear();
+        match leaving {
+            Some(clean) => self.leave(clean, effects),
+            None => self.phase = Phase::Locating { asked: false, at: now },
+        }
+    }
+
+    /// Forgets what belongs to a generation of the ledger that is over.
+    fn enter_generation(&mut self, generation: Generation) {
+        if self.generation != Some(generation) {
+            self.generation = Some(generation);
+            self.term = None;
+            self.seen.clear();
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant, budget: Duration, effects: &mut Vec<Effect>) {
+        match &mut self.phase {
+            Phase::Living(living) if living.leaving.is_none() => {
+                let deadline = now.after(budget);
+                living.leaving = Some(Leaving { deadline, goodbye: None, goodbye_due: now });
+                let reason = crate::ledger::StopReason::Shutdown;
+                for partition in self.holdings.keys().copied().collect::<Vec<_>>() {
+                    self.stop_holding(partition, reason, effects);
+                }
+            }
+            Phase::Living(_) => self.leave(false, effects),
+            // A process that never lived has nothing to add to what its state file says.
+            Phase::Locating { .. } | Phase::Greeting(_) if self.generation.is_none() => {
+                effects.push(Effect::Exit(true));
+                self.phase = Phase::Left;
+            }
+            Phase::Locating { .. } | Phase::Greeting(_) => self.leave(false, effects),
+            Phase::Left => {}
+        }
+    }
+
+    fn leave(&mut self, clean: bool, effects: &mut Vec<Effect>) {
+        let partitions = self.owned();
+        effects.push(Effect::Save { clean, partitions });
+        effects.push(Effect::Exit(clean));
+        self.phase = Phase::Left;
+    }
+
+    fn owned(&self) -> BTreeMap<PartitionId, Position> {
+        self.holdings.iter().map(|(partition, holding)| (*partition, holding.next)).collect()
+    }
+
+    // === what time brings ===
+
+    fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Locating { asked: false, at } if at <= now => {
+                self.phase = Phase::Locating { asked: true, at: now };
+                effects.push(Effect::Locate);
+            }
+            Phase::Greeting(Greeting { handed, .. })
+                if now.since(handed) >= self.settings.lease =>
+            {
+                self.phase = Phase::Locating { asked: true, at: now };
+                effects.push(Effect::Locate);
+            }
+            Phase::Living(_) => {
+                self.retry_acquires(now, effects);
+                self.begin_writes(now, effects);
+                self.say_goodbye(now, effects);
+                self.flush(now, effects);
+                self.beat(now, effects);
+                self.save(now, effects);
+            }
+            Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => {}
+        }
+    }
+
+    fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let pause = self.settings.progress;
+        let Phase::Living(living) = &mut self.phase else {
+            return;
+        };
+        living.outbox.flush(now, &mut self.ids, pause, effects);
+    }
+
+    /// C3: asks for the end of the command partition, waits until it was obeyed, and only then beats.
+    fn beat(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let heard = self.heard;
+        let Phase::Living(living) = &mut self.phase else {
+            return;
+        };
+        if living.leaving.is_some_and(|leaving| leaving.goodbye.is_some()) {
+            return;
+        }
+        match living.lease.pulse {
+            Pulse::Resting(until) if until <= now => {
+                let ask = self.ids.next().0;
+                living.lease.pulse = Pulse::Asking(ask);
+                effects.push(Effect::FetchCommandEnd(ask));
+            }
+            Pulse::Hearing(end) if heard >= end && living.outbox.is_settled() => {
+                living.lease.seq = living.lease.seq.saturating_add(1);
+                let record = Record::Heartbeat {
+                    incarnation: living.lease.incarnation,
+                    seq: living.lease.seq,
+                    heard: end,
+                    figures: self.figures.clone(),
+                };
+                let id = self.ids.next();
+                effects.push(Effect::Append(id, Entry { generation: living.generation, record }));
+                living.lease.pulse = Pulse::Beating { id, handed: now };
+            }
+            Pulse::Resting(_) | Pulse::Asking(_) | Pulse::Hearing(_) | Pulse::Beating { .. } => {}
+        }
+    }
+
+    fn say_goodbye(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let given_back = self.holdings.is_empty();
+        let Phase::Living(living) = &mut self.phase else {
+            return;
+        };
+        let Some(leaving) = &mut living.leaving else {
+            return;
+        };
+        if leaving.deadline <= now {
+            self.leave(false, effects);
+        } else if given_back
+            && living.outbox.is_settled()
+            && leaving.goodbye.is_none()
+            && leaving.goodbye_due <= now
+        {
+            let record = Record::Goodbye { incarnation: living.lease.incarnation, clean: true };
+            let id = self.ids.next();
+            effects.push(Effect::Append(id, Entry { generation: living.generation, record }));
+            leaving.goodbye = Some(id);
+        }
+    }
+
+    fn retry_acquires(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(generation) = self.living().map(|living| living.generation) else {
+            return;
+        };
+        for (partition, holding) in &mut self.holdings {
+            if matches!(holding.doing, Doing::Pausing(until) if until <= now) {
+                holding.doing = Doing::Acquiring;
+                let token = FencingToken { generation, epoch: holding.epoch };
+                effects.push(Effect::Acquire(*partition, token));
+            }
+        }
+    }
+
+    fn save(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.unsaved && self.save_due <= now {
+            self.unsaved = false;
+            self.save_due = now.after(SAVE_PAUSE);
+            effects.push(Effect::Save { clean: false, partitions: self.owned() });
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What a consumer has to say to the ledger, until it is acknowledged.
+//!
+//! Ownership events (Started, Stopped) are repeated until acknowledged, in order. Progress is a state, so that only the
+//! newest is worth sending: one record in flight, whatever changed meanwhile goes into the next.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::io::{AppendId, Effect};
+use crate::ids::{Epoch, Generation, Incarnation, Instant, Offset, PartitionId, Position};
+use crate::ledger::{Entry, Record, Refusal};
+
+/// Ownership events of one life wait here; replies are sent once and forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outbox {
+    generation: Generation,
+    incarnation: Incarnation,
+    events: VecDeque<Event>,
+    progress: BTreeMap<PartitionId, (Epoch, Position)>,
+    progress_in_flight: Option<ProgressInFlight>,
+    progress_due: Instant,
+    replies: Vec<Record>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ProgressInFlight {
+    id: AppendId,
+    partitions: Vec<(PartitionId, Epoch, Position)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Event {
+    record: Record,
+    in_flight: Option<AppendId>,
+    /// Not before this moment, after a failure.
+    due: Instant,
+}
+
+/// Hands out the ids of appends, for the whole process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AppendIds(u64);
+
+impl AppendIds {
+    pub(super) fn next(&mut self) -> AppendId {
+        self.0 = self.0.saturating_add(1);
+        AppendId(self.0)
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(generation: Generation, incarnation: Incarnation) -> Self {
+        Self {
+            generation,
+            incarnation,
+            events: VecDeque::new(),
+            progress: BTreeMap::new(),
+            progress_in_flight: None,
+            progress_due: Instant::default(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// Says something that must arrive.
+    pub(super) fn event(&mut self, record: Record) {
+        self.events.push_back(Event { record, in_flight: None, due: Instant::default() });
+    }
+
+    /// Notes the newest durable position of a partition.
+    pub(super) fn progress(&mut self, partition: PartitionId, epoch: Epoch, next: Position) {
+        self.progress.insert(partition, (epoch, next));
+    }
+
+    /// Forgets positions that a Stopped carries by itself.
+    pub(super) fn forget_progress(&mut self, partition: PartitionId) {
+        self.progress.remove(&partition);
+    }
+
+    /// Says once why a command was not obeyed.
+    pub(super) fn refuse(&mut self, command: Offset, refusal: Refusal) {
+        self.reply(Record::Reply { incarnation: self.incarnation, command, refusal });
+    }
+
+    /// Says something once.
+    pub(super) fn reply(&mut self, record: Record) {
+        self.replies.push(record);
+    }
+
+    /// True when no ownership event waits for its acknowledgement (C3).
+    pub(super) fn is_settled(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Sends what is due.
+    pub(super) fn flush(
+        &mut self,
+        now: Instant,
+        ids: &mut AppendIds,
+        progress_pause: core::time::Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        let generation = self.generation;
+        let mut append = |record: Record| {
+            let id = ids.next();
+            effects.push(Effect::Append(id, Entry { generation, record }));
+            id
+        };
+        for event in
+            self.events.iter_mut().filter(|event| event.in_flight.is_none() && event.due <= now)
+        {
+            event.in_flight = Some(append(event.record.clone()));
+        }
+        for record in self.replies.drain(..) {
+            append(record);
+        }
+        if self.progress_in_flight.is_none()
+            && self.progress_due <= now
+            && !self.progress.is_empty()
+        {
+            let progress = core::mem::take(&mut self.progress);
+            let partitions: Vec<_> = progress
+                .into_iter()
+                .map(|(partition, (epoch, next))| (partition, epoch, next))
+                .collect();
+            let id = append(Record::Progress {
+                incarnation: self.incarnation,
+                partitions: partitions.clone(),
+            });
+            self.progress_in_flight = Some(ProgressInFlight { id, partitions });
+            self.progress_due = now.after(progress_pause);
+        }
+    }
+
+    /// Notes an acknowledgement.
+    pub(super) fn acknowledged(&mut self, id: AppendId) {
+        self.events.retain(|event| event.in_flight != Some(id));
+        if self.progress_in_flight.as_ref().is_some_and(|in_flight| in_flight.id == id) {
+            self.progress_in_flight = None;
+        }
+    }
+
+    /// Notes a failure: what was to be said is said again after a pause.
+    pub(super) fn failed(&mut self, id: AppendId, again: Instant) {
+        for event in self.events.iter_mut().filter(|event| event.in_flight == Some(id)) {
+            event.in_flight = None;
+            event.due = again;
+        }
+        if let Some(lost) = self.progress_in_flight.take_if(|in_flight| in_flight.id == id) {
+            for (partition, epoch, next) in lost.partitions {
+                self.progress.entry(partition).or_insert((epoch, next));
+            }
+            self.progress_due = again;
+        }
+    }
+}

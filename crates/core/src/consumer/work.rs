@@ -1,0 +1,202 @@
+//! From a grant to durable records: acquiring the sink, reading, writing.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::holding::{Doing, Holding};
+use super::io::{Alarm, Effect, Failure};
+use super::machine::Consumer;
+use crate::ids::{Epoch, FencingToken, Instant, PartitionId, Position};
+
+/// A partition under the epoch that an answer of the shell is about: an answer for another epoch changes nothing.
+type Held = (PartitionId, Epoch);
+
+/// How many retry pauses lie between two looks at a sink that will not heal by itself.
+const STUCK_RETRIES: u32 = 20;
+
+impl Consumer {
+    fn held(&mut self, (partition, epoch): Held) -> Option<&mut Holding> {
+        self.holdings.get_mut(&partition).filter(|holding| holding.epoch == epoch)
+    }
+
+    /// The owner begins at the higher of what the ledger and the sink know. A sink that stands behind the ledger has
+    /// lost what was durable: going on would hide it.
+    pub(super) fn acquired(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        stands: Option<Position>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(holding) = self.held((partition, epoch)) else {
+            return;
+        };
+        if holding.doing != Doing::Acquiring {
+            return;
+        }
+        if stands.is_some_and(|stands| stands < holding.next) {
+            holding.doing = Doing::Stuck;
+            effects.push(Effect::Raise(Alarm::SinkBehind(partition, epoch, stands, holding.next)));
+            return;
+        }
+        holding.next = stands.map_or(holding.next, |stands| stands.max(holding.next));
+        holding.doing = Doing::Reading;
+        holding.unreadable = None;
+        let first = !core::mem::replace(&mut holding.acquired, true);
+        let next = holding.next;
+        effects.push(Effect::Read(partition, epoch, next));
+        if first {
+            self.say_started(vec![(partition, epoch)]);
+        }
+        self.note_progress(partition, epoch, next);
+    }
+
+    fn note_progress(&mut self, partition: PartitionId, epoch: Epoch, next: Position) {
+        self.touch();
+        if let Some(living) = self.living_mut() {
+            living.outbox.progress(partition, epoch, next);
+        }
+    }
+
+    pub(super) fn acquire_failed(
+        &mut self,
+        now: Instant,
+        held: Held,
+        failure: Failure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let retry = self.settings.retry;
+        let Some(holding) = self.held(held) else {
+            return;
+        };
+        if holding.doing != Doing::Acquiring {
+            return;
+        }
+        match failure {
+            Failure::Transient => holding.doing = Doing::Pausing(now.after(retry)),
+            Failure::Permanent => {
+                holding.doing = Doing::Pausing(now.after(retry.saturating_mul(STUCK_RETRIES)));
+                effects.push(Effect::Raise(Alarm::SinkFailing(held.0, held.1, failure)));
+            }
+            Failure::Fenced | Failure::Damaged => {
+                holding.doing = Doing::Stuck;
+                effects.push(Effect::Raise(Alarm::SinkFailing(held.0, held.1, failure)));
+            }
+        }
+    }
+
+    pub(super) fn ready(&mut self, held: Held) {
+        if let Some(holding) = self.held(held)
+            && holding.doing == Doing::Reading
+        {
+            holding.doing = Doing::Gathered;
+        }
+    }
+
+    /// C4: a write that could outlast the lease does not begin; the batch waits for the next renewal.
+    pub(super) fn begin_writes(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (lease, write_timeout) = (self.settings.lease, self.settings.write_timeout);
+        let Some(living) = self.living() else { return };
+        if living.lease.lapses(lease) <= now.after(write_timeout) {
+            return;
+        }
+        let generation = living.generation;
+        for (partition, holding) in &mut self.holdings {
+            if holding.doing == Doing::Gathered {
+                holding.doing = Doing::Writing;
+                effects.push(Effect::Write(
+                    *partition,
+                    FencingToken { generation, epoch: holding.epoch },
+                ));
+            }
+        }
+    }
+
+    pub(super) fn written(
+        &mut self,
+        now: Instant,
+        held: Held,
+        end: Position,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(holding) = self.held(held) else {
+            return;
+        };
+        if !holding.is_writing() {
+            return;
+        }
+        debug_assert!(end >= holding.next, "a write ends at or after its beginning");
+        holding.next = holding.next.max(end);
+        let next = holding.next;
+        if let Doing::Stopping(reason) = holding.doing {
+            self.give_back(held.0, reason, effects);
+        } else {
+            holding.doing = Doing::Reading;
+            let unreadable = holding.unreadable.take();
+            self.note_progress(held.0, held.1, next);
+            if let Some(out_of_range) = unreadable {
+                self.read_failed(now, held, out_of_range, effects);
+            }
+        }
+    }
+
+    /// The outcome of the write is unknown: the sink must be acquired again before the next. Being fenced can be the
+    /// work of the own write whose acknowledgement was lost, so it is asked again, too.
+    pub(super) fn write_failed(
+        &mut self,
+        now: Instant,
+        held: Held,
+        failure: Failure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let retry = self.settings.retry;
+        let Some(holding) = self.held(held) else {
+            return;
+        };
+        match holding.doing {
+            Doing::Stopping(reason) => self.give_back(held.0, reason, effects),
+            Doing::Writing => {
+                let stuck = matches!(failure, Failure::Permanent | Failure::Damaged);
+                let pauses = if stuck { STUCK_RETRIES } else { 1 };
+                holding.doing = Doing::Pausing(now.after(retry.saturating_mul(pauses)));
+                effects.push(Effect::Unread(held.0));
+                if stuck {
+                    effects.push(Effect::Raise(Alarm::SinkFailing(held.0, held.1, failure)));
+                }
+            }
+            Doing::Acquiring
+            | Doing::Pausing(_)
+            | Doing::Reading
+            | Doing::Gathered
+            | Doing::Stuck => {}
+        }
+    }
+
+    pub(super) fn read_failed(
+        &mut self,
+        now: Instant,
+        held: Held,
+        out_of_range: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let retry = self.settings.retry;
+        let Some(holding) = self.held(held) else {
+            return;
+        };
+        match holding.doing {
+            Doing::Reading | Doing::Gathered => {}
+            Doing::Writing => {
+                holding.unreadable = Some(out_of_range);
+                return;
+            }
+            Doing::Acquiring | Doing::Pausing(_) | Doing::Stopping(_) | Doing::Stuck => return,
+        }
+        effects.push(Effect::Unread(held.0));
+        if out_of_range {
+            holding.doing = Doing::Stuck;
+            effects.push(Effect::Raise(Alarm::OutOfRange(held.0, held.1, holding.next)));
+        } else {
+            holding.doing = Doing::Pausing(now.after(retry));
+        }
+    }
+}

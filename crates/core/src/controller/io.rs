@@ -1,0 +1,142 @@
+//! What goes into the controller's step function and what comes out of it.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::planning::Explanation;
+use crate::ids::{
+    ConsumerNumber, Generation, Incarnation, Offset, PartitionId, Position, ProcessId, TopicId,
+};
+use crate::ledger::{Command, Entry, Ignored};
+use crate::{demand, rates};
+
+/// Whether the controller acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// It measures, plans and explains, and acts on nothing.
+    Observe,
+    /// It does everything.
+    Own,
+}
+
+/// The controller's settings, from the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether it acts.
+    pub mode: Mode,
+    /// How long a consumer's lease lasts: a consumer not heard for longer is granted nothing.
+    pub lease: Duration,
+    /// How long after its last heartbeat was read an incarnation is suspected; longer than the lease.
+    pub fence: Duration,
+    /// Time between signs of life of the controller itself.
+    pub tick: Duration,
+    /// Silence of the current term after which this process stands for election; the shell adds jitter.
+    pub elect_after: Duration,
+    /// Generation to begin an empty ledger with: unix seconds.
+    pub genesis: Generation,
+    /// Pause before a command or a record that was not answered is sent again.
+    pub resend: Duration,
+    /// How long a consumer that lost its process may take to come back before its partitions go elsewhere.
+    pub restart_grace: Duration,
+    /// How long a new worker may take until its Hello.
+    pub start_deadline: Duration,
+    /// How long a consumer that was late or silent is not planned with, unless it comes back.
+    pub late_penalty: Duration,
+    /// How long a write in flight may take after a Stop.
+    pub write_timeout: Duration,
+    /// What to pack by and when.
+    pub demand: demand::Settings,
+}
+
+/// What happens to a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// Records of the ledger, in order; `None` for one that could not be decoded.
+    Ledger(Vec<(Offset, Option<Entry>)>),
+    /// Answer to [`Effect::FetchLedgerEnd`] with its id; `None` when it failed.
+    LedgerEnd(u64, Option<Offset>),
+    /// What the monitor measured of a topic.
+    Rates(TopicId, rates::TopicReport),
+    /// Answer to [`Effect::ResolveStarts`]: where partitions begin that nobody ever read.
+    Starts(BTreeMap<PartitionId, Position>),
+    /// A worker's state has changed.
+    Worker(WorkerView),
+    /// The spec has changed.
+    Settings(Box<Settings>),
+}
+
+/// What the controller knows about a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Whose it is.
+    pub consumer: ConsumerNumber,
+    /// False once it is gone.
+    pub exists: bool,
+    /// A process of it that is known to be dead: reaped, or its end confirmed. Silence of an API is no such knowledge.
+    pub died: Option<ProcessId>,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Append to the ledger, in the order of the effects.
+    Append(Entry),
+    /// Append to a consumer's command partition, which is made first if need be.
+    Command(ConsumerNumber, Command),
+    /// Fetch the ledger's end and answer with [`Input::LedgerEnd`] and this id.
+    FetchLedgerEnd(u64),
+    /// Find where these partitions begin, by the spec's start policy, and answer with [`Input::Starts`].
+    ResolveStarts(Vec<PartitionId>),
+    /// Make sure that this consumer's worker runs. Its command partition must exist first.
+    EnsureWorker(ConsumerNumber),
+    /// End this consumer's worker: it owns nothing and is planned nothing.
+    RemoveWorker(ConsumerNumber),
+    /// Stop everything: the ledger belongs to another group.
+    RefuseLedger,
+    /// Something to tell, for the log and the metrics.
+    Note(Note),
+}
+
+/// What has happened, for the log, the metrics and the status page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// This process leads now, or no longer.
+    Leading(bool),
+    /// A record was ignored.
+    Ignored(Offset, Ignored),
+    /// A record could not be decoded.
+    Undecodable(Offset),
+    /// An incarnation joined.
+    Joined(ConsumerNumber, Incarnation),
+    /// An incarnation waits behind another living one of the same number.
+    Waiting(ConsumerNumber, Incarnation),
+    /// An incarnation is being fenced.
+    Fencing(ConsumerNumber, Incarnation, crate::ledger::Evidence),
+    /// A decision was made; in mode observe it is not acted upon.
+    Decided(Explanation),
+    /// A plan has been carried out; it took this long.
+    PlanDone(Offset, Duration),
+    /// A consumer that was counted on did not come in time; it is passed over for a while.
+    Late(ConsumerNumber),
+    /// No plan could be made.
+    PlanInfeasible(crate::pack::Error),
+    /// A partition was handed over, or taken up after its owner's end.
+    Moved {
+        /// Which.
+        partition: PartitionId,
+        /// The owner before.
+        from: Option<ConsumerNumber>,
+        /// The owner now.
+        to: ConsumerNumber,
+        /// True when the owner before had stopped it in order.
+        planned: bool,
+        /// From the end of the old ownership to the begin of the new, as read; `None` for a partition's first owner.
+        pause: Option<Duration>,
+    },
+    /// The ledger was empty: its first life begins with this generation.
+    Genesis(Generation),
+}

@@ -1,0 +1,318 @@
+//! The controller's step function: reading the ledger, and what follows from it while this process leads.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::election::{Election, Role};
+use super::handoff::Sent;
+use super::io::{Effect, Input, Mode, Note, Settings, WorkerView};
+use super::outbox::Outbox;
+use super::planning::{Explanation, PlanState, Planning};
+use super::silence::Silence;
+use super::standing::Standings;
+use crate::demand::Demand;
+use crate::ids::{
+    ConsumerNumber, Generation, GroupName, Incarnation, Instant, Offset, PartitionId, Position,
+    ProcessId, Term,
+};
+use crate::ledger::{Evidence, Fold, Record};
+
+/// How many processes that are known to be dead are remembered: a Hello of one may still arrive.
+const DEAD_REMEMBERED: usize = 1024;
+
+/// Time between two looks at everything. Short beside what a person or a lease notices, long beside the cost of a look
+/// at 100,000 partitions.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a controller has beside the fold while it leads.
+#[derive(Clone, Debug)]
+pub(super) struct Office {
+    pub(super) term: Term,
+    pub(super) outbox: Outbox,
+    pub(super) sent: BTreeMap<PartitionId, Sent>,
+    /// When the start of a partition that nobody ever read was last asked for.
+    pub(super) starts_asked: BTreeMap<PartitionId, Instant>,
+    tick_due: Instant,
+}
+
+impl Office {
+    pub(super) fn new(generation: Generation, term: Term, now: Instant) -> Self {
+        Self {
+            term,
+            outbox: Outbox::new(generation, term),
+            sent: BTreeMap::new(),
+            starts_asked: BTreeMap::new(),
+            tick_due: now,
+        }
+    }
+}
+
+/// A partition between two owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Handover {
+    pub(super) from: ConsumerNumber,
+    pub(super) freed_at: Instant,
+    pub(super) planned: bool,
+}
+
+/// The controller's state machine.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    pub(super) settings: Settings,
+    pub(super) process: ProcessId,
+    pub(super) fold: Fold,
+    pub(super) election: Election,
+    pub(super) office: Option<Office>,
+    pub(super) silence: Silence,
+    pub(super) standings: Standings,
+    pub(super) demand: Demand,
+    pub(super) planning: Planning,
+    pub(super) starts: BTreeMap<PartitionId, Position>,
+    pub(super) handovers: BTreeMap<PartitionId, Handover>,
+    pub(super) workers: BTreeMap<ConsumerNumber, Instant>,
+    dead: BTreeSet<ProcessId>,
+    questions: u64,
+    pub(super) genesis_sent: Option<Instant>,
+    /// Something changed that grants, commands or plans may follow from.
+    pub(super) dirty: bool,
+    /// When to look at everything again whatever happens, for what follows from time alone.
+    look_due: Instant,
+}
+
+impl Controller {
+    /// A controller process that has read nothing yet.
+    pub fn new(settings: Settings, group: GroupName, process: ProcessId, now: Instant) -> Self {
+        Self {
+            process,
+            fold: Fold::new(group),
+            election: Election::new(now),
+            office: None,
+            silence: Silence::default(),
+            standings: Standings::default(),
+            demand: Demand::new(settings.demand.clone()),
+            planning: Planning::default(),
+            starts: BTreeMap::new(),
+            handovers: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            dead: BTreeSet::new(),
+            questions: 0,
+            genesis_sent: None,
+            dirty: true,
+            look_due: now,
+            settings,
+        }
+    }
+
+    /// What this process is.
+    pub fn role(&self) -> Role {
+        self.election.role
+    }
+
+    /// The ledger as read so far.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+
+    /// What is known of the partitions' load.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// The plan that is being carried out, or was last.
+    pub fn plan_state(&self) -> Option<PlanState> {
+        self.planning.state
+    }
+
+    /// The last decision of this process.
+    pub fn last_decision(&self) -> Option<&Explanation> {
+        self.planning.last.as_ref()
+    }
+
+    /// Each partition's consumer: where the plan wants it, else where it is.
+    pub fn target(&self) -> crate::pack::Assignment {
+        self.assignment()
+    }
+
+    /// Consumers that should run.
+    pub fn wanted_consumers(&self) -> BTreeSet<ConsumerNumber> {
+        self.wanted()
+    }
+
+    /// True when this consumer can be given partitions now.
+    pub fn is_ready(&self, now: Instant, consumer: ConsumerNumber) -> bool {
+        self.ready(now, consumer).is_some()
+    }
+
+    /// Takes an input up and returns what is to be done, in order.
+    pub fn step(&mut self, now: Instant, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Tick => {}
+            Input::Ledger(records) => {
+                for (at, entry) in records {
+                    self.read(now, at, entry.as_ref(), &mut effects);
+                }
+            }
+            Input::LedgerEnd(id, end) => self.ledger_end(id, end),
+            Input::Rates(topic, report) => self.demand.report(now, topic, &report),
+            Input::Starts(starts) => {
+                self.starts.extend(starts);
+                self.dirty = true;
+            }
+            Input::Worker(worker) => self.worker(now, worker),
+            Input::Settings(settings) => {
+                self.demand.set_settings(settings.demand.clone());
+                self.settings = *settings;
+            }
+        }
+        self.advance(now, &mut effects);
+        effects
+    }
+
+    fn ledger_end(&mut self, id: u64, end: Option<Offset>) {
+        // A question that failed counts as asked, so that the next one waits its turn.
+        let Some(end) = end else { return };
+        self.silence.end(id, end);
+        if let Some((_, at)) = self.election.asked.take_if(|(asked, _)| *asked == id) {
+            self.election.end = Some((end, at));
+        }
+    }
+
+    fn worker(&mut self, now: Instant, worker: WorkerView) {
+        if worker.exists {
+            self.workers.entry(worker.consumer).or_insert(now);
+        } else {
+            self.workers.remove(&worker.consumer);
+        }
+        if let Some(process) = worker.died {
+            self.dead.insert(process);
+            if self.dead.len() > DEAD_REMEMBERED {
+                self.dead.pop_first();
+            }
+        }
+    }
+
+    // === what follows ===
+
+    fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.settings.mode == Mode::Observe {
+            self.decide(now, effects);
+            return;
+        }
+        if self.office.is_none() {
+            self.stand(now, effects);
+            return;
+        }
+        self.fence_dead(now, effects);
+        self.fence_silent(now, effects);
+        if self.dirty || self.look_due <= now {
+            self.dirty = false;
+            self.look_due = now.after(LOOK);
+            self.watch_standings(now, effects);
+            self.watch_plan(now, effects);
+            self.decide(now, effects);
+            self.reconcile(now, effects);
+            self.keep_workers(now, effects);
+        }
+        self.tick(now, effects);
+    }
+
+    pub(super) fn question(&mut self) -> u64 {
+        self.questions = self.questions.saturating_add(1);
+        self.questions
+    }
+
+    fn fence_dead(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let dead: Vec<_> = self
+            .fold
+            .lives()
+            .iter()
+            .filter(|(_, life)| self.dead.contains(&life.process))
+            .map(|(incarnation, _)| incarnation)
+            .collect();
+        self.fence(now, dead, Evidence::Death, effects);
+    }
+
+    fn fence_silent(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (fence, resend) = (self.settings.fence, self.settings.resend);
+        let id = self.question();
+        if self.silence.wants_end(now, fence, resend.saturating_mul(5), id) {
+            effects.push(Effect::FetchLedgerEnd(id));
+        }
+        let silent = self.silence.confirmed(&self.fold, fence);
+        self.fence(now, silent, Evidence::Silence, effects);
+    }
+
+    fn fence(
+        &mut self,
+        now: Instant,
+        suspects: Vec<Incarnation>,
+        evidence: Evidence,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(office) = &mut self.office else { return };
+        for incarnation in suspects {
+            let Some(life) = self.fold.lives().get(incarnation) else { continue };
+            if office.outbox.holds_fence(incarnation) {
+                continue;
+            }
+            let beat = life.beat;
+            let record = |seal| Record::Fenced { seal, incarnation, beat, evidence };
+            office.outbox.append(now, record, effects);
+            effects.push(Effect::Note(Note::Fencing(life.consumer, incarnation, evidence)));
+        }
+    }
+
+    /// Whom the plan counts on is expected to come; who does not come in time is passed over, and planned around.
+    fn watch_standings(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let wanted = self.wanted();
+        for consumer in &wanted {
+            if self.fold.lives().current(*consumer).is_none() {
+                self.standings.expect(*consumer, now.after(self.settings.start_deadline));
+            }
+        }
+        let bereft = self.handovers.values().map(|handover| handover.from);
+        self.standings.expect_only(&wanted.into_iter().chain(bereft).collect());
+        let penalty = now.after(self.settings.late_penalty);
+        for consumer in self.standings.advance(now, penalty) {
+            effects.push(Effect::Note(Note::Late(consumer)));
+        }
+    }
+
+    /// K5: workers run for whoever is wanted, and are removed once they own nothing and nobody counts on them.
+    fn keep_workers(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let wanted = self.wanted();
+        for consumer in &wanted {
+            if !self.workers.contains_key(consumer) {
+                self.workers.insert(*consumer, now);
+                effects.push(Effect::EnsureWorker(*consumer));
+            }
+        }
+        let undecided = self.office.as_ref().is_none_or(|office| office.outbox.holds_plan());
+        if undecided || self.planning.state.is_none_or(|state| state.done_at.is_none()) {
+            return;
+        }
+        let bereft: BTreeSet<_> = self.handovers.values().map(|handover| handover.from).collect();
+        let needed =
+            |consumer: &&ConsumerNumber| wanted.contains(consumer) || bereft.contains(consumer);
+        let idle: Vec<_> =
+            self.workers.keys().filter(|consumer| !needed(consumer)).copied().collect();
+        for consumer in idle {
+            self.workers.remove(&consumer);
+            effects.push(Effect::RemoveWorker(consumer));
+        }
+    }
+
+    fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let (tick, resend) = (self.settings.tick, self.settings.resend);
+        let Some(office) = &mut self.office else { return };
+        office.outbox.resend(now, resend, effects);
+        if office.tick_due <= now {
+            office.tick_due = now.after(tick);
+            if office.outbox.is_empty() {
+                office.outbox.append(now, |seal| Record::Tick { seal }, effects);
+            }
+        }
+    }
+}

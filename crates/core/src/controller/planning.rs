@@ -1,0 +1,256 @@
+//! From measurements to a plan, and from a plan to where each partition should be.
+//!
+//! A plan lists moves from the ownership at its time. A partition that it does not name should be where it is, so that
+//! whoever reads the ledger, a successor too, knows the target from the fold alone.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::io::{Effect, Mode, Note};
+use super::machine::Controller;
+use crate::demand::{self, Fleet};
+use crate::ids::{ConsumerNumber, Instant, Offset, PartitionId};
+use crate::ledger::{Fold, Move, Ownership, PlanBody, Record, Trigger};
+use crate::pack::{self, Assignment, Solution};
+
+/// A decision with everything that explains it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What set it off.
+    pub trigger: demand::Trigger,
+    /// What the packer answered.
+    pub solution: Solution,
+    /// What is to change.
+    pub moves: Vec<Move>,
+}
+
+/// The plan that is being carried out, or was last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanState {
+    /// Its id: where it stands in the ledger.
+    pub at: Offset,
+    /// When this process read it.
+    pub read_at: Instant,
+    /// When its last move was seen done.
+    pub done_at: Option<Instant>,
+}
+
+/// Pause between two decisions whatever sets them off: the time in which the first can be read back.
+const DECISION_PAUSE: core::time::Duration = core::time::Duration::from_millis(500);
+
+/// What planning remembers between decisions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Planning {
+    pub(super) state: Option<PlanState>,
+    /// Where the partitions would be, in mode observe.
+    imagined: Assignment,
+    /// No decision before this moment.
+    rest_until: Instant,
+    pub(super) last: Option<Explanation>,
+}
+
+/// Where the last plan wants its partitions: `Some(None)` is nowhere.
+pub(super) fn planned(fold: &Fold) -> BTreeMap<PartitionId, Option<ConsumerNumber>> {
+    let moves = fold.plan().into_iter().flat_map(|plan| &plan.body.moves);
+    moves.map(|change| (change.partition, change.to)).collect()
+}
+
+/// True when a move is done: its partition is where it should be and is read there.
+fn is_done(fold: &Fold, change: &Move) -> bool {
+    match (fold.ownership(change.partition), change.to) {
+        (Ownership::Active { incarnation, .. }, Some(to)) => {
+            fold.lives().consumer_of(incarnation) == Some(to)
+        }
+        (Ownership::Free { .. }, None) => true,
+        _ => false,
+    }
+}
+
+impl From<demand::Trigger> for Trigger {
+    fn from(trigger: demand::Trigger) -> Self {
+        match trigger {
+            demand::Trigger::ConsumerLost { .. } => Self::ConsumerLost,
+            demand::Trigger::SpecChanged => Self::Spec,
+            demand::Trigger::UnassignedPartition { .. } => Self::Unassigned,
+            demand::Trigger::Overload { .. } => Self::Overload,
+            demand::Trigger::Sentinel => Self::Sentinel,
+        }
+    }
+}
+
+impl Controller {
+    /// A plan was read.
+    pub(super) fn plan_read(&mut self, now: Instant, at: Offset) {
+        self.planning.state = Some(PlanState { at, read_at: now, done_at: None });
+    }
+
+    /// Sees whether the plan in progress has become true.
+    pub(super) fn watch_plan(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(state) = self.planning.state.filter(|state| state.done_at.is_none()) else {
+            return;
+        };
+        let Some(plan) = self.fold.plan() else { return };
+        if plan.body.moves.iter().all(|change| is_done(&self.fold, change)) {
+            self.planning.state = Some(PlanState { done_at: Some(now), ..state });
+            self.demand.settled(now);
+            effects.push(Effect::Note(Note::PlanDone(state.at, now.since(state.read_at))));
+        }
+    }
+
+    /// Each partition's consumer: where the plan wants it, else where it is.
+    pub(super) fn assignment(&self) -> Assignment {
+        let mut assignment: Assignment = self
+            .fold
+            .partitions()
+            .filter_map(|(partition, _)| Some((partition, self.fold.consumer_of(partition)?)))
+            .collect();
+        for (partition, to) in planned(&self.fold) {
+            match to {
+                // A move that was done once and lost its owner since is no promise any more.
+                Some(_) if self.is_orphan(partition) => assignment.remove(&partition),
+                Some(to) => assignment.insert(partition, to),
+                None => assignment.remove(&partition),
+            };
+        }
+        assignment
+    }
+
+    /// True when a partition is Free and the plan that was to give it an owner is done: its owner was lost since.
+    fn is_orphan(&self, partition: PartitionId) -> bool {
+        let done = self.planning.state.is_none_or(|state| state.done_at.is_some());
+        done && self.fold.ownership(partition).owner().is_none()
+    }
+
+    /// Consumers that should run: those with partitions, by plan or in fact, and spare ones up to the minimum.
+    pub(super) fn wanted(&self) -> BTreeSet<ConsumerNumber> {
+        let mut wanted: BTreeSet<_> = self.assignment().into_values().collect();
+        wanted.extend(
+            self.fold.partitions().filter_map(|(partition, _)| self.fold.consumer_of(partition)),
+        );
+        let minimum = usize::try_from(self.settings.demand.min_consumers).unwrap_or(usize::MAX);
+        let running = self.workers.keys().copied();
+        let spares = running.chain(ConsumerNumber::FIRST.and_above());
+        for spare in spares.filter(|spare| !self.standings.is_passed_over(*spare)) {
+            if wanted.len() >= minimum {
+                break;
+            }
+            wanted.insert(spare);
+        }
+        wanted
+    }
+
+    fn fleet(&self) -> Fleet {
+        let assignment = match self.settings.mode {
+            Mode::Own => self.assignment(),
+            Mode::Observe => self.planning.imagined.clone(),
+        };
+        let in_progress = self.planning.state.is_some_and(|state| state.done_at.is_none());
+        let known = || self.demand.table().iter().map(|(partition, _)| partition);
+        let orphaned = known().any(|partition| !assignment.contains_key(&partition));
+        let running = match self.settings.mode {
+            Mode::Own => self.workers.keys().copied().chain(assignment.values().copied()).collect(),
+            Mode::Observe => assignment.values().copied().collect(),
+        };
+        Fleet {
+            assignment,
+            running,
+            unavailable: self.standings.passed_over(),
+            busy: in_progress && !orphaned,
+            ..Fleet::default()
+        }
+    }
+
+    /// Decides, if it is time to, and hands the plan to the ledger.
+    pub(super) fn decide(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let waits = self.office.as_ref().is_some_and(|office| office.outbox.holds_plan());
+        if waits || now < self.planning.rest_until {
+            return;
+        }
+        let fleet = self.fleet();
+        let Some(trigger) = self.demand.due(now, &fleet) else { return };
+        self.planning.rest_until = now.after(DECISION_PAUSE);
+        let mut problem = self.demand.problem(now, &fleet, trigger);
+        self.remember_homes(&mut problem);
+        match pack::solve(&problem) {
+            Ok(solution) => self.decided(now, trigger, solution, effects),
+            Err(error) => {
+                self.demand.decided(now, false);
+                effects.push(Effect::Note(Note::PlanInfeasible(error)));
+            }
+        }
+    }
+
+    /// A partition without an owner belongs best where it was: a consumer that was restarted has its connections, and
+    /// other partitions stay where they are.
+    fn remember_homes(&self, problem: &mut pack::Problem) {
+        for (partition, item) in &mut problem.items {
+            if item.home.is_none() {
+                let last = self.handovers.get(partition).map(|handover| handover.from);
+                item.home = last.filter(|consumer| !problem.unavailable.contains(consumer));
+            }
+        }
+    }
+
+    fn decided(
+        &mut self,
+        now: Instant,
+        trigger: demand::Trigger,
+        solution: Solution,
+        effects: &mut Vec<Effect>,
+    ) {
+        let moves = self.moves_to(&solution);
+        let acts = !moves.is_empty();
+        self.demand.decided(now, acts);
+        if self.settings.mode == Mode::Observe {
+            self.planning.imagined.clone_from(&solution.assignment);
+            self.demand.settled(now);
+        } else if acts {
+            self.append_plan(now, trigger, &solution, moves.clone(), effects);
+        }
+        let explanation = Explanation { trigger, solution, moves };
+        self.planning.last = Some(explanation.clone());
+        effects.push(Effect::Note(Note::Decided(explanation)));
+    }
+
+    /// What must change so that each partition is where the solution wants it.
+    fn moves_to(&self, solution: &Solution) -> Vec<Move> {
+        let reasons: BTreeMap<_, _> =
+            solution.moves.iter().map(|change| (change.partition, change.reason.name())).collect();
+        let current = |partition| match self.settings.mode {
+            Mode::Own => self.fold.consumer_of(partition),
+            Mode::Observe => self.planning.imagined.get(&partition).copied(),
+        };
+        let changed = |(partition, to): (&PartitionId, &ConsumerNumber)| {
+            let from = current(*partition);
+            let reason = reasons.get(partition).copied().unwrap_or("unassigned");
+            (from != Some(*to)).then(|| Move {
+                partition: *partition,
+                from,
+                to: Some(*to),
+                reason: reason.into(),
+            })
+        };
+        solution.assignment.iter().filter_map(changed).collect()
+    }
+
+    fn append_plan(
+        &mut self,
+        now: Instant,
+        trigger: demand::Trigger,
+        solution: &Solution,
+        moves: Vec<Move>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let plan = PlanBody {
+            parent: self.fold.plan().map(|plan| plan.at),
+            trigger: Some(trigger.into()),
+            moves,
+            cost_permille: solution.report.r_score_permille,
+            consumers: solution.report.consumers_after,
+            lower_bound: solution.report.lower_bound.consumers(),
+        };
+        if let Some(office) = &mut self.office {
+            office.outbox.append(now, |seal| Record::Plan { seal, plan }, effects);
+        }
+    }
+}

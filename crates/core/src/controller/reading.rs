@@ -1,0 +1,191 @@
+//! Reading the ledger: what each record means for the timers, and who must be told about it.
+
+use alloc::vec::Vec;
+
+use super::io::{Effect, Note};
+use super::machine::{Controller, Handover, Office};
+use super::standing::Standings;
+use crate::demand::Lag;
+use crate::ids::{ConsumerNumber, Incarnation, Instant, Offset, PartitionId};
+use crate::ledger::{
+    Change, CommandBody, Entry, Evidence, Ignored, PartitionFigures, Record, StopReason,
+};
+
+impl Controller {
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        at: Offset,
+        entry: Option<&Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = entry else {
+            self.fold.skip(at);
+            effects.push(Effect::Note(Note::Undecodable(at)));
+            return;
+        };
+        let before = self.fold.reign();
+        let applied = self.fold.apply(at, entry);
+        if self.fold.reign() != before {
+            self.election.term_heard = now;
+        }
+        if let Some(office) = &mut self.office {
+            office.outbox.read_back(now, entry);
+        }
+        match applied {
+            Ok(change) => self.applied(now, at, &entry.record, &change, effects),
+            Err(Ignored::ForeignGroup) => effects.push(Effect::RefuseLedger),
+            Err(Ignored::NoEffect) => {}
+            Err(reason) => {
+                effects.push(Effect::Note(Note::Ignored(at, reason)));
+                self.answer_ignored(at, &entry.record, reason, effects);
+            }
+        }
+    }
+
+    /// Whoever speaks without living is told so, and says Hello again.
+    fn answer_ignored(
+        &self,
+        at: Offset,
+        record: &Record,
+        reason: Ignored,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.office.is_none() {
+            return;
+        }
+        let ended = match record {
+            Record::Hello(_) if matches!(reason, Ignored::LateHello | Ignored::StaleAttempt) => {
+                Some(Incarnation(at))
+            }
+            _ if reason == Ignored::NotLiving => record.speaker(),
+            _ => None,
+        };
+        effects.extend(ended.and_then(|incarnation| self.command(incarnation, CommandBody::Ended)));
+    }
+
+    fn applied(
+        &mut self,
+        now: Instant,
+        at: Offset,
+        record: &Record,
+        change: &Change,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.note_change(now, record, change);
+        self.dirty |= !is_routine(record);
+        match record {
+            Record::Elect { .. } => self.elected(now, effects),
+            Record::Plan { .. } => self.plan_read(now, at),
+            Record::Hello(hello) => {
+                self.silence.heard(Incarnation(at), now);
+                self.joined(hello.consumer, Incarnation(at), effects);
+            }
+            Record::Heartbeat { incarnation, figures, .. } => {
+                self.silence.heard(*incarnation, now);
+                self.note_figures(now, figures);
+            }
+            Record::Started { incarnation, .. } => {
+                self.note_moves(now, *incarnation, &change.activated, effects);
+            }
+            Record::Genesis { .. }
+            | Record::Tick { .. }
+            | Record::Grant { .. }
+            | Record::Progress { .. }
+            | Record::Stopped { .. }
+            | Record::Fenced { .. }
+            | Record::Goodbye { .. }
+            | Record::Reply { .. }
+            | Record::State { .. }
+            | Record::Snapshot { .. }
+            | Record::Unknown { .. } => {}
+        }
+    }
+
+    /// Remembers who had what, and whom to count on after an end.
+    fn note_change(&mut self, now: Instant, record: &Record, change: &Change) {
+        let planned = matches!(record, Record::Stopped { reason: StopReason::Command, .. });
+        for (partition, incarnation) in &change.freed {
+            if let Some(from) = self.fold.lives().consumer_of(*incarnation) {
+                // Who was granted it and did not begin to read is not the owner to go back to.
+                let handover = Handover { from, freed_at: now, planned };
+                let handover = self.handovers.entry(*partition).or_insert(handover);
+                handover.planned &= planned;
+            }
+        }
+        let silent = matches!(record, Record::Fenced { evidence: Evidence::Silence, .. });
+        for incarnation in &change.ended {
+            self.silence.forget(*incarnation);
+            let lives = self.fold.lives();
+            let Some(consumer) = lives.consumer_of(*incarnation) else { continue };
+            if lives.current(consumer).is_some() {
+                self.standings.lives(consumer);
+            } else if silent {
+                self.standings.pass_over(consumer, now.after(self.settings.late_penalty));
+            } else {
+                self.standings.expect(consumer, now.after(self.settings.restart_grace));
+            }
+        }
+    }
+
+    fn joined(
+        &mut self,
+        consumer: ConsumerNumber,
+        incarnation: Incarnation,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.standings.lives(consumer);
+        let note =
+            if self.fold.lives().is_current(incarnation) { Note::Joined } else { Note::Waiting };
+        effects.push(Effect::Note(note(consumer, incarnation)));
+    }
+
+    fn note_figures(&mut self, now: Instant, figures: &[PartitionFigures]) {
+        for figure in figures {
+            if let Some(records) = figure.lag {
+                let bytes_per_record = figure.bytes.checked_div(figure.records).unwrap_or(0);
+                self.demand.lag(now, figure.partition, Lag { records, bytes_per_record });
+            }
+        }
+    }
+
+    fn note_moves(
+        &mut self,
+        now: Instant,
+        incarnation: Incarnation,
+        partitions: &[PartitionId],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(to) = self.fold.lives().consumer_of(incarnation) else { return };
+        for partition in partitions {
+            let handover = self.handovers.remove(partition);
+            effects.push(Effect::Note(Note::Moved {
+                partition: *partition,
+                from: handover.map(|handover| handover.from),
+                to,
+                planned: handover.is_some_and(|handover| handover.planned),
+                pause: handover.map(|handover| now.since(handover.freed_at)),
+            }));
+        }
+    }
+
+    fn elected(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.election.observe(&self.fold, self.process);
+        let Some((term, generation)) = self.election.term().zip(self.fold.generation()) else {
+            if self.office.take().is_some() {
+                effects.push(Effect::Note(Note::Leading(false)));
+            }
+            return;
+        };
+        self.office = Some(Office::new(generation, term, now));
+        self.silence.restart(now, self.fold.lives());
+        self.standings = Standings::default();
+        self.dirty = true;
+        effects.push(Effect::Note(Note::Leading(true)));
+    }
+}
+
+/// True for records that nothing follows from but a timer or a figure.
+fn is_routine(record: &Record) -> bool {
+    matches!(record, Record::Heartbeat { .. } | Record::Progress { .. } | Record::Tick { .. })
+}

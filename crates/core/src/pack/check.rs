@@ -1,0 +1,114 @@
+//! An independent check of an assignment: it knows the problem and none of the packer's ways.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::problem::{Assignment, Problem};
+use crate::ids::{ConsumerNumber, PartitionId};
+
+/// What is wrong with an assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A partition has no consumer.
+    Unplaced(PartitionId),
+    /// A partition is not part of the problem.
+    Unknown(PartitionId),
+    /// A partition is on a consumer that must not be used.
+    Forbidden(PartitionId, ConsumerNumber),
+    /// A partition is not where it is pinned.
+    PinBroken(PartitionId),
+    /// More consumers than the maximum, and pins do not explain it.
+    TooManyConsumers,
+    /// A consumer with several partitions is above its overload limit, though a further one could be opened.
+    Overloaded(ConsumerNumber),
+    /// A consumer with several partitions that have weight got one and is above its packing limit, though a further one could be opened.
+    ///
+    /// Not a fault of a solution that was bound by the maximum on its way, and could give others up only then.
+    Overfilled(ConsumerNumber),
+    /// Scale-in is held, but a consumer that may be used has lost all its partitions though none had to leave.
+    GivenUp(ConsumerNumber),
+}
+
+/// All faults of an assignment, in order; none when it is valid.
+pub fn check(problem: &Problem, assignment: &Assignment) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (partition, item) in &problem.items {
+        match assignment.get(partition) {
+            None => faults.push(Fault::Unplaced(*partition)),
+            Some(at) if !problem.is_usable(*at) => faults.push(Fault::Forbidden(*partition, *at)),
+            Some(at) if problem.effective_pin(item).is_some_and(|pin| pin != *at) => {
+                faults.push(Fault::PinBroken(*partition));
+            }
+            Some(_) => {}
+        }
+    }
+    let unknown = assignment.keys().filter(|partition| !problem.items.contains_key(*partition));
+    faults.extend(unknown.map(|partition| Fault::Unknown(*partition)));
+    check_consumers(problem, assignment, &mut faults);
+    faults.sort_unstable();
+    faults
+}
+
+#[derive(Default)]
+struct Contents {
+    load: u128,
+    count: usize,
+    /// Those that have a weight.
+    loaded: usize,
+    pinned: usize,
+    /// Those that have a weight and are not pinned.
+    movable: usize,
+    /// Something with weight has come.
+    received: bool,
+}
+
+fn check_consumers(problem: &Problem, assignment: &Assignment, faults: &mut Vec<Fault>) {
+    let mut consumers: BTreeMap<ConsumerNumber, Contents> = BTreeMap::new();
+    for (partition, at) in assignment {
+        let Some(item) = problem.items.get(partition) else {
+            continue;
+        };
+        let pin = problem.effective_pin(item);
+        let contents = consumers.entry(*at).or_default();
+        contents.load = contents.load.saturating_add(u128::from(item.weight));
+        contents.count = contents.count.saturating_add(1);
+        contents.loaded = contents.loaded.saturating_add(usize::from(item.weight > 0));
+        contents.pinned = contents.pinned.saturating_add(usize::from(pin.is_some()));
+        let is_movable = pin.is_none() && item.weight > 0;
+        contents.movable = contents.movable.saturating_add(usize::from(is_movable));
+        contents.received |= item.home != Some(*at) && item.weight > 0 && pin.is_none();
+    }
+    let used = u32::try_from(consumers.len()).unwrap_or(u32::MAX);
+    let has_pins = consumers.values().any(|contents| contents.pinned > 0);
+    if used > problem.max_consumers && !has_pins {
+        faults.push(Fault::TooManyConsumers);
+    }
+    for (consumer, contents) in &consumers {
+        // What is pinned may overload a consumer; only idle partitions may share that.
+        let is_curable = contents.movable > 0 || contents.pinned == 0;
+        if used >= problem.max_consumers || contents.count < 2 || !is_curable {
+            continue;
+        }
+        if contents.load > u128::from(problem.overload_limit_of(*consumer)) {
+            faults.push(Fault::Overloaded(*consumer));
+        } else if contents.received
+            && contents.loaded > 1
+            && contents.load > u128::from(problem.packing_limit_of(*consumer))
+        {
+            faults.push(Fault::Overfilled(*consumer));
+        }
+    }
+    check_scale_in(problem, &consumers.into_keys().collect(), faults);
+}
+
+fn check_scale_in(problem: &Problem, used: &BTreeSet<ConsumerNumber>, faults: &mut Vec<Fault>) {
+    let items = problem.items.values();
+    let homes: BTreeSet<_> = items.clone().filter_map(|item| item.home).collect();
+    let within_maximum = u32::try_from(homes.len()).is_ok_and(|len| len <= problem.max_consumers);
+    let has_pins = items.clone().any(|item| problem.effective_pin(item).is_some());
+    if problem.scale_in || !within_maximum || has_pins {
+        return;
+    }
+    let gone = homes.difference(used).filter(|home| problem.is_usable(**home));
+    faults.extend(gone.map(|home| Fault::GivenUp(*home)));
+}

@@ -1,0 +1,110 @@
+//! The packer: as few consumers as the load needs, moving as little as it can.
+//!
+//! ```text
+//! Problem ─► keep ─► evict ─► place ─► dissolve ─► better than before? ─ yes ─► again from there
+//!                                                          └ no ─► Solution, report
+//! ```
+//!
+//! Each round starts from an assignment and proposes another; it is taken only if its score is lower (see the score's fields
+//! for what counts, most important first). So rounds end, and the end is a fixed point by construction:
+//! `solve` of a problem whose homes are the last solution proposes what was just refused, and moves nothing.
+//! Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no move can cure.
+//!
+//! Invariants: a partition is placed exactly once; a consumer that gets a partition stays at most at its packing limit, unless the
+//! partition stands alone, is pinned there, or the maximum of consumers binds; nothing depends on the order of input.
+//!
+//! It does not know time, and does not decide when to solve: see [`crate::demand`].
+
+mod bound;
+mod check;
+mod dissolve;
+mod evict;
+mod keep;
+mod place;
+mod problem;
+pub mod reference;
+mod report;
+mod state;
+
+use alloc::collections::BTreeSet;
+
+pub use bound::LowerBound;
+pub use check::{Fault, check};
+pub(crate) use problem::permille_of;
+pub use problem::{Assignment, Error, Item, Limits, Problem};
+pub use report::{Binding, LoadChange, Move, MoveReason, Report, Solution};
+
+use self::keep::score_of;
+use self::state::State;
+
+/// Packs partitions onto consumers.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tidegate_core::ids::{PartitionId, TopicId};
+/// use tidegate_core::pack::{Item, Problem, check, solve};
+///
+/// let partition = |number| PartitionId { topic: TopicId::default(), number };
+/// let item = |weight| Item { weight, ..Item::default() };
+/// let items = BTreeMap::from([(partition(0), item(40)), (partition(1), item(30)), (partition(2), item(60))]);
+/// let problem = Problem::new(items, 100);
+///
+/// let solution = solve(&problem)?;
+/// assert_eq!(solution.consumers.len(), 2);
+/// assert!(check(&problem, &solution.assignment).is_empty());
+///
+/// let again = solve(&problem.with_homes(&solution.assignment))?;
+/// assert!(again.moves.is_empty());
+/// # Ok::<(), tidegate_core::pack::Error>(())
+/// ```
+pub fn solve(problem: &Problem) -> Result<Solution, Error> {
+    problem.validate()?;
+    let homes = problem.items.iter().filter_map(|(at, item)| item.home.map(|home| (*at, home)));
+    let mut current: Assignment = homes.collect();
+    let mut best = score_of(problem, &current);
+    let mut reasons = state::Reasons::new();
+    let mut at_maximum = false;
+    loop {
+        let mut proposed = propose(problem, &current);
+        let score = proposed.score();
+        at_maximum |= proposed.bound_by.contains(&Binding::MaxConsumers);
+        if score >= best {
+            // What binds is what kept the last proposal from being better; only the maximum shows as it squeezes.
+            if at_maximum {
+                proposed.bound_by.insert(Binding::MaxConsumers);
+            }
+            return Ok(report::describe(problem, current, &reasons, proposed.bound_by));
+        }
+        current = proposed.assignment();
+        best = score;
+        for (partition, reason) in proposed.reasons {
+            reasons.entry(partition).or_insert(reason);
+        }
+    }
+}
+
+/// One round: what the phases make of an assignment.
+///
+/// At the maximum, evictions can turn out to have no better place. The round is then played again with those partitions left
+/// where they are, so that whatever is evicted in the end cures something: more stay each time, so this ends.
+fn propose<'a>(problem: &'a Problem, homes: &Assignment) -> State<'a> {
+    let mut stuck = BTreeSet::new();
+    loop {
+        let (mut state, mut pool) = keep::keep(problem, homes);
+        pool.extend(keep::retire(&mut state));
+        pool.extend(evict::evict(&mut state, &stuck));
+        let rest = place::place(&mut state, pool);
+        dissolve::dissolve(&mut state);
+        // Whoever was given up makes room for a new consumer.
+        let rest = place::place(&mut state, rest);
+        let without_place = place::squeeze(&mut state, rest);
+        if without_place.is_empty() {
+            debug_assert_eq!(state.score().unplaced, 0, "everything is placed");
+            return state;
+        }
+        stuck.extend(without_place.into_iter().map(|piece| piece.partition));
+    }
+}
+
+#[cfg(test)]
+mod tests;

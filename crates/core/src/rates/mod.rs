@@ -1,0 +1,19 @@
+//! How fast partitions are written: one partition's [`RateWindow`], and the [`Monitor`] over all of them.
+//!
+//! ```text
+//! Sample ─► RateWindow: bytes since the last sample ─► window (30 s) ─► write rate
+//!                                                  └─► filter (EWMA) ─► filtered rate ─► Monitor ─► changed, missing
+//! ```
+//!
+//! Invariants: a rate is never negative; a missing sample is missing and never a rate of zero; floats stay inside [`LowPass`].
+
+mod filter;
+mod monitor;
+mod window;
+
+pub use filter::LowPass;
+pub use monitor::{Monitor, Round, Settings, TopicReport, TopicRound};
+pub use window::{BytesPerRecord, Measurement, RateWindow, Sample, Source};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! One partition's measurement: the samples of at most the last 30 seconds and what follows from them.
+//!
+//! Every sample adds to a running count of bytes and records, by the best source there is for that step. The window keeps the
+//! counts, so its rate is (last - first) / dt whatever sources it mixes, and deletion by retention, compaction and a move of the
+//! leader cannot show in it.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::filter::LowPass;
+use crate::ids::{Instant, Position};
+
+/// A high watermark that falls and stays is a truncated log, not a replica that lags. A new leader's watermark catches up within
+/// one fetch of its followers (0.5 s by default); ten times that is no election.
+const TRUNCATED_AFTER: Duration = Duration::from_secs(5);
+
+/// What was seen of a partition at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The offset after the last record that consumers may read.
+    pub high_watermark: Position,
+    /// The offset of the oldest record that is still there.
+    pub log_start: Position,
+    /// The bytes of the log on its leader; none where the cluster does not tell.
+    pub size: Option<u64>,
+    /// The broker that leads.
+    pub leader: i32,
+}
+
+/// Where the bytes of a measurement come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The growth of the leader's log; used while its start and its leader stay.
+    LogSize,
+    /// New offsets times bytes per record; used otherwise.
+    HighWatermark,
+}
+
+impl Source {
+    /// A fixed word for messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LogSize => "log-size",
+            Self::HighWatermark => "high-watermark",
+        }
+    }
+}
+
+/// A ratio of bytes to offsets, kept as a fraction so that nothing is lost to rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BytesPerRecord {
+    bytes: u64,
+    records: u64,
+}
+
+/// What is known about a partition's write rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measurement {
+    /// The last sample.
+    pub sample: Sample,
+    /// The time that the window covers.
+    pub window: Duration,
+    /// Bytes/s over the window.
+    pub write_rate: u64,
+    /// Bytes/s after the low-pass filter.
+    pub filtered_rate: u64,
+    /// Records/s over the window, rounded.
+    pub records_per_sec: u64,
+    /// Bytes per record, rounded; `None` while nothing tells.
+    pub bytes_per_record: Option<u64>,
+    /// The age of the last sample.
+    pub staleness: Duration,
+    /// How the last step was measured.
+    pub source: Source,
+}
+
+/// The samples of one partition.
+#[derive(Clone, Debug)]
+pub struct RateWindow {
+    span: Duration,
+    points: VecDeque<Point>,
+    filter: LowPass,
+    last: Option<(Instant, Sample)>,
+    /// Since when the high watermark is below one seen before.
+    lowered_since: Option<Instant>,
+    learned: Learned,
+    /// From consumers, or from a batch's header, or over the whole log: believed until something is learned.
+    given: Option<BytesPerRecord>,
+    source: Source,
+}
+
+/// Bytes per record over the recent steps that log sizes measured, older steps counting less.
+///
+/// One step alone would not do: a log's size runs ahead of its high watermark by whatever is not replicated yet.
+/// Both sums are scaled by 2^16, so that forgetting is as exact for one record as for a million.
+#[derive(Clone, Copy, Debug, Default)]
+struct Learned {
+    bytes: u128,
+    records: u128,
+}
+
+/// Running counts at the time of a sample.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at: Instant,
+    bytes: u64,
+    records: u64,
+}
+
+// === impl BytesPerRecord ===
+
+impl BytesPerRecord {
+    /// A ratio; `None` unless both are above zero.
+    pub const fn new(bytes: u64, records: u64) -> Option<Self> {
+        if bytes == 0 || records == 0 { None } else { Some(Self { bytes, records }) }
+    }
+
+    /// So many records in bytes.
+    pub fn bytes_of(self, records: u64) -> u64 {
+        let bytes = u128::from(records).saturating_mul(u128::from(self.bytes));
+        saturate(bytes.checked_div(u128::from(self.records)).unwrap_or(0))
+    }
+
+    /// The ratio itself, rounded.
+    pub fn rounded(self) -> u64 {
+        let half = u128::from(self.records) / 2;
+        let bytes = u128::from(self.bytes).saturating_add(half);
+        saturate(bytes.checked_div(u128::from(self.records)).unwrap_or(0))
+    }
+}
+
+// === impl Learned ===
+
+impl Learned {
+    fn add(&mut self, bytes: u64, records: u64) {
+        let blend = |sum: u128, new: u64| {
+            let kept = sum.saturating_sub(sum / 16);
+            kept.saturating_add(u128::from(new).saturating_mul(1 << 16))
+        };
+        self.bytes = blend(self.bytes, bytes);
+        self.records = blend(self.records, records);
+    }
+
+    fn ratio(self) -> Option<BytesPerRecord> {
+        BytesPerRecord::new(saturate(self.bytes), saturate(self.records))
+    }
+}
+
+// === impl RateWindow ===
+
+impl RateWindow {
+    /// A window over samples of at most the last `span`, and a filter.
+    pub const fn new(span: Duration, time_constant: Duration) -> Self {
+        Self {
+            span,
+            points: VecDeque::new(),
+            filter: LowPass::new(time_constant),
+            last: None,
+            lowered_since: None,
+            learned: Learned { bytes: 0, records: 0 },
+            given: None,
+            source: Source::HighWatermark,
+        }
+    }
+
+    /// The window of a partition that did not exist at `absent_at`: everything in it was written since.
+    #[must_use]
+    pub fn empty_at(mut self, absent_at: Instant) -> Self {
+        let leader = UNKNOWN_LEADER;
+        let zero = Position::default();
+        let sample = Sample { high_watermark: zero, log_start: zero, size: Some(0), leader };
+        self.last = Some((absent_at, sample));
+        self.points.push_back(Point { at: absent_at, bytes: 0, records: 0 });
+        self
+    }
+
+    /// Believes that records have so many bytes, until log sizes tell better.
+    pub fn set_bytes_per_record(&mut self, ratio: BytesPerRecord) {
+        self.given = Some(ratio);
+    }
+
+    /// Takes in a sample. One that is not later than the last changes nothing.
+    pub fn push(&mut self, now: Instant, sample: Sample) {
+        let Some((at, before)) = self.last else {
+            self.restart(now, sample);
+            return;
+        };
+        let elapsed = now.since(at);
+        if elapsed.is_zero() {
+            return;
+        }
+        let Some(records) = sample.high_watermark.0.checked_sub(before.high_watermark.0) else {
+            self.lowered(now, sample);
+            return;
+        };
+        self.lowered_since = None;
+        self.last = Some((now, sample));
+        match self.step(before, sample, records) {
+            Some(bytes) => self.advance(now, elapsed, bytes, records),
+            None => self.points.clear(),
+        }
+    }
+
+    /// Takes in that there was no sample: what left the window is gone, and nothing else changes.
+    pub fn missing(&mut self, now: Instant) {
+        let span = self.span;
+        self.points.retain(|point| now.since(point.at) <= span);
+    }
+
+    /// What is known now; `None` while fewer than two samples of the last 30 seconds say something about bytes.
+    pub fn measure(&self, now: Instant) -> Option<Measurement> {
+        let (at, sample) = self.last?;
+        let staleness = now.since(at);
+        let (first, last) = (self.points.front()?, self.points.back()?);
+        let window = last.at.since(first.at);
+        if window.is_zero() || staleness > self.span {
+            return None;
+        }
+        Some(Measurement {
+            sample,
+            window,
+            write_rate: per_second(last.bytes.saturating_sub(first.bytes), window),
+            filtered_rate: self.filter.rate()?,
+            records_per_sec: per_second(last.records.saturating_sub(first.records), window),
+            bytes_per_record: self.ratio().map(BytesPerRecord::rounded),
+            staleness,
+            source: self.source,
+        })
+    }
+
+    /// Begins anew at a sample, which itself says nothing about a rate.
+    fn restart(&mut self, now: Instant, sample: Sample) {
+        self.points.clear();
+        self.points.push_back(Point { at: now, bytes: 0, records: 0 });
+        self.last = Some((now, sample));
+        self.lowered_since = None;
+        self.given = self.given.or_else(|| whole_log_ratio(sample));
+    }
+
+    fn ratio(&self) -> Option<BytesPerRecord> {
+        self.learned.ratio().or(self.given)
+    }
+
+    /// The high watermark went back: after an election it will catch up, and until then nothing is known; else the log was cut.
+    fn lowered(&mut self, now: Instant, sample: Sample) {
+        let since = *self.lowered_since.get_or_insert(now);
+        if now.since(since) >= TRUNCATED_AFTER {
+            self.restart(now, sample);
+        } else {
+            self.missing(now);
+        }
+    }
+
+    /// The bytes that were written between two samples, and the source that says so.
+    fn step(&mut self, before: Sample, sample: Sample, records: u64) -> Option<u64> {
+        if let Some(bytes) = growth(before, sample) {
+            self.source = Source::LogSize;
+            self.learned.add(bytes, records);
+            return Some(bytes);
+        }
+        self.source = Source::HighWatermark;
+        self.given = self.given.or_else(|| whole_log_ratio(sample));
+        if records == 0 { Some(0) } else { self.ratio().map(|ratio| ratio.bytes_of(records)) }
+    }
+
+    fn advance(&mut self, now: Instant, elapsed: Duration, bytes: u64, records: u64) {
+        self.filter.push(bytes, elapsed);
+        let last = self.points.back().copied();
+        let point = last.map_or(Point { at: now, bytes: 0, records: 0 }, |last| Point {
+            at: now,
+            bytes: last.bytes.saturating_add(bytes),
+            records: last.records.saturating_add(records),
+        });
+        self.points.push_back(point);
+        self.missing(now);
+    }
+}
+
+/// The leader of a partition before its first sample: whoever leads then has led from the start.
+const UNKNOWN_LEADER: i32 = -1;
+
+/// How much the log grew, if that tells what was written: same leader, same start, and not compacted below its former size.
+///
+/// A log that stays as it is while offsets advance is one whose size is not reported in time; offsets tell more.
+fn growth(before: Sample, sample: Sample) -> Option<u64> {
+    let same_leader = before.leader == sample.leader || before.leader == UNKNOWN_LEADER;
+    if !same_leader || before.log_start != sample.log_start {
+        return None;
+    }
+    let grown = sample.size?.checked_sub(before.size?)?;
+    let advanced = sample.high_watermark > before.high_watermark;
+    if grown == 0 && advanced { None } else { Some(grown) }
+}
+
+/// The average over everything that is in the log.
+fn whole_log_ratio(sample: Sample) -> Option<BytesPerRecord> {
+    let records = sample.high_watermark.0.checked_sub(sample.log_start.0)?;
+    BytesPerRecord::new(sample.size?, records)
+}
+
+/// An amount per time as an amount per second, rounded.
+fn per_second(amount: u64, elapsed: Duration) -> u64 {
+    let scaled = u128::from(amount).saturating_mul(1_000_000_000);
+    let rounded = scaled.saturating_add(elapsed.as_nanos() / 2);
+    saturate(rounded.checked_div(elapsed.as_nanos()).unwrap_or(0))
+}
+
+fn saturate(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,349 @@
+//! A cluster as the thin layer sees it: its brokers, one connection to each, and who leads what.
+//!
+//! Connections are opened when they are needed and shared by all callers; one that broke is replaced by the next call,
+//! and a broker that cannot be reached is left alone for a growing pause, so that a dead one costs a caller nothing but
+//! the error. Leaders are kept until somebody finds one wrong and calls [`Cluster::forget`].
+//!
+//! The lock guards lookups only: nothing waits while it is held. Two callers may therefore open a connection to one
+//! broker at the same time; the second to finish is kept for its own call alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::messages::{MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tidegate_runtime::ports::{Class, Error};
+use tidegate_runtime::security;
+use tokio::time::Instant;
+
+use crate::connection::{Connection, QUICK_TIMEOUT};
+use crate::errors::{self, Right};
+use crate::metadata::{Metadata, TopicMeta};
+use crate::transport::{self, Address};
+
+/// The first pause after a broker could not be reached.
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+
+/// The longest: a broker that restarts is found again within a sample period of the monitor.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// For how long a topic that the metadata does not list is looked for again: after a creation the brokers learn of it
+/// one after the other, within some tens of milliseconds.
+const PROPAGATION: Duration = Duration::from_secs(1);
+
+/// The highest version of Metadata that is asked for; from 10 on it carries topic ids.
+const METADATA_VERSION: i16 = 12;
+
+/// The brokers of one cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    bootstrap: Vec<Address>,
+    security: security::Security,
+    client_id: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    brokers: BTreeMap<i32, Broker>,
+    leaders: BTreeMap<String, TopicMeta>,
+    first_bootstrap: usize,
+}
+
+#[derive(Debug)]
+struct Broker {
+    address: Address,
+    connection: Option<Arc<Connection>>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// The leader of a partition, with a connection to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    pub(crate) broker: i32,
+    pub(crate) connection: Arc<Connection>,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Knows the settings; connects to nobody yet.
+    pub(crate) fn new(cluster: &security::Cluster, client_id: &str) -> Result<Self, Error> {
+        let bootstrap = Address::parse_list(&cluster.bootstrap_servers);
+        if bootstrap.is_empty() {
+            let text = format!(
+                "bootstrapServers is {:?}: give HOST:PORT of one or more brokers, separated by commas",
+                cluster.bootstrap_servers
+            );
+            return Err(Error::new(Class::Permanent, text));
+        }
+        Ok(Self {
+            bootstrap,
+            security: cluster.security.clone(),
+            client_id: client_id.to_owned(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// A connection to a broker of the last metadata, shared with other callers.
+    pub(crate) async fn broker(&self, id: i32) -> Result<Arc<Connection>, Error> {
+        let address = {
+            let mut state = self.lock();
+            let Some(broker) = state.brokers.get_mut(&id) else {
+                let text = format!("broker {id} is not in the cluster's metadata");
+                return Err(Error::new(Class::Transient, text));
+            };
+            match broker.live() {
+                Some(connection) => return Ok(connection),
+                None => broker.dial()?,
+            }
+        };
+        let opened = self.open(address).await;
+        let mut state = self.lock();
+        let Some(broker) = state.brokers.get_mut(&id) else { return opened.map(Arc::new) };
+        broker.note(opened)
+    }
+
+    /// A connection of its own to a broker, for requests that the broker may hold back: it answers the requests of one
+    /// connection in order.
+    pub(crate) async fn dedicated(&self, id: i32) -> Result<Connection, Error> {
+        let address = self.lock().brokers.get(&id).map(|broker| broker.address.clone());
+        let Some(address) = address else {
+            let text = format!("broker {id} is not in the cluster's metadata");
+            return Err(Error::new(Class::Transient, text));
+        };
+        self.open(address).await
+    }
+
+    /// A connection to any broker: a known one, else one of the bootstrap list.
+    pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
+        let live = self.lock().brokers.values_mut().find_map(Broker::live);
+        if let Some(connection) = live {
+            return Ok(connection);
+        }
+        let known: Vec<i32> = self.lock().brokers.keys().copied().collect();
+        for id in known {
+            if let Ok(connection) = self.broker(id).await {
+                return Ok(connection);
+            }
+        }
+        self.bootstrap().await
+    }
+
+    async fn bootstrap(&self) -> Result<Arc<Connection>, Error> {
+        let count = self.bootstrap.len();
+        let first = self.lock().first_bootstrap;
+        let mut last = None;
+        for at in (0..count).map(|step| (first + step) % count) {
+            match self.open(self.bootstrap[at].clone()).await {
+                Ok(connection) => {
+                    self.lock().first_bootstrap = at;
+                    return Ok(Arc::new(connection));
+                }
+                Err(error) if error.class() == Class::Permanent => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(Class::Permanent, "no bootstrap server is given")))
+    }
+
+    async fn open(&self, address: Address) -> Result<Connection, Error> {
+        transport::check(&self.security)?;
+        Connection::open(address, &self.security, &self.client_id).await
+    }
+
+    /// Asks for the metadata of the named topics, or of all with `None`, and remembers brokers and leaders.
+    pub(crate) async fn metadata(&self, topics: Option<&[String]>) -> Result<Metadata, Error> {
+        let names = topics.map(|names| {
+            let topic = |name: &String| {
+                kafka_protocol::messages::metadata_request::MetadataRequestTopic::default()
+                    .with_name(Some(topic_name(name)))
+            };
+            names.iter().map(topic).collect()
+        });
+        let request =
+            MetadataRequest::default().with_topics(names).with_allow_auto_topic_creation(false);
+        let connection = self.any().await?;
+        let version = connection.version::<MetadataRequest>(METADATA_VERSION)?;
+        if version < 10 {
+            let text = "the brokers are older than Apache Kafka 2.8 and give topics no ids";
+            return Err(Error::new(Class::Permanent, text));
+        }
+        let metadata =
+            Metadata::from_answer(connection.call(&request, version, QUICK_TIMEOUT).await?);
+        self.learn(&metadata);
+        Ok(metadata)
+    }
+
+    fn learn(&self, metadata: &Metadata) {
+        let mut state = self.lock();
+        state.brokers.retain(|id, _| metadata.brokers.contains_key(id));
+        for (id, address) in &metadata.brokers {
+            match state.brokers.get_mut(id) {
+                Some(broker) if broker.address == *address => {}
+                _ => {
+                    state.brokers.insert(*id, Broker::new(address.clone()));
+                }
+            }
+        }
+    }
+
+    /// What the metadata says of one topic; asked anew unless it is known.
+    pub(crate) async fn topic(&self, topic: &str) -> Result<TopicMeta, Error> {
+        let known = self.lock().leaders.get(topic).cloned();
+        match known {
+            Some(known) => Ok(known),
+            None => self.look_up(topic).await,
+        }
+    }
+
+    /// What the metadata says of one topic now.
+    pub(crate) async fn look_up(&self, topic: &str) -> Result<TopicMeta, Error> {
+        let deadline = Instant::now() + PROPAGATION;
+        loop {
+            let mut metadata = self.metadata(Some(&[topic.to_owned()])).await?;
+            let code = match metadata.topics.remove(topic) {
+                Some(Ok(found)) => {
+                    self.lock().leaders.insert(topic.to_owned(), found.clone());
+                    return Ok(found);
+                }
+                Some(Err(code)) => code,
+                None => kafka_protocol::ResponseError::UnknownTopicOrPartition,
+            };
+            if !errors::is_stale_metadata(code) || Instant::now() >= deadline {
+                let doing = format!("failed to look up topic {topic}");
+                return Err(errors::refused(doing, Right::topic("Describe", topic), code, None));
+            }
+            tokio::time::sleep(FIRST_BACKOFF).await;
+        }
+    }
+
+    /// Makes sure that a partition exists, and costs nothing once it is known to.
+    pub(crate) async fn check(&self, topic: &str, partition: u32) -> Result<(), Error> {
+        let known = |state: &State| {
+            state.leaders.get(topic).is_some_and(|meta| meta.partitions.contains_key(&partition))
+        };
+        if known(&self.lock()) {
+            return Ok(());
+        }
+        self.new_partition(topic, partition).await.map(|_| ())
+    }
+
+    /// Forgets who leads a topic: somebody was answered by a broker that does not.
+    pub(crate) fn forget(&self, topic: &str) {
+        self.lock().leaders.remove(topic);
+    }
+
+    /// The leader of a partition.
+    pub(crate) async fn leader(&self, topic: &str, partition: u32) -> Result<Leader, Error> {
+        let meta = self.topic(topic).await?;
+        let found = match meta.partitions.get(&partition) {
+            Some(found) => found.clone(),
+            None => self.new_partition(topic, partition).await?,
+        };
+        let Some(broker) = found.leader else {
+            self.forget(topic);
+            let text = format!("partition {topic}-{partition} has no leader at the moment");
+            return Err(Error::new(Class::Transient, text));
+        };
+        match self.broker(broker).await {
+            Ok(connection) => Ok(Leader { broker, connection }),
+            Err(error) => {
+                self.forget(topic);
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks for a partition that the last metadata did not have.
+    async fn new_partition(
+        &self,
+        topic: &str,
+        partition: u32,
+    ) -> Result<crate::metadata::PartitionMeta, Error> {
+        let mut meta = self.look_up(topic).await?;
+        meta.partitions.remove(&partition).ok_or_else(|| errors::topic_missing(topic))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is a cache: whatever a panic left in it is checked by its next use.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A topic's name as the protocol library wants it.
+pub(crate) fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+// === impl Broker ===
+
+impl Broker {
+    fn new(address: Address) -> Self {
+        Self { address, connection: None, failures: 0, not_before: None }
+    }
+
+    fn live(&mut self) -> Option<Arc<Connection>> {
+        if self.connection.as_ref().is_some_and(|connection| connection.is_broken()) {
+            self.connection = None;
+        }
+        self.connection.clone()
+    }
+
+    /// Where to connect, unless it was tried in vain a moment ago.
+    fn dial(&self) -> Result<Address, Error> {
+        if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
+            let text = format!("broker {} could not be reached a moment ago", self.address);
+            return Err(Error::new(Class::Transient, text));
+        }
+        Ok(self.address.clone())
+    }
+
+    /// Keeps a new connection, or the time before which not to try again.
+    fn note(&mut self, opened: Result<Connection, Error>) -> Result<Arc<Connection>, Error> {
+        match opened {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                self.failures = 0;
+                self.not_before = None;
+                if self.live().is_none() {
+                    self.connection = Some(Arc::clone(&connection));
+                }
+                Ok(connection)
+            }
+            Err(error) => {
+                let pause = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(8));
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = Some(Instant::now() + pause.min(LONGEST_BACKOFF));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Tries again what failed with class Transient, with growing pauses, until a deadline.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    deadline: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    /// Tries until this much time has passed.
+    pub(crate) fn within(time: Duration) -> Self {
+        Self { deadline: Instant::now() + time, pause: FIRST_BACKOFF }
+    }
+
+    /// Waits and returns true when another try is due after this error.
+    pub(crate) async fn again(&mut self, error: &Error) -> bool {
+        if error.class() != Class::Transient || Instant::now() + self.pause >= self.deadline {
+            return false;
+        }
+        tracing::debug!(error = %error, pause_ms = self.pause.as_millis(), "trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_BACKOFF);
+        true
+    }
+}

@@ -1,0 +1,306 @@
+//! One connection to one broker: frames, correlation, pipelining, and the versions both sides speak.
+//!
+//! ```text
+//!  call ──encode──► bounded queue ──► pump ──► socket
+//!       ◄──decode── one-shot ◄── front of the waiting line ◄──┘
+//! ```
+//!
+//! Several calls may be under way at once; a broker answers a connection's requests in their order, so the pump keeps
+//! a line of those that wait and checks each answer's correlation id against its front. A call that times out leaves
+//! an answer on the way, so it marks the connection broken: its owner opens another. The layer does not retry, and
+//! knows nothing of topics.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{
+    Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes, VersionRange,
+};
+use tidegate_runtime::ports::{Class, Error};
+use tidegate_runtime::security::Security;
+use tidegate_runtime::task::{Task, spawn_named};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::transport::{self, Address, Stream};
+
+/// How long an answer may take, unless the call says otherwise. Below the period after which an operator would take
+/// the broker for dead, above a long garbage collection.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take that a broker gives from memory: versions and metadata. Shorter, because while one broker
+/// is stopped another can answer the same.
+pub(crate) const QUICK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Requests that may wait for an answer on one connection: enough for a round of samples, and a bound.
+const MAX_PIPELINED: usize = 64;
+
+/// The largest answer that is believed; a length beyond it is taken for something that is no broker.
+const MAX_FRAME: usize = 256 << 20;
+
+/// A live connection. Dropping it closes the socket.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    address: Address,
+    client_id: StrBytes,
+    versions: BTreeMap<i16, VersionRange>,
+    requests: mpsc::Sender<Outgoing>,
+    next_correlation: AtomicI32,
+    broken: Arc<AtomicBool>,
+    _pump: Task<()>,
+}
+
+/// A request on its way to the pump.
+#[derive(Debug)]
+struct Outgoing {
+    correlation: i32,
+    frame: Bytes,
+    answer: oneshot::Sender<Result<Bytes, Arc<std::io::Error>>>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Connects, and learns which versions the broker speaks.
+    pub(crate) async fn open(
+        address: Address,
+        security: &Security,
+        client_id: &str,
+    ) -> Result<Self, Error> {
+        let stream = transport::open(&address, security).await?;
+        let (requests, incoming) = mpsc::channel(MAX_PIPELINED);
+        let broken = Arc::new(AtomicBool::new(false));
+        let pump = pump(stream, incoming, Arc::clone(&broken));
+        let mut connection = Self {
+            client_id: StrBytes::from_string(client_id.to_owned()),
+            versions: BTreeMap::new(),
+            requests,
+            next_correlation: AtomicI32::new(0),
+            broken,
+            _pump: spawn_named(format!("kafka {address}"), pump),
+            address,
+        };
+        connection.versions = connection.negotiate().await?;
+        Ok(connection)
+    }
+
+    /// True once it failed: calls on it fail at once.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// The highest version of a request that both sides and the caller know.
+    pub(crate) fn version<R: Request>(&self, highest: i16) -> Result<i16, Error> {
+        let ours = VersionRange { min: R::VERSIONS.min, max: R::VERSIONS.max.min(highest) };
+        let common = self.versions.get(&R::KEY).map(|theirs| ours.intersect(theirs));
+        match common {
+            Some(range) if !range.is_empty() => Ok(range.max),
+            _ => {
+                let text = format!(
+                    "broker {} does not speak request {} as this version needs it",
+                    self.address,
+                    R::KEY
+                );
+                Err(Error::new(Class::Permanent, text))
+            }
+        }
+    }
+
+    /// Sends a request of a version from [`Self::version`] and waits for its answer. Dropping the future drops the
+    /// answer, not the request.
+    pub(crate) async fn call<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<R::Response, Error> {
+        let correlation = self.next_correlation.fetch_add(1, Ordering::Relaxed);
+        let frame = self.encode(request, version, correlation)?;
+        let (answer, answered) = oneshot::channel();
+        let exchange = async {
+            let outgoing = Outgoing { correlation, frame, answer };
+            self.requests.send(outgoing).await.ok()?;
+            answered.await.ok()
+        };
+        let body = match tokio::time::timeout(timeout, exchange).await {
+            Ok(Some(Ok(body))) => body,
+            Ok(Some(Err(cause))) => return Err(self.lost().because(cause)),
+            Ok(None) => return Err(self.lost()),
+            Err(elapsed) => {
+                self.broken.store(true, Ordering::Release);
+                let text = format!("broker {} did not answer within {timeout:?}", self.address);
+                return Err(Error::new(Class::Transient, text).because(elapsed));
+            }
+        };
+        self.decode::<R>(body, version)
+    }
+
+    async fn negotiate(&self) -> Result<BTreeMap<i16, VersionRange>, Error> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("tidegate"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let answer: ApiVersionsResponse = self.call(&request, 3, QUICK_TIMEOUT).await?;
+        if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+            let text = format!("broker {} refused the handshake: it may be too old", self.address);
+            return Err(Error::new(Class::Permanent, text).because(code));
+        }
+        let range = |min, max| VersionRange { min, max };
+        let keys = answer.api_keys.into_iter();
+        Ok(keys.map(|key| (key.api_key, range(key.min_version, key.max_version))).collect())
+    }
+
+    fn encode<R: Request>(&self, request: &R, version: i16, id: i32) -> Result<Bytes, Error> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(id)
+            .with_client_id(Some(self.client_id.clone()));
+        let header_version = R::header_version(version);
+        let encoded = (|| {
+            let size = header.compute_size(header_version)? + request.compute_size(version)?;
+            let mut frame = BytesMut::with_capacity(size + 4);
+            frame.put_u32(u32::try_from(size)?);
+            header.encode(&mut frame, header_version)?;
+            request.encode(&mut frame, version)?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(frame.freeze())
+        })();
+        encoded.map_err(|cause| {
+            let text = format!("failed to encode request {} version {version}", R::KEY);
+            Error::new(Class::Permanent, text).because(cause)
+        })
+    }
+
+    fn decode<R: Request>(&self, mut body: Bytes, version: i16) -> Result<R::Response, Error> {
+        let decoded = ResponseHeader::decode(&mut body, R::Response::header_version(version))
+            .and_then(|_| R::Response::decode(&mut body, version));
+        decoded.map_err(|cause| {
+            self.broken.store(true, Ordering::Release);
+            let text = format!(
+                "failed to decode the answer of broker {} to request {} version {version}",
+                self.address,
+                R::KEY
+            );
+            Error::new(Class::Transient, text).because(cause)
+        })
+    }
+
+    fn lost(&self) -> Error {
+        self.broken.store(true, Ordering::Release);
+        Error::new(Class::Transient, format!("lost the connection to broker {}", self.address))
+    }
+}
+
+// === the pump ===
+
+/// Moves frames until the connection fails or its last handle is gone. Whoever still waits then learns why.
+async fn pump(
+    stream: Box<dyn Stream>,
+    mut incoming: mpsc::Receiver<Outgoing>,
+    broken: Arc<AtomicBool>,
+) {
+    let mut waiting = VecDeque::new();
+    let outcome = exchange(stream, &mut incoming, &mut waiting).await;
+    broken.store(true, Ordering::Release);
+    incoming.close();
+    let Err(cause) = outcome else { return };
+    let cause = Arc::new(cause);
+    let late = std::iter::from_fn(|| incoming.try_recv().ok());
+    for request in waiting.into_iter().chain(late) {
+        // Whoever asked may have given up.
+        let _gone = request.answer.send(Err(Arc::clone(&cause)));
+    }
+}
+
+async fn exchange(
+    stream: Box<dyn Stream>,
+    incoming: &mut mpsc::Receiver<Outgoing>,
+    waiting: &mut VecDeque<Outgoing>,
+) -> Result<(), std::io::Error> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut outbox = BytesMut::new();
+    let mut inbox = BytesMut::with_capacity(64 << 10);
+    loop {
+        // Every branch is cancel-safe: the buffers keep what was moved, and a closed queue stays closed.
+        tokio::select! {
+            request = incoming.recv(), if waiting.len() < MAX_PIPELINED => {
+                let Some(mut request) = request else { return Ok(()) };
+                outbox.extend_from_slice(&std::mem::take(&mut request.frame));
+                waiting.push_back(request);
+            }
+            written = writer.write_buf(&mut outbox), if !outbox.is_empty() => {
+                written?;
+                if outbox.is_empty() {
+                    writer.flush().await?;
+                }
+            }
+            read = reader.read_buf(&mut inbox) => {
+                if read? == 0 {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
+                while let Some(frame) = take_frame(&mut inbox)? {
+                    answer(waiting, frame)?;
+                }
+            }
+        }
+    }
+}
+
+/// Cuts a whole frame off the front; makes room for the rest of one that is not whole.
+fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
+    let Some(prefix) = inbox.first_chunk::<4>() else { return Ok(None) };
+    let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        let text = format!("an answer of {length} bytes is announced: this is no Kafka broker");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+    }
+    if inbox.len() < length + 4 {
+        inbox.reserve(length + 4 - inbox.len());
+        return Ok(None);
+    }
+    inbox.advance(4);
+    Ok(Some(inbox.split_to(length).freeze()))
+}
+
+/// Gives an answer to the first in the line, whose it must be.
+fn answer(waiting: &mut VecDeque<Outgoing>, frame: Bytes) -> Result<(), std::io::Error> {
+    let correlation = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes));
+    match waiting.pop_front() {
+        Some(request) if Some(request.correlation) == correlation => {
+            // Whoever asked may have given up.
+            let _gone = request.answer.send(Ok(frame));
+            Ok(())
+        }
+        _ => Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "an answer came to a question that was not asked",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_only_when_whole() {
+        let mut inbox = BytesMut::new();
+        inbox.extend_from_slice(&[0, 0, 0, 3, 1, 2]);
+        assert_eq!(take_frame(&mut inbox).unwrap(), None);
+        inbox.extend_from_slice(&[3, 0]);
+        assert_eq!(take_frame(&mut inbox).unwrap().as_deref(), Some([1_u8, 2, 3].as_slice()));
+        assert_eq!(inbox.as_ref(), [0]);
+    }
+
+    #[test]
+    fn an_announced_length_beyond_reason_is_an_error() {
+        let mut inbox = BytesMut::from(b"HTTP/1.1 400 Bad Request".as_slice());
+        assert!(take_frame(&mut inbox).is_err());
+    }
+}

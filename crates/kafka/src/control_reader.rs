@@ -1,0 +1,317 @@
+//! Reads one partition of a control topic with a long poll, from the leader, up to the high watermark.
+//!
+//! ```text
+//!  connect to the leader ──► fetch ──records──► bounded channel ──► next
+//!        ▲                     │
+//!        └── pause ◄─ moved leader, lost broker, time-out
+//!                              └─ below the start: Fenced; beyond the end, or another topic: Permanent
+//! ```
+//!
+//! The reader has a connection of its own, because a broker holds a long poll back and with it whatever was sent after.
+//! A position is never changed but by records that were returned: when the log cannot continue there, the reader ends
+//! with an error and stays ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use tidegate_core::ids::TopicId;
+use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord};
+use tidegate_runtime::task::{Task, spawn_named};
+use tokio::sync::mpsc;
+
+use crate::cluster::{Cluster, topic_name};
+use crate::connection::Connection;
+use crate::errors::{self, Right, refused};
+use crate::records;
+
+/// How long a broker may hold a fetch back when there is nothing new. It is no delay: records end the wait.
+const LONG_POLL: Duration = Duration::from_millis(500);
+
+/// How long an answer may take beyond that before the connection is given up. A stopped leader is left after this.
+const OVERDUE: Duration = Duration::from_secs(3);
+
+/// Most bytes per fetch; one larger record is still returned.
+const MAX_BYTES: i32 = 4 << 20;
+
+/// Lists of records that may wait for the caller.
+const QUEUE: usize = 4;
+
+/// Pauses between tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the same batch may fail to decode: a transfer can be garbled once, a log that is garbled stays so.
+const MAX_GARBLED: u32 = 5;
+
+/// From this version on a fetch names topics by id, so that a topic of the same name is not taken for this one.
+const FETCH_BY_ID: i16 = 13;
+
+/// The port's reader.
+#[derive(Debug)]
+pub(crate) struct KafkaControlReader {
+    records: mpsc::Receiver<Result<Vec<RawRecord>, Error>>,
+    place: String,
+    _fetcher: Task<()>,
+}
+
+/// The loop behind a reader.
+#[derive(Debug)]
+struct Fetcher {
+    cluster: Arc<Cluster>,
+    topic: String,
+    partition: u32,
+    next: u64,
+    /// Leader epoch of the last record, by which the leader notices a log that was cut and has grown again.
+    last_epoch: i32,
+    id: Option<TopicId>,
+    garbled: u32,
+    pause: Duration,
+    records: mpsc::Sender<Result<Vec<RawRecord>, Error>>,
+}
+
+/// Why a round of fetching ended.
+#[derive(Debug)]
+enum End {
+    /// Try again, at once or after a pause.
+    Again(Error),
+    /// The position cannot be continued.
+    Over(Error),
+    /// Nobody reads any more.
+    Unread,
+}
+
+// === impl KafkaControlReader ===
+
+impl KafkaControlReader {
+    pub(crate) fn start(cluster: Arc<Cluster>, topic: &str, partition: u32, from: u64) -> Self {
+        let (sender, records) = mpsc::channel(QUEUE);
+        let fetcher = Fetcher {
+            cluster,
+            topic: topic.to_owned(),
+            partition,
+            next: from,
+            last_epoch: -1,
+            id: None,
+            garbled: 0,
+            pause: FIRST_PAUSE,
+            records: sender,
+        };
+        let place = format!("{topic}-{partition}");
+        let task = spawn_named(format!("reader {place}"), fetcher.run());
+        Self { records, place, _fetcher: task }
+    }
+}
+
+#[async_trait]
+impl ControlReader for KafkaControlReader {
+    async fn next(&mut self) -> Result<Vec<RawRecord>, Error> {
+        // Cancel-safe because the position is the fetcher's and the channel keeps what was not taken.
+        self.records.recv().await.unwrap_or_else(|| {
+            let text = format!("the reader of partition {} has ended", self.place);
+            Err(Error::new(Class::Permanent, text))
+        })
+    }
+}
+
+// === impl Fetcher ===
+
+impl Fetcher {
+    async fn run(mut self) {
+        loop {
+            match self.follow_leader().await {
+                End::Unread => return,
+                End::Over(error) => {
+                    // Whether anybody still listens makes no difference.
+                    let _unread = self.records.send(Err(error)).await;
+                    return;
+                }
+                End::Again(error) => {
+                    tracing::debug!(
+                        topic = self.topic,
+                        partition = self.partition,
+                        offset = self.next,
+                        error = %error,
+                        "reading goes on after a pause"
+                    );
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Fetches from the present leader until something is in the way.
+    async fn follow_leader(&mut self) -> End {
+        let connection = match self.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return self.classify(error),
+        };
+        let topic = match self.fetch_topic(&connection).await {
+            Ok(topic) => topic,
+            Err(error) => return self.classify(error),
+        };
+        loop {
+            let fetched = match self.fetch(&connection, topic.clone()).await {
+                Ok(fetched) => fetched,
+                Err(error) => return self.classify(error),
+            };
+            if let Err(end) = self.take(&fetched).await {
+                return end;
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Error> {
+        let leader = self.cluster.leader(&self.topic, self.partition).await?;
+        self.cluster.dedicated(leader.broker).await
+    }
+
+    /// What every fetch of this round says of the topic. The first round notes the topic's id; a later one that finds
+    /// another id ends the reader.
+    async fn fetch_topic(&mut self, connection: &Connection) -> Result<(FetchTopic, i16), Error> {
+        let meta = self.cluster.topic(&self.topic).await?;
+        let id = *self.id.get_or_insert(meta.id);
+        if id != meta.id {
+            let text = format!("topic {} was deleted and created again", self.topic);
+            return Err(Error::new(Class::Permanent, text));
+        }
+        let version = connection.version::<FetchRequest>(FETCH_BY_ID)?;
+        let topic = if version >= FETCH_BY_ID {
+            meta.by_id
+        } else {
+            FetchTopic::default().with_topic(topic_name(&self.topic))
+        };
+        Ok((topic, version))
+    }
+
+    async fn fetch(
+        &self,
+        connection: &Connection,
+        (topic, version): (FetchTopic, i16),
+    ) -> Result<FetchResponse, Error> {
+        let partition = FetchPartition::default()
+            .with_partition(i32::try_from(self.partition).unwrap_or(i32::MAX))
+            .with_fetch_offset(i64::try_from(self.next).unwrap_or(i64::MAX))
+            .with_current_leader_epoch(-1)
+            .with_last_fetched_epoch(if version >= 12 { self.last_epoch } else { -1 })
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(MAX_BYTES);
+        let request = FetchRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_max_wait_ms(i32::try_from(LONG_POLL.as_millis()).unwrap_or(i32::MAX))
+            .with_min_bytes(1)
+            .with_max_bytes(MAX_BYTES)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic.with_partitions(vec![partition])]);
+        connection.call(&request, version, LONG_POLL + OVERDUE).await
+    }
+
+    /// Passes the records of an answer on.
+    async fn take(&mut self, answer: &FetchResponse) -> Result<(), End> {
+        if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+            return Err(self.refused(code));
+        }
+        let topic = answer.responses.first();
+        let Some(partition) = topic.and_then(|topic| topic.partitions.first()) else {
+            return Ok(());
+        };
+        match ResponseError::try_from_code(partition.error_code) {
+            None => {}
+            Some(ResponseError::OffsetOutOfRange) => return Err(self.out_of_range().await),
+            Some(code) => return Err(self.refused(code)),
+        }
+        if partition.diverging_epoch.epoch >= 0 || partition.diverging_epoch.end_offset >= 0 {
+            return Err(End::Over(self.truncated()));
+        }
+        let records = self.decode(partition)?;
+        self.pause = FIRST_PAUSE;
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.records.send(Ok(records)).await.map_err(|_| End::Unread)
+    }
+
+    fn decode(&mut self, partition: &PartitionData) -> Result<Vec<RawRecord>, End> {
+        let Some(bytes) = &partition.records else { return Ok(Vec::new()) };
+        let decoded = match records::decode(bytes.clone(), self.next) {
+            Ok(decoded) => decoded,
+            Err(error) => return Err(self.garbled(error)),
+        };
+        if let Some(error) = decoded.trouble {
+            // What came before the trouble is good; the next fetch starts at it.
+            if decoded.next == self.next {
+                return Err(self.garbled(error));
+            }
+        }
+        self.garbled = 0;
+        self.next = decoded.next;
+        self.last_epoch = decoded.last_epoch.unwrap_or(self.last_epoch);
+        Ok(decoded.records)
+    }
+
+    fn garbled(&mut self, cause: records::Garbled) -> End {
+        self.garbled += 1;
+        let over = self.garbled >= MAX_GARBLED;
+        let class = if over { Class::Permanent } else { Class::Transient };
+        let text = format!(
+            "failed to decode the records of partition {}-{} at offset {}",
+            self.topic, self.partition, self.next
+        );
+        let error = Error::new(class, text).because(cause);
+        if over { End::Over(error) } else { End::Again(error) }
+    }
+
+    /// The leader says that the position is not in its log: finds out on which side it is.
+    async fn out_of_range(&mut self) -> End {
+        let start = self.cluster.bound(&self.topic, self.partition, Bound::Earliest).await;
+        let end = self.cluster.bound(&self.topic, self.partition, Bound::Latest).await;
+        match (start, end) {
+            (Ok(start), _) if self.next < start => End::Over(Error::new(
+                Class::Fenced,
+                format!(
+                    "offset {} of partition {}-{} is below the log's start {start}",
+                    self.next, self.topic, self.partition
+                ),
+            )),
+            (Ok(_), Ok(end)) if self.next > end => End::Over(self.truncated()),
+            (Ok(_), Ok(_)) => {
+                // In range after all: a leader that had not caught up, or one that no longer knows the epoch.
+                self.last_epoch = -1;
+                End::Again(Error::new(Class::Transient, "the leader did not know the offset"))
+            }
+            (Err(error), _) | (_, Err(error)) => self.classify(error),
+        }
+    }
+
+    fn truncated(&self) -> Error {
+        let text = format!(
+            "partition {}-{} has lost its end: offset {} was read before and is not there any more",
+            self.topic, self.partition, self.next
+        );
+        Error::new(Class::Permanent, text)
+    }
+
+    fn refused(&self, code: ResponseError) -> End {
+        let doing = format!("failed to read partition {}-{}", self.topic, self.partition);
+        if errors::is_stale_metadata(code) {
+            self.cluster.forget(&self.topic);
+            return End::Again(Error::new(Class::Transient, doing).because(code));
+        }
+        self.classify(refused(doing, Right::topic("Read", &self.topic), code, None))
+    }
+
+    /// Transient errors are this reader's to live with, the others its caller's.
+    fn classify(&self, error: Error) -> End {
+        if error.class() == Class::Transient {
+            self.cluster.forget(&self.topic);
+            End::Again(error)
+        } else {
+            End::Over(error)
+        }
+    }
+}

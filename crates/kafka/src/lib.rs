@@ -1,0 +1,163 @@
+//! Tidegate's Kafka ports, on two clients that each do what they are good at.
+//!
+//! - **librdkafka** moves records: the data path of consumers ([`Kafka::partition_reader`]), producing
+//!   ([`Kafka::producer`]) and appends to control topics.
+//! - A **thin layer** of our own on `kafka-protocol` asks questions: metadata with topic ids, offsets of very many
+//!   partitions in one request per broker, sizes of logs, administration, group offsets, and the long poll of control
+//!   topics. librdkafka lacks some of these and needs a thousand times the work for others.
+//!
+//! ```text
+//!              ┌─ admin, offsets, log_sizes ─► cluster ─► connection ─► transport ─► socket
+//!   Kafka ─────┼─ control_log ── append ────┐     ▲ checks, bounds, long poll
+//!              │                            ▼     │
+//!              └─ producer ───────────────► outbox ─► librdkafka
+//!                 partition_reader ─► reader thread ─► librdkafka
+//! ```
+//!
+//! Besides the dev broker this is the only crate that names a Kafka library. It decides nothing: classes of errors are
+//! in one table, and whoever calls retries by them.
+
+mod admin;
+mod cluster;
+mod config;
+mod connection;
+mod control;
+mod control_reader;
+mod ends;
+mod errors;
+mod group_offsets;
+mod list_offsets;
+mod metadata;
+mod outbox;
+mod reader;
+mod reader_thread;
+mod records;
+mod sizes;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_runtime::ports::{
+    Admin, ControlLog, Error, LogSizes, Offsets, PartitionReader, Producer,
+};
+use tidegate_runtime::security;
+
+use crate::cluster::Cluster;
+use crate::outbox::{KafkaProducer, Outbox, Purpose};
+pub use crate::reader::ReaderOptions;
+
+/// Unacknowledged bytes of a control topic's producer: its records are small, and a controller that is this far ahead
+/// of its log has another problem.
+const CONTROL_BYTES: u32 = 16 << 20;
+
+/// How a control topic is written.
+#[derive(Clone, Copy, Debug)]
+pub struct ControlOptions {
+    /// After how long an append without an acknowledgement has an unknown outcome.
+    pub append_timeout: Duration,
+}
+
+impl Default for ControlOptions {
+    fn default() -> Self {
+        // The write time-out of the lease rules: lease (15 s) less two heartbeats, halved.
+        Self { append_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// How data topics are written.
+#[derive(Clone, Copy, Debug)]
+pub struct ProducerOptions {
+    /// Bytes that may be unacknowledged before `enqueue` waits.
+    pub max_bytes: u32,
+    /// How long records wait to be sent together.
+    pub linger_ms: u32,
+    /// After how long a record without an acknowledgement has an unknown outcome.
+    pub timeout: Duration,
+    /// Whether batches are compressed, with zstd.
+    pub compressed: bool,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            // A second's worth at half a gigabit: enough to keep every partition's pipeline full.
+            max_bytes: 64 << 20,
+            linger_ms: 5,
+            timeout: Duration::from_secs(30),
+            compressed: false,
+        }
+    }
+}
+
+/// One cluster, and the ports to it.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    cluster: Arc<Cluster>,
+    settings: security::Cluster,
+    client_id: String,
+}
+
+/// Prepares to use a cluster. Connections are made when they are needed: only settings that cannot be right fail here.
+pub fn connect(settings: &security::Cluster, client_id: &str) -> Result<Kafka, Error> {
+    let cluster = Arc::new(Cluster::new(settings, client_id)?);
+    Ok(Kafka { cluster, settings: settings.clone(), client_id: client_id.to_owned() })
+}
+
+impl Kafka {
+    /// Administration of topics.
+    pub fn admin(&self) -> Arc<dyn Admin> {
+        Arc::new(admin::KafkaAdmin::new(Arc::clone(&self.cluster)))
+    }
+
+    /// Offsets of groups and logs.
+    pub fn offsets(&self) -> Arc<dyn Offsets> {
+        Arc::new(group_offsets::KafkaOffsets::new(Arc::clone(&self.cluster)))
+    }
+
+    /// Samples of partitions for the monitor; metadata is asked for again when it is older than `refresh`.
+    pub fn log_sizes(&self, refresh: Duration) -> Box<dyn LogSizes> {
+        Box::new(sizes::KafkaLogSizes::new(Arc::clone(&self.cluster), refresh))
+    }
+
+    /// The partitions of one control topic. Makes a producer of its own.
+    pub fn control_log(
+        &self,
+        topic: &str,
+        options: ControlOptions,
+    ) -> Result<Arc<dyn ControlLog>, Error> {
+        let outbox = self.outbox(&Purpose {
+            linger_ms: 0,
+            timeout: options.append_timeout,
+            compression: "zstd",
+            max_bytes: CONTROL_BYTES,
+        })?;
+        Ok(Arc::new(control::KafkaControlLog::new(Arc::clone(&self.cluster), topic, outbox)))
+    }
+
+    /// A producer for data topics.
+    pub fn producer(&self, options: ProducerOptions) -> Result<Arc<dyn Producer>, Error> {
+        let outbox = self.outbox(&Purpose {
+            linger_ms: options.linger_ms,
+            timeout: options.timeout,
+            compression: if options.compressed { "zstd" } else { "none" },
+            max_bytes: options.max_bytes,
+        })?;
+        Ok(Arc::new(KafkaProducer(outbox)))
+    }
+
+    /// A reader of data partitions; call it from within a tokio runtime.
+    pub fn partition_reader(
+        &self,
+        options: ReaderOptions,
+    ) -> Result<Box<dyn PartitionReader>, Error> {
+        let settings = config::client(&self.settings, &self.client_id)?;
+        let cluster = Arc::clone(&self.cluster);
+        Ok(Box::new(reader::KafkaReader::new(cluster, settings, &self.client_id, options)?))
+    }
+
+    fn outbox(&self, purpose: &Purpose) -> Result<Outbox, Error> {
+        let settings = config::client(&self.settings, &self.client_id)?;
+        Outbox::new(Arc::clone(&self.cluster), settings, purpose)
+    }
+}

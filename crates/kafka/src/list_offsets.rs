@@ -1,0 +1,164 @@
+//! First and next offsets of many partitions: one request per broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use tidegate_runtime::ports::{Bound, Error};
+use tokio::task::JoinSet;
+
+use crate::cluster::{Cluster, topic_name};
+use crate::connection::{Connection, REQUEST_TIMEOUT};
+use crate::errors;
+
+/// Kafka's sentinels for the two bounds.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// Enough for isolation levels; later versions add tiers that are not asked for.
+const VERSION: i16 = 7;
+
+/// Which records count for the latest offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// All up to the high watermark.
+    ReadUncommitted,
+    /// Those below the first open transaction.
+    ReadCommitted,
+}
+
+/// Partitions of one broker by topic.
+pub(crate) type Targets = BTreeMap<TopicName, Vec<u32>>;
+
+/// An answer for each partition that had one.
+pub(crate) type Offsets = BTreeMap<TopicName, BTreeMap<u32, Result<u64, ResponseError>>>;
+
+/// Asks one broker.
+pub(crate) async fn of_broker(
+    connection: &Connection,
+    targets: &Targets,
+    bound: Bound,
+    isolation: Isolation,
+) -> Result<Offsets, Error> {
+    let timestamp = match bound {
+        Bound::Earliest => EARLIEST,
+        Bound::Latest => LATEST,
+    };
+    let partition = |number: &u32| {
+        ListOffsetsPartition::default()
+            .with_partition_index(i32::try_from(*number).unwrap_or(i32::MAX))
+            .with_timestamp(timestamp)
+    };
+    let topic = |(name, numbers): (&TopicName, &Vec<u32>)| {
+        ListOffsetsTopic::default()
+            .with_name(name.clone())
+            .with_partitions(numbers.iter().map(partition).collect())
+    };
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(i8::from(isolation == Isolation::ReadCommitted))
+        .with_topics(targets.iter().map(topic).collect());
+    let version = connection.version::<ListOffsetsRequest>(VERSION)?;
+    let answer = connection.call(&request, version, REQUEST_TIMEOUT).await?;
+    let topics = answer.topics.into_iter().map(|topic| {
+        let offsets = topic.partitions.into_iter().filter_map(|partition| {
+            let number = u32::try_from(partition.partition_index).ok()?;
+            let offset = match ResponseError::try_from_code(partition.error_code) {
+                Some(code) => Err(code),
+                None => Ok(u64::try_from(partition.offset).unwrap_or(0)),
+            };
+            Some((number, offset))
+        });
+        (topic.name, offsets.collect())
+    });
+    Ok(topics.collect())
+}
+
+/// Asks the leaders of partitions, all at once. Partitions without an answer are absent; topics whose leaders were
+/// wrong are forgotten, so that the next call finds them.
+pub(crate) async fn of_partitions(
+    cluster: &Arc<Cluster>,
+    partitions: &[(String, u32)],
+    bound: Bound,
+    isolation: Isolation,
+) -> Result<BTreeMap<(String, u32), u64>, Error> {
+    let by_leader = by_leader(cluster, partitions).await?;
+    let mut rounds = JoinSet::new();
+    for (broker, targets) in by_leader {
+        let cluster = Arc::clone(cluster);
+        rounds.spawn(async move {
+            let answer = match cluster.broker(broker).await {
+                Ok(connection) => of_broker(&connection, &targets, bound, isolation).await,
+                Err(error) => Err(error),
+            };
+            (targets, answer)
+        });
+    }
+    let mut found = BTreeMap::new();
+    while let Some(joined) = rounds.join_next().await {
+        let Ok((targets, answer)) = joined else { continue };
+        match answer {
+            Ok(offsets) => collect(cluster, offsets, &mut found),
+            Err(error) => {
+                tracing::debug!(error = %error, "a broker did not tell its offsets");
+                for topic in targets.keys() {
+                    cluster.forget(topic);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn collect(cluster: &Cluster, offsets: Offsets, found: &mut BTreeMap<(String, u32), u64>) {
+    for (topic, partitions) in offsets {
+        for (number, offset) in partitions {
+            match offset {
+                Ok(offset) => {
+                    found.insert((topic.to_string(), number), offset);
+                }
+                Err(code) if errors::is_stale_metadata(code) => cluster.forget(&topic),
+                Err(code) => {
+                    tracing::debug!(
+                        topic = topic.as_str(),
+                        number,
+                        ?code,
+                        "a partition did not tell its offset"
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn by_leader(
+    cluster: &Cluster,
+    partitions: &[(String, u32)],
+) -> Result<BTreeMap<i32, Targets>, Error> {
+    let mut by_topic: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for (topic, number) in partitions {
+        by_topic.entry(topic).or_default().push(*number);
+    }
+    let mut by_leader: BTreeMap<i32, Targets> = BTreeMap::new();
+    for (topic, numbers) in by_topic {
+        let meta = match cluster.topic(topic).await {
+            Ok(meta) => meta,
+            // A topic that is gone has no answer; a cluster that is gone fails the call.
+            Err(error) if errors::is_missing(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for number in numbers {
+            let leader = meta.partitions.get(&number).and_then(|partition| partition.leader);
+            match leader {
+                Some(leader) => {
+                    let targets = by_leader.entry(leader).or_default();
+                    targets.entry(topic_name(topic)).or_default().push(number);
+                }
+                None => cluster.forget(topic),
+            }
+        }
+    }
+    Ok(by_leader)
+}

@@ -1,0 +1,90 @@
+//! The answer to a Metadata request, in the terms of this crate.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::MetadataResponse;
+use kafka_protocol::messages::fetch_request::FetchTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponsePartition, MetadataResponseTopic,
+};
+use tidegate_core::ids::TopicId;
+
+use crate::transport::Address;
+
+/// The cluster at one moment, as one broker saw it.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    /// Brokers by id.
+    pub(crate) brokers: BTreeMap<i32, Address>,
+    /// The broker that administration goes to.
+    pub(crate) controller: i32,
+    /// The topics asked for, or why there is no answer about one.
+    pub(crate) topics: BTreeMap<String, Result<TopicMeta, ResponseError>>,
+}
+
+/// A topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicMeta {
+    pub(crate) id: TopicId,
+    /// True for the cluster's own topics.
+    pub(crate) internal: bool,
+    pub(crate) partitions: BTreeMap<u32, PartitionMeta>,
+    /// The part of a fetch that names the topic by its id, as the protocol library writes ids.
+    pub(crate) by_id: FetchTopic,
+}
+
+/// A partition.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionMeta {
+    /// `None` while it has none.
+    pub(crate) leader: Option<i32>,
+    /// Number of replicas.
+    pub(crate) replicas: u16,
+}
+
+impl Metadata {
+    pub(crate) fn from_answer(answer: MetadataResponse) -> Self {
+        let brokers = answer.brokers.into_iter().filter_map(|broker| {
+            let port = u16::try_from(broker.port).ok()?;
+            Some((broker.node_id.0, Address { host: broker.host.to_string(), port }))
+        });
+        let topics = answer.topics.into_iter().filter_map(|topic| {
+            let name = topic.name.as_ref()?.to_string();
+            let error = ResponseError::try_from_code(topic.error_code);
+            Some((name, error.map_or_else(|| Ok(TopicMeta::from_answer(topic)), Err)))
+        });
+        Self {
+            brokers: brokers.collect(),
+            controller: answer.controller_id.0,
+            topics: topics.collect(),
+        }
+    }
+}
+
+impl TopicMeta {
+    fn from_answer(topic: MetadataResponseTopic) -> Self {
+        let partition = |partition: MetadataResponsePartition| {
+            let number = u32::try_from(partition.partition_index).ok()?;
+            let leader = Some(partition.leader_id.0).filter(|leader| *leader >= 0);
+            let replicas = u16::try_from(partition.replica_nodes.len()).unwrap_or(u16::MAX);
+            Some((number, PartitionMeta { leader, replicas }))
+        };
+        Self {
+            id: TopicId(topic.topic_id.into_bytes()),
+            by_id: FetchTopic::default().with_topic_id(topic.topic_id),
+            internal: topic.is_internal,
+            partitions: topic.partitions.into_iter().filter_map(partition).collect(),
+        }
+    }
+
+    /// Number of partitions.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// True when every partition has a leader.
+    pub(crate) fn is_led(&self) -> bool {
+        self.partitions.values().all(|partition| partition.leader.is_some())
+    }
+}

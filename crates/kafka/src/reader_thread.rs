@@ -1,0 +1,262 @@
+//! The thread that owns librdkafka's consumer: it obeys commands, and copies records out of the client's queue.
+//!
+//! One thread does both, so that a record polled after an unassignment can never be taken for one of the next
+//! assignment: librdkafka drops what it had queued for the old one, and what this thread had passed on carries the old
+//! generation.
+//!
+//! The thread sleeps until the client's queue, a command or room in the channel wakes it. It never blocks on the
+//! channel: who asks for an unassignment need not read at the same time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use tidegate_core::ids::Position;
+use tidegate_runtime::ports::{Record, RecordBatch, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Log;
+
+/// How many records and bytes make one event at most: small enough that a batch of one partition does not hold up the
+/// others, large enough that the channel costs nothing per record.
+const MAX_RECORDS: usize = 2000;
+const MAX_BYTES: usize = 1 << 20;
+
+/// Bytes of records are copied into chunks of this size, which their `Bytes` share.
+const CHUNK: usize = 256 << 10;
+
+/// The longest sleep: a guard against a wake-up that librdkafka did not give, and no more than that.
+const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Assign { partition: TopicPartition, from: Position, generation: u64, done: Done },
+    Unassign { partition: TopicPartition, done: Done },
+    Pause { partition: TopicPartition, paused: bool, done: Done },
+}
+
+/// Where the outcome of a command goes.
+pub(crate) type Done = oneshot::Sender<Result<(), KafkaError>>;
+
+/// What the thread tells.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    Batches(Vec<Tagged>),
+    /// librdkafka reports an error and not of which partition.
+    Trouble(KafkaError),
+}
+
+/// A batch with the assignment that it belongs to.
+#[derive(Debug)]
+pub(crate) struct Tagged {
+    pub(crate) generation: u64,
+    pub(crate) batch: RecordBatch,
+}
+
+/// The state of the thread.
+pub(crate) struct Poller {
+    consumer: BaseConsumer<Log>,
+    commands: mpsc::Receiver<Command>,
+    polled: mpsc::Sender<Polled>,
+    held: BTreeMap<String, BTreeMap<i32, Held>>,
+    waiting: VecDeque<Polled>,
+    chunk: BytesMut,
+}
+
+/// An assigned partition.
+#[derive(Debug)]
+struct Held {
+    generation: u64,
+    partition: TopicPartition,
+}
+
+// === impl Poller ===
+
+impl Poller {
+    pub(crate) fn new(
+        consumer: BaseConsumer<Log>,
+        commands: mpsc::Receiver<Command>,
+        polled: mpsc::Sender<Polled>,
+    ) -> Self {
+        Self {
+            consumer,
+            commands,
+            polled,
+            held: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            chunk: BytesMut::new(),
+        }
+    }
+
+    /// Runs until the other side is gone.
+    pub(crate) fn run(mut self) {
+        let thread = std::thread::current();
+        self.consumer.set_nonempty_callback(move || thread.unpark());
+        loop {
+            loop {
+                match self.commands.try_recv() {
+                    Ok(command) => self.obey(command),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+            }
+            if self.waiting.is_empty() {
+                self.gather();
+            }
+            let Some(event) = self.waiting.pop_front() else {
+                std::thread::park_timeout(LONGEST_SLEEP);
+                continue;
+            };
+            match self.polled.try_send(event) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    self.waiting.push_front(event);
+                    std::thread::park_timeout(LONGEST_SLEEP);
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let (outcome, done) = match command {
+            Command::Assign { partition, from, generation, done } => {
+                (self.assign(partition, from, generation), done)
+            }
+            Command::Unassign { partition, done } => (self.unassign(&partition), done),
+            Command::Pause { partition, paused, done } => {
+                let list = listed(&partition, Offset::Invalid);
+                let outcome = list.and_then(|list| {
+                    if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
+                });
+                (outcome, done)
+            }
+        };
+        // Whoever asked may have given up.
+        let _gone = done.send(outcome);
+    }
+
+    fn assign(
+        &mut self,
+        partition: TopicPartition,
+        from: Position,
+        generation: u64,
+    ) -> Result<(), KafkaError> {
+        let offset = Offset::Offset(i64::try_from(from.0).unwrap_or(i64::MAX));
+        self.consumer.incremental_assign(&listed(&partition, offset)?)?;
+        let held = Held { generation, partition: partition.clone() };
+        self.held.entry(partition.topic).or_default().insert(number(partition.id.number), held);
+        Ok(())
+    }
+
+    fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let Some(numbers) = self.held.get_mut(&partition.topic) else { return Ok(()) };
+        if numbers.remove(&number(partition.id.number)).is_none() {
+            return Ok(());
+        }
+        if numbers.is_empty() {
+            self.held.remove(&partition.topic);
+        }
+        self.consumer.incremental_unassign(&listed(partition, Offset::Invalid)?)
+    }
+
+    /// Takes what librdkafka has ready, up to the limits of one event.
+    fn gather(&mut self) {
+        let Self { consumer, held, chunk, waiting, .. } = self;
+        let mut batches: Vec<Tagged> = Vec::new();
+        let mut trouble = None;
+        let (mut records, mut bytes, mut dry) = (0, 0, 0);
+        // An event that is no record looks like an empty queue: only the second in a row counts.
+        while records < MAX_RECORDS && bytes < MAX_BYTES && dry < 2 {
+            match consumer.poll(Duration::ZERO) {
+                None => dry += 1,
+                Some(Ok(message)) => {
+                    dry = 0;
+                    if let Some(size) = take(&message, held, chunk, &mut batches) {
+                        records += 1;
+                        bytes += size;
+                    }
+                }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
+        }
+        if !batches.is_empty() {
+            waiting.push_back(Polled::Batches(batches));
+        }
+        waiting.extend(trouble.map(Polled::Trouble));
+    }
+}
+
+/// Copies a record to the batch of its partition; `None` when the partition is not assigned any more.
+fn take(
+    message: &BorrowedMessage<'_>,
+    held: &BTreeMap<String, BTreeMap<i32, Held>>,
+    chunk: &mut BytesMut,
+    batches: &mut Vec<Tagged>,
+) -> Option<usize> {
+    let (topic, partition) = (message.topic(), message.partition());
+    let offset = u64::try_from(message.offset()).ok()?;
+    let same = batches.last().is_some_and(|last| {
+        let of = &last.batch.partition;
+        number(of.id.number) == partition && of.topic == topic
+    });
+    if !same {
+        let held = held.get(topic)?.get(&partition)?;
+        let batch = RecordBatch {
+            partition: held.partition.clone(),
+            records: Vec::new(),
+            next: Position(offset),
+        };
+        batches.push(Tagged { generation: held.generation, batch });
+    }
+    let batch = &mut batches.last_mut()?.batch;
+    let record = record(message, offset, chunk);
+    let size = record.size();
+    batch.records.push(record);
+    batch.next = Position(offset.saturating_add(1));
+    Some(size)
+}
+
+fn record(message: &BorrowedMessage<'_>, offset: u64, chunk: &mut BytesMut) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let header = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.map(|value| copy(chunk, value)))
+        };
+        headers.iter().map(header).collect()
+    });
+    Record {
+        offset,
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key().map(|key| copy(chunk, key)),
+        value: message.payload().map(|payload| copy(chunk, payload)),
+        headers,
+    }
+}
+
+/// The only copy that a record's bytes go through.
+fn copy(chunk: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    if chunk.capacity() - chunk.len() < bytes.len() {
+        *chunk = BytesMut::with_capacity(CHUNK.max(bytes.len()));
+    }
+    chunk.extend_from_slice(bytes);
+    chunk.split().freeze()
+}
+
+fn number(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+fn listed(partition: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(&partition.topic, number(partition.id.number), offset)?;
+    Ok(list)
+}

@@ -1,0 +1,229 @@
+//! The suite against the embedded broker, and what only a broker that fails on demand can show.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cognitive_complexity,
+    reason = "helpers of tests, and stories told in one piece"
+)]
+
+mod suite;
+
+use std::num::NonZeroU16;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tidegate_devbroker::{ApiKey, DevBroker, FaultAction, FaultRule, Options, ResponseError};
+use tidegate_kafka::{ControlOptions, Kafka};
+use tidegate_runtime::ports::{AppendError, Class, ControlReader};
+
+use crate::suite::{client, new_log, new_topic, raw, soon};
+
+mod shared {
+    fn bootstrap() -> String {
+        crate::shared_broker()
+    }
+
+    crate::suite! { super::bootstrap() }
+}
+
+/// The broker of the suite, on a thread of its own: each test has a runtime that ends with it.
+fn shared_broker() -> String {
+    static BROKER: OnceLock<String> = OnceLock::new();
+    BROKER
+        .get_or_init(|| {
+            let (tell, told) = std::sync::mpsc::sync_channel(1);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                runtime.block_on(async {
+                    let broker = DevBroker::start(Options::default()).await.expect("a broker");
+                    tell.send(broker.bootstrap()).expect("the test waits");
+                    std::future::pending::<()>().await;
+                });
+            });
+            told.recv().expect("the broker starts")
+        })
+        .clone()
+}
+
+async fn broker(nodes: u16) -> (DevBroker, Kafka) {
+    let nodes = NonZeroU16::new(nodes).expect("a broker has nodes");
+    let broker = DevBroker::start(Options { nodes, ..Options::default() }).await.unwrap();
+    let kafka = client(&broker.bootstrap());
+    (broker, kafka)
+}
+
+async fn read_values(reader: &mut Box<dyn ControlReader>, count: usize) -> Vec<String> {
+    let mut values = Vec::new();
+    while values.len() < count {
+        for record in soon("a record", reader.next()).await.unwrap() {
+            values.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+        }
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_whose_acknowledgements_are_lost_is_unknown_and_stored_once() {
+    let (broker, kafka) = broker(1).await;
+    let topic = new_topic(&kafka, "lost", 1).await;
+    let options = ControlOptions { append_timeout: Duration::from_secs(2) };
+    let log = kafka.control_log(&topic, options).unwrap();
+    log.append(0, raw("before")).await.unwrap();
+    let fault = broker.inject(FaultRule::new(ApiKey::Produce, FaultAction::ApplyThenDrop));
+    let outcome = soon("the outcome", log.append(0, raw("lost"))).await;
+    assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    assert!(broker.fault_hits(fault).unwrap() > 0);
+    broker.clear_faults();
+    assert_eq!(log.end(0).await.unwrap(), 2);
+    // The log goes on, whatever became of the record in between.
+    let offset = loop {
+        match soon("the outcome", log.append(0, raw("after"))).await {
+            Ok(offset) => break offset,
+            Err(error) => println!("once more after {error:?}"),
+        }
+    };
+    assert!(offset >= 2);
+    let mut reader = log.read(0, 0).await.unwrap();
+    let values = read_values(&mut reader, 3).await;
+    assert_eq!(values[..2], ["before", "lost"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_never_arrives_is_unknown_and_one_that_is_refused_is_not() {
+    let (broker, kafka) = broker(1).await;
+    let topic = new_topic(&kafka, "fails", 1).await;
+    let options = ControlOptions { append_timeout: Duration::from_secs(1) };
+    let log = kafka.control_log(&topic, options).unwrap();
+    log.append(0, raw("before")).await.unwrap();
+    broker.inject(FaultRule::new(ApiKey::Produce, FaultAction::DropConnection));
+    let outcome = soon("the outcome", log.append(0, raw("x"))).await;
+    assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    broker.clear_faults();
+    let denied = FaultAction::Error(ResponseError::TopicAuthorizationFailed);
+    broker.inject(FaultRule::new(ApiKey::Produce, denied));
+    let Err(AppendError::Refused(error)) = soon("the outcome", log.append(0, raw("x"))).await
+    else {
+        panic!("a denied append is refused");
+    };
+    assert!(error.to_string().starts_with(&format!("missing Write on topic {topic}")), "{error}");
+    assert_eq!(error.class(), Class::Permanent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_and_appends_follow_a_leader_that_moves_and_a_node_that_restarts() {
+    let (broker, kafka) = broker(3).await;
+    let topic = suite::new_replicated_topic(&kafka, "moves", 1, 3).await;
+    let log = kafka.control_log(&topic, ControlOptions::default()).unwrap();
+    let mut reader = log.read(0, 0).await.unwrap();
+    let mut expected = 0_u64;
+    for round in 0..4 {
+        for _ in 0..5 {
+            let appended = log.append(0, raw(format!("{expected}"))).await.unwrap();
+            assert_eq!(appended, expected);
+            expected += 1;
+        }
+        assert_eq!(read_values(&mut reader, 5).await.len(), 5);
+        let leader = broker.leader(&topic, 0).unwrap();
+        let other = broker.nodes().into_iter().find(|node| *node != leader).unwrap();
+        if round % 2 == 0 {
+            broker.move_leader(&topic, 0, other).unwrap();
+        } else {
+            broker.stop_node(leader).await.unwrap();
+            assert_eq!(log.end(0).await.unwrap(), expected);
+            log.append(0, raw("without the node")).await.unwrap();
+            expected += 1;
+            assert_eq!(read_values(&mut reader, 1).await, ["without the node"]);
+            broker.start_node(leader).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_keeps_the_answers_of_other_brokers_and_follows_the_leaders() {
+    let (broker, kafka) = broker(3).await;
+    let topic = suite::new_replicated_topic(&kafka, "partial", 6, 1).await;
+    let names = vec![topic.clone()];
+    let mut sizes = kafka.log_sizes(Duration::from_secs(3600));
+    let count = |round: &tidegate_runtime::ports::Round| round.topics[0].samples.len();
+    assert_eq!(count(&sizes.sample(&names).await.unwrap()), 6);
+    let node = broker.leader(&topic, 0).unwrap();
+    broker.stop_node(node).await.unwrap();
+    let partial = async {
+        loop {
+            let round = sizes.sample(&names).await.unwrap();
+            if count(&round) < 6 {
+                return round;
+            }
+        }
+    };
+    let round = soon("a partial round", partial).await;
+    assert!(count(&round) > 0, "the others answer");
+    assert!(!round.failures.is_empty());
+    broker.start_node(node).await.unwrap();
+    let whole = async {
+        while count(&sizes.sample(&names).await.unwrap()) < 6 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("a whole round", whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_log_sizes_are_lived_without() {
+    let (broker, kafka) = broker(1).await;
+    let topic = new_topic(&kafka, "denied", 2).await;
+    let denied = FaultAction::Error(ResponseError::ClusterAuthorizationFailed);
+    let fault = broker.inject(FaultRule::new(ApiKey::DescribeLogDirs, denied));
+    let mut sizes = kafka.log_sizes(Duration::from_secs(5));
+    for _ in 0..3 {
+        let round = sizes.sample(std::slice::from_ref(&topic)).await.unwrap();
+        assert!(!round.log_sizes_permitted);
+        assert!(round.failures.is_empty(), "{:?}", round.failures);
+        assert!(round.topics[0].samples.values().all(|sample| sample.size.is_none()));
+        assert_eq!(round.topics[0].samples.len(), 2);
+    }
+    assert_eq!(broker.fault_hits(fault), Some(1), "it is not asked again at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_partition_with_an_error_is_absent_and_its_neighbour_is_not() {
+    let (broker, kafka) = broker(1).await;
+    let topic = new_topic(&kafka, "absent", 2).await;
+    let moved = FaultAction::Error(ResponseError::NotLeaderOrFollower);
+    broker.inject(FaultRule::new(ApiKey::ListOffsets, moved).on_partition(&topic, 0).times(2));
+    let mut sizes = kafka.log_sizes(Duration::from_secs(3600));
+    let names = [topic];
+    let first = sizes.sample(&names).await.unwrap();
+    assert_eq!(first.topics[0].samples.keys().collect::<Vec<_>>(), [&1]);
+    assert_eq!(sizes.sample(&names).await.unwrap().topics[0].samples.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_outlive_a_dropped_connection_and_a_slow_answer() {
+    let (broker, kafka) = broker(1).await;
+    let (_, log) = new_log(&kafka, "drops", 1).await;
+    log.append(0, raw("x")).await.unwrap();
+    for api in [ApiKey::ListOffsets, ApiKey::Metadata, ApiKey::Fetch] {
+        broker.inject(FaultRule::new(api, FaultAction::DropConnection).times(2));
+        assert_eq!(log.end(0).await.unwrap(), 1);
+        let mut reader = log.read(0, 0).await.unwrap();
+        assert_eq!(read_values(&mut reader, 1).await, ["x"]);
+        broker.clear_faults();
+    }
+    let slow = FaultAction::Delay(Duration::from_millis(300));
+    broker.inject(FaultRule::new(ApiKey::ListOffsets, slow).times(1));
+    assert_eq!(log.end(0).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_cannot_be_reached_are_a_transient_error_that_names_them() {
+    let (broker, kafka) = broker(1).await;
+    let bootstrap = broker.bootstrap();
+    broker.stop().await;
+    drop(broker);
+    let admin: Arc<dyn tidegate_runtime::ports::Admin> = kafka.admin();
+    let error = soon("the error", admin.brokers()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Transient);
+    assert!(error.to_string().contains(&bootstrap), "{error}");
+}

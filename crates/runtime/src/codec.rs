@@ -1,0 +1,55 @@
+//! Between the messages of `tidegate-wire` and the raw records of a control log.
+
+use bytes::Bytes;
+use tidegate_core::ledger::{Command, Entry};
+use tidegate_wire::{Encoded, Error, PartitionRates};
+
+use crate::ports::RawRecord;
+
+/// A record of the ledger to append.
+pub(crate) fn of_entry(entry: &Entry) -> RawRecord {
+    to_record(tidegate_wire::encode_entry(entry))
+}
+
+/// A command to append.
+pub(crate) fn of_command(command: &Command) -> RawRecord {
+    to_record(tidegate_wire::encode_command(command))
+}
+
+/// Rates to append.
+pub(crate) fn of_rates(rates: &PartitionRates) -> RawRecord {
+    to_record(tidegate_wire::encode_rates(rates))
+}
+
+/// Reads a record of the ledger.
+pub(crate) fn entry(record: &RawRecord) -> Result<Entry, Error> {
+    tidegate_wire::decode_entry(&headers(record), record.value.as_deref())
+}
+
+/// Reads a command.
+pub(crate) fn command(record: &RawRecord) -> Result<Command, Error> {
+    tidegate_wire::decode_command(&headers(record), record.value.as_deref())
+}
+
+/// Reads rates.
+pub(crate) fn rates(record: &RawRecord) -> Result<PartitionRates, Error> {
+    tidegate_wire::decode_rates(&headers(record), record.value.as_deref())
+}
+
+fn headers(record: &RawRecord) -> Vec<(&str, &[u8])> {
+    record.headers.iter().map(|(name, value)| (name.as_str(), &**value)).collect()
+}
+
+fn to_record(encoded: Encoded) -> RawRecord {
+    RawRecord {
+        offset: 0,
+        timestamp_ms: 0,
+        key: encoded.key.map(Bytes::from),
+        headers: encoded
+            .headers
+            .into_iter()
+            .map(|(name, value)| (name, Bytes::from(value)))
+            .collect(),
+        value: encoded.value.map(Bytes::from),
+    }
+}

@@ -1,0 +1,212 @@
+//! Calls to the ledger, the command partition and the sinks, each ending in an input for the state machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tidegate_core::consumer::{AppendId, Failure, Input, Located};
+use tidegate_core::ids::{
+    ConsumerNumber, Epoch, FencingToken, Generation, Offset, PartitionId, Position,
+};
+use tidegate_core::ledger::Entry;
+
+use super::gather::{Cut, Done};
+use super::sinks::Sinks;
+use crate::codec;
+use crate::ports::{
+    Batch, Class, Clock, ControlLog, ControlReader, Sink, SinkError, TopicPartition,
+};
+
+/// What a call came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Something for the state machine.
+    Input(Input),
+    /// The command partition is read; or the attempt failed and is to be repeated from this offset.
+    Listening(Result<Box<dyn ControlReader>, Offset>),
+    /// The sink was acquired.
+    Acquired(TopicPartition, Arc<dyn Sink>, Epoch, Option<Position>),
+    /// A write has ended.
+    Written(PartitionId, Epoch, Result<Done, SinkError>),
+    /// Nothing more to do.
+    Nothing,
+}
+
+pub(super) type Call = BoxFuture<'static, Outcome>;
+
+/// Longest time for one call to Kafka: well below the lease, so that one lost answer is not its end.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+
+async fn in_time<T, E>(call: impl Future<Output = Result<T, E>>, doing: &str) -> Option<T>
+where
+    E: std::error::Error + 'static,
+{
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "{doing}");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(timeout_ms = CALL_TIMEOUT.as_millis(), "{doing}");
+            None
+        }
+    }
+}
+
+/// Where the logs end, and which generation the ledger is of.
+pub(super) fn locate(
+    ledger: Arc<dyn ControlLog>,
+    commands: Arc<dyn ControlLog>,
+    number: ConsumerNumber,
+) -> Call {
+    Box::pin(async move {
+        let located = async {
+            let ledger_end =
+                in_time(ledger.end(0), "failed to fetch the end of the ledger").await?;
+            let generation = generation(&ledger).await?;
+            let doing = "failed to fetch the end of the command partition";
+            let command_end = in_time(commands.end(number.get()), doing).await?;
+            Some(Located {
+                generation,
+                ledger_end: Offset(ledger_end),
+                command_end: Offset(command_end),
+            })
+        };
+        Outcome::Input(Input::Located(located.await))
+    })
+}
+
+/// Every record of the ledger tells its generation; the first that is left serves.
+async fn generation(ledger: &Arc<dyn ControlLog>) -> Option<Generation> {
+    let first = async {
+        let start = ledger.start(0).await?;
+        ledger.read(0, start).await?.next().await
+    };
+    let records = in_time(first, "no controller has begun the ledger yet").await?;
+    records.iter().find_map(|record| codec::entry(record).ok()).map(|entry| entry.generation)
+}
+
+/// Reads the command partition from an offset.
+pub(super) fn listen(commands: Arc<dyn ControlLog>, number: ConsumerNumber, from: Offset) -> Call {
+    Box::pin(async move {
+        let reader =
+            in_time(commands.read(number.get(), from.0), "failed to read the command partition")
+                .await;
+        Outcome::Listening(reader.ok_or(from))
+    })
+}
+
+/// Fetches the end of the command partition.
+pub(super) fn command_end(commands: Arc<dyn ControlLog>, number: ConsumerNumber, ask: u64) -> Call {
+    Box::pin(async move {
+        let end =
+            in_time(commands.end(number.get()), "failed to fetch the end of the command partition")
+                .await;
+        Outcome::Input(Input::CommandEnd(ask, end.map(Offset)))
+    })
+}
+
+/// Appends to the ledger.
+pub(super) fn append(ledger: Arc<dyn ControlLog>, id: AppendId, entry: &Entry) -> Call {
+    let record = codec::of_entry(entry);
+    Box::pin(async move {
+        let input = match ledger.append(0, record).await {
+            Ok(offset) => Input::Appended(id, Offset(offset)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to append to the ledger"
+                );
+                Input::AppendFailed(id)
+            }
+        };
+        Outcome::Input(input)
+    })
+}
+
+/// Finds the sink of a partition and acquires it.
+pub(super) fn acquire(
+    sinks: Arc<Sinks>,
+    id: PartitionId,
+    token: FencingToken,
+    limit: Duration,
+) -> Call {
+    Box::pin(async move {
+        let acquired = async {
+            let (partition, sink) =
+                sinks.find(id).await.map_err(|error| (failure_of(error.class()), error.into()))?;
+            let stands = sink.acquire(&partition, token).await;
+            stands
+                .map(|stands| (partition, sink, stands))
+                .map_err(|error| (sink_failure(&error), error.into()))
+        };
+        let answer: Result<_, (Failure, Box<dyn std::error::Error + Send + Sync>)> =
+            match tokio::time::timeout(limit, acquired).await {
+                Ok(answer) => answer,
+                Err(late) => Err((Failure::Transient, late.into())),
+            };
+        match answer {
+            Ok((partition, sink, stands)) => {
+                Outcome::Acquired(partition, sink, token.epoch, stands)
+            }
+            Err((failure, error)) => {
+                tracing::warn!(partition = %id, epoch = %token.epoch, error = &*error as &dyn std::error::Error, "failed to acquire the sink");
+                Outcome::Input(Input::AcquireFailed(id, token.epoch, failure))
+            }
+        }
+    })
+}
+
+/// Writes a batch within the write time-out.
+pub(super) async fn write(
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn Sink>,
+    cut: Cut,
+    token: FencingToken,
+    limit: Duration,
+) -> Outcome {
+    let began = clock.now();
+    let batch = Batch { expected: cut.expected, records: &cut.records, end: cut.end };
+    let partition = &cut.partition;
+    let written = match tokio::time::timeout(limit, sink.write(partition, token, batch)).await {
+        Ok(written) => written,
+        Err(late) => {
+            Err(SinkError::Unavailable { partition: partition.clone(), source: late.into() })
+        }
+    };
+    let done = Done {
+        records: u64::try_from(cut.records.len()).unwrap_or(u64::MAX),
+        bytes: u64::try_from(cut.bytes).unwrap_or(u64::MAX),
+        end: cut.end,
+        took: clock.now().since(began),
+    };
+    if let Err(error) = &written {
+        tracing::warn!(%partition, epoch = %token.epoch, error = error as &dyn std::error::Error, "a write to the sink failed");
+    }
+    Outcome::Written(partition.id, token.epoch, written.map(|()| done))
+}
+
+/// Gives the sink back; what fails here costs nothing, as the next owner shuts this one out.
+pub(super) fn release(sink: Arc<dyn Sink>, partition: TopicPartition, token: FencingToken) -> Call {
+    Box::pin(async move {
+        in_time(sink.release(&partition, token), "failed to release the sink").await;
+        Outcome::Nothing
+    })
+}
+
+fn failure_of(class: Class) -> Failure {
+    match class {
+        Class::Transient => Failure::Transient,
+        Class::Permanent => Failure::Permanent,
+        Class::Fenced => Failure::Fenced,
+    }
+}
+
+/// What a sink's error means to the state machine.
+pub(super) fn sink_failure(error: &SinkError) -> Failure {
+    match error {
+        SinkError::Damaged { .. } => Failure::Damaged,
+        _ => failure_of(error.class()),
+    }
+}

@@ -1,0 +1,255 @@
+//! Records between the reader and the sink, by partition: gathered until a batch is large or old enough.
+//!
+//! While a batch is written the next one gathers. Memory is bounded by pausing partitions, never by dropping.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::ids::{Epoch, Instant, PartitionId, Position};
+use tidegate_core::ledger::PartitionFigures;
+
+use super::reading::ReadingId;
+use crate::ports::{Record, RecordBatch, TopicPartition};
+
+/// When a batch is cut and how much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) batch_bytes: usize,
+    pub(super) wait_time: Duration,
+    pub(super) first_batch: Duration,
+    pub(super) queue_bytes: usize,
+}
+
+/// One partition on its way to the sink.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    pub(super) partition: TopicPartition,
+    pub(super) epoch: Epoch,
+    /// Where the sink stands.
+    pub(super) stands: Position,
+    reading: Option<ReadingId>,
+    records: Vec<Record>,
+    bytes: usize,
+    next: Position,
+    since: Option<Instant>,
+    wrote: bool,
+    announced: bool,
+    paused: bool,
+    end: Option<Position>,
+    figures: PartitionFigures,
+}
+
+/// A batch that was cut.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) partition: TopicPartition,
+    pub(super) expected: Position,
+    pub(super) records: Vec<Record>,
+    pub(super) bytes: usize,
+    pub(super) end: Position,
+}
+
+/// All partitions of a consumer.
+#[derive(Debug)]
+pub(super) struct Gatherer {
+    limits: Limits,
+    partitions: BTreeMap<PartitionId, Gathering>,
+    bytes: usize,
+    readings: u64,
+}
+
+impl Gatherer {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, partitions: BTreeMap::new(), bytes: 0, readings: 0 }
+    }
+
+    /// Begins with a partition, or again at another position.
+    pub(super) fn begin(
+        &mut self,
+        partition: TopicPartition,
+        epoch: Epoch,
+        from: Position,
+    ) -> ReadingId {
+        self.readings += 1;
+        let reading = ReadingId(self.readings);
+        let id = partition.id;
+        let before = self.remove(id).filter(|before| before.epoch == epoch);
+        let none = PartitionFigures { partition: id, records: 0, bytes: 0, busy_us: 0, lag: None };
+        let gathering = Gathering {
+            partition,
+            epoch,
+            stands: from,
+            reading: Some(reading),
+            records: Vec::new(),
+            bytes: 0,
+            next: from,
+            since: None,
+            wrote: false,
+            announced: false,
+            paused: false,
+            end: None,
+            figures: before.map_or(none, |before| before.figures),
+        };
+        self.partitions.insert(id, gathering);
+        reading
+    }
+
+    /// Drops what was gathered; a write in flight keeps its own records.
+    pub(super) fn drop_gathered(&mut self, id: PartitionId) -> Option<TopicPartition> {
+        let gathering = self.partitions.get_mut(&id)?;
+        self.bytes -= gathering.bytes;
+        gathering.bytes = 0;
+        gathering.records.clear();
+        gathering.reading = None;
+        gathering.since = None;
+        Some(gathering.partition.clone())
+    }
+
+    /// Forgets a partition.
+    pub(super) fn remove(&mut self, id: PartitionId) -> Option<Gathering> {
+        let gathering = self.partitions.remove(&id)?;
+        self.bytes -= gathering.bytes;
+        Some(gathering)
+    }
+
+    pub(super) fn get(&self, id: PartitionId) -> Option<&Gathering> {
+        self.partitions.get(&id)
+    }
+
+    /// The partition that is read under this number.
+    pub(super) fn of_reading(&self, id: PartitionId, reading: ReadingId) -> Option<&Gathering> {
+        self.get(id).filter(|gathering| gathering.reading == Some(reading))
+    }
+
+    /// Takes records in. Returns true when the partition must be paused.
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        reading: ReadingId,
+        batch: RecordBatch,
+        end: Option<Position>,
+    ) -> bool {
+        let Some(gathering) = self.partitions.get_mut(&batch.partition.id) else { return false };
+        if gathering.reading != Some(reading) || batch.records.is_empty() {
+            return false;
+        }
+        let bytes: usize = batch.records.iter().map(Record::size).sum();
+        gathering.records.extend(batch.records);
+        gathering.next = batch.next;
+        gathering.bytes += bytes;
+        gathering.end = end.or(gathering.end);
+        gathering.since.get_or_insert(now);
+        self.bytes += bytes;
+        let full =
+            gathering.bytes >= 2 * self.limits.batch_bytes || self.bytes >= self.limits.queue_bytes;
+        let pause = full && !gathering.paused;
+        gathering.paused |= pause;
+        pause
+    }
+
+    /// The partitions whose batch is large or old enough and was not announced yet.
+    pub(super) fn announce(&mut self, now: Instant) -> Vec<(PartitionId, Epoch)> {
+        let limits = self.limits;
+        let crowded = self.bytes >= limits.queue_bytes;
+        let mut ready = Vec::new();
+        for (id, gathering) in &mut self.partitions {
+            let wait = if gathering.wrote { limits.wait_time } else { limits.first_batch };
+            let old = gathering.since.is_some_and(|since| now.since(since) >= wait);
+            let large = gathering.bytes >= limits.batch_bytes;
+            if (old || large || (crowded && gathering.bytes > 0)) && !gathering.announced {
+                gathering.announced = true;
+                ready.push((*id, gathering.epoch));
+            }
+        }
+        ready
+    }
+
+    /// Cuts the batch to be written.
+    pub(super) fn cut(&mut self, id: PartitionId) -> Option<Cut> {
+        let limit = self.limits.batch_bytes;
+        let gathering = self.partitions.get_mut(&id)?;
+        let mut bytes = 0;
+        let mut count = 0;
+        for record in &gathering.records {
+            if count > 0 && bytes + record.size() > limit {
+                break;
+            }
+            bytes += record.size();
+            count += 1;
+        }
+        let rest = gathering.records.split_off(count);
+        let records = std::mem::replace(&mut gathering.records, rest);
+        let end = gathering.records.first().map_or(gathering.next, |first| Position(first.offset));
+        gathering.bytes -= bytes;
+        self.bytes -= bytes;
+        if gathering.records.is_empty() {
+            gathering.since = None;
+        }
+        Some(Cut {
+            partition: gathering.partition.clone(),
+            expected: gathering.stands,
+            records,
+            bytes,
+            end,
+        })
+    }
+
+    /// Notes a durable write. Returns true when a paused partition can be read on.
+    pub(super) fn written(&mut self, id: PartitionId, done: Done) -> bool {
+        let crowded = self.bytes >= self.limits.queue_bytes;
+        let Some(gathering) = self.partitions.get_mut(&id) else { return false };
+        gathering.stands = done.end;
+        gathering.wrote = true;
+        gathering.announced = false;
+        let figures = &mut gathering.figures;
+        figures.records += done.records;
+        figures.bytes += done.bytes;
+        figures.busy_us += u64::try_from(done.took.as_micros()).unwrap_or(u64::MAX);
+        let resume = gathering.paused && gathering.bytes < self.limits.batch_bytes && !crowded;
+        gathering.paused &= !resume;
+        resume
+    }
+
+    /// Partitions that were paused because all together held too much, and can go on now that they do not.
+    pub(super) fn resumable(&mut self) -> Vec<TopicPartition> {
+        if self.bytes >= self.limits.queue_bytes {
+            return Vec::new();
+        }
+        let limit = self.limits.batch_bytes;
+        let idle = self
+            .partitions
+            .values_mut()
+            .filter(|gathering| gathering.paused && gathering.bytes < limit);
+        idle.map(|gathering| {
+            gathering.paused = false;
+            gathering.partition.clone()
+        })
+        .collect()
+    }
+
+    /// What was done so far.
+    pub(super) fn figures(&self) -> Vec<PartitionFigures> {
+        self.partitions.values().map(Gathering::figures).collect()
+    }
+
+    /// All partitions, for status.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Gathering> {
+        self.partitions.values()
+    }
+}
+
+/// A durable write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    pub(super) end: Position,
+    pub(super) took: Duration,
+}
+
+impl Gathering {
+    pub(super) fn figures(&self) -> PartitionFigures {
+        let lag = self.end.map(|end| end.0.saturating_sub(self.stands.0));
+        PartitionFigures { lag, ..self.figures }
+    }
+}

@@ -1,0 +1,466 @@
+//! The loop itself: waits for what comes next, hands it to the state machine, and performs the effects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tidegate_core::consumer::{Consumer, Effect, Identity, Input};
+use tidegate_core::ids::{
+    BootId, ConsumerNumber, Epoch, FencingToken, Instant, Offset, PartitionId, Position, ProcessId,
+};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::calls::{self, Call, Outcome};
+use super::gather::{Gatherer, Limits};
+use super::reading::{self, Order, Read, ReaderHandle};
+use super::sinks::Sinks;
+use crate::codec;
+use crate::ports::{
+    Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord, Sink,
+    StateError, StateFile, TopicPartition,
+};
+use crate::settings;
+use crate::spec::Config;
+use crate::task::{self, TaskError};
+
+/// Time between two looks at what time alone brings: batches that have become old enough, retries, the heartbeat.
+const TICK: Duration = Duration::from_millis(25);
+
+/// Time between two commits of durable positions under the group's name, for the tools that read them.
+const MIRROR: Duration = Duration::from_secs(5);
+
+/// Who this process is.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Its number: the partition of the controller topic that its commands come on.
+    pub consumer: ConsumerNumber,
+    /// This run.
+    pub process: ProcessId,
+    /// The machine's boot, where it can be told.
+    pub boot: Option<BootId>,
+}
+
+/// The world of a consumer.
+#[derive(Debug)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The topic whose partition 0 is the ledger.
+    pub ledger: Arc<dyn ControlLog>,
+    /// The topic with the command partitions; the ledger's unless the spec separates them.
+    pub commands: Arc<dyn ControlLog>,
+    /// Records.
+    pub reader: Box<dyn PartitionReader>,
+    /// Where they go.
+    pub sinks: Sinks,
+    /// The group's offsets, as a mirror.
+    pub offsets: Arc<dyn Offsets>,
+    /// What outlives the process.
+    pub state: Box<dyn StateFile>,
+}
+
+/// Runs a consumer until it has left. Each message on `stops` is one wish to end: the first begins a controlled stop,
+/// the second cuts it short. Returns true after a controlled stop.
+pub async fn run(
+    config: Arc<Config>,
+    start: Start,
+    ports: Ports,
+    stops: mpsc::Receiver<()>,
+) -> Result<bool, Error> {
+    let (shell, reader) = Shell::new(config, start, ports)?;
+    let reader = task::spawn_named("reader", reader);
+    let clean = shell.run(stops).await?;
+    // Told to stop by the shell's end.
+    reader.await.map_err(Error::Task)?.map_err(Error::Reader)?;
+    Ok(clean)
+}
+
+/// Why a consumer could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state directory cannot be used.
+    #[error("failed to load the consumer's state")]
+    State(#[source] StateError),
+    /// A task died.
+    #[error("a task of the consumer ended")]
+    Task(#[source] TaskError),
+    /// The reader failed.
+    #[error("the partition reader ended")]
+    Reader(#[source] task::Failure),
+}
+
+/// A partition whose sink was acquired.
+#[derive(Debug)]
+struct Target {
+    partition: TopicPartition,
+    sink: Arc<dyn Sink>,
+}
+
+struct Shell {
+    config: Arc<Config>,
+    start: Start,
+    core: Consumer,
+    clock: Arc<dyn Clock>,
+    ledger: Arc<dyn ControlLog>,
+    commands: Arc<dyn ControlLog>,
+    sinks: Arc<Sinks>,
+    offsets: Arc<dyn Offsets>,
+    state: Box<dyn StateFile>,
+    persisted: Persisted,
+    reader: ReaderHandle,
+    stop_reader: CancellationToken,
+    listening: Option<Box<dyn ControlReader>>,
+    calls: FuturesUnordered<Call>,
+    writes: JoinSet<Outcome>,
+    writing: BTreeMap<PartitionId, AbortHandle>,
+    targets: BTreeMap<PartitionId, Target>,
+    gatherer: Gatherer,
+    inputs: VecDeque<Input>,
+    mirror_due: Instant,
+    ended: Option<bool>,
+}
+
+impl Shell {
+    fn new(
+        config: Arc<Config>,
+        start: Start,
+        mut ports: Ports,
+    ) -> Result<(Self, impl Future<Output = Result<(), task::Failure>>), Error> {
+        let persisted = ports.state.load().map_err(Error::State)?;
+        let now = ports.clock.now();
+        let identity = Identity {
+            consumer: start.consumer,
+            process: start.process,
+            boot: start.boot,
+            directory: Some(persisted.directory),
+            clean: persisted.clean,
+            persisted: persisted.partitions.iter().map(|(at, next)| (*at, *next)).collect(),
+        };
+        tracing::info!(consumer = %start.consumer, clean = persisted.clean, partitions = persisted.partitions.len(), "the last stop of this consumer");
+        let stop_reader = CancellationToken::new();
+        let (reader, task) = reading::reader(ports.reader, stop_reader.clone());
+        let shell = Self {
+            core: Consumer::new(settings::consumer(&config), identity, now),
+            gatherer: Gatherer::new(limits(&config)),
+            config,
+            start,
+            clock: ports.clock,
+            ledger: ports.ledger,
+            commands: ports.commands,
+            sinks: Arc::new(ports.sinks),
+            offsets: ports.offsets,
+            state: ports.state,
+            persisted,
+            reader,
+            stop_reader,
+            listening: None,
+            calls: FuturesUnordered::new(),
+            writes: JoinSet::new(),
+            writing: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            inputs: VecDeque::new(),
+            mirror_due: now,
+            ended: None,
+        };
+        Ok((shell, task))
+    }
+
+    async fn run(mut self, mut stops: mpsc::Receiver<()>) -> Result<bool, Error> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Cancel-safe: each branch takes its message and returns it in one poll; an unfinished call stays where it is.
+            tokio::select! {
+                biased;
+                Some(()) = stops.recv() => self.inputs.push_back(Input::Shutdown(self.config.consumer.stop_budget)),
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.take(outcome),
+                _ = ticks.tick() => self.tick(),
+                Some(outcome) = self.writes.join_next(), if !self.writes.is_empty() => {
+                    if let Ok(outcome) = outcome {
+                        self.take(outcome);
+                    }
+                }
+                records = next_commands(&mut self.listening) => self.take_commands(records),
+                Some(read) = self.reader.reads.recv() => self.take_read(read),
+            }
+            self.step();
+            if let Some(clean) = self.ended {
+                self.stop_reader.cancel();
+                self.writes.shutdown().await;
+                return Ok(clean);
+            }
+        }
+    }
+
+    // === inputs ===
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Input(input) => self.inputs.push_back(input),
+            Outcome::Listening(Ok(reader)) => self.listening = Some(reader),
+            Outcome::Listening(Err(from)) => {
+                self.calls.push(calls::listen(
+                    Arc::clone(&self.commands),
+                    self.start.consumer,
+                    from,
+                ));
+            }
+            Outcome::Acquired(partition, sink, epoch, stands) => {
+                let id = partition.id;
+                self.targets.insert(id, Target { partition, sink });
+                self.inputs.push_back(Input::Acquired(id, epoch, stands));
+            }
+            Outcome::Written(id, epoch, written) => {
+                self.writing.remove(&id);
+                let input = match written {
+                    Ok(done) => {
+                        self.count_write(id, epoch, done);
+                        Input::Written(id, epoch, done.end)
+                    }
+                    Err(error) => Input::WriteFailed(id, epoch, calls::sink_failure(&error)),
+                };
+                self.inputs.push_back(input);
+            }
+        }
+    }
+
+    fn count_write(&mut self, id: PartitionId, epoch: Epoch, done: super::gather::Done) {
+        if self.gatherer.get(id).is_none_or(|gathering| gathering.epoch != epoch) {
+            return;
+        }
+        if self.gatherer.written(id, done) {
+            self.pause(id, false);
+        }
+    }
+
+    fn take_commands(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
+        match records {
+            Ok(records) => self.inputs.extend(records.iter().map(|record| {
+                let command = codec::command(record).map_err(|error| {
+                    tracing::warn!(
+                        offset = record.offset,
+                        error = &error as &dyn std::error::Error,
+                        "a command cannot be read"
+                    );
+                });
+                Input::Command(Offset(record.offset), command.ok())
+            })),
+            Err(error) => {
+                // Without commands there is no heartbeat: the lease lapses and a new life begins where the log ends.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the command partition cannot be read on"
+                );
+                self.listening = None;
+            }
+        }
+    }
+
+    fn take_read(&mut self, read: Read) {
+        let now = self.clock.now();
+        match read {
+            Read::Records(reading, batch, end) => {
+                let id = batch.partition.id;
+                if self.gatherer.add(now, reading, batch, end) {
+                    self.pause(id, true);
+                }
+                self.announce(now);
+            }
+            Read::OutOfRange(reading, partition) => {
+                if let Some(gathering) = self.gatherer.of_reading(partition.id, reading) {
+                    self.inputs.push_back(Input::ReadFailed(partition.id, gathering.epoch, true));
+                }
+            }
+            Read::Failed(reading, partition, error) => {
+                tracing::warn!(%partition, error = &error as &dyn std::error::Error, "reading failed");
+                if let Some(gathering) = self.gatherer.of_reading(partition.id, reading) {
+                    self.inputs.push_back(Input::ReadFailed(partition.id, gathering.epoch, false));
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        self.announce(now);
+        for partition in self.gatherer.resumable() {
+            self.order(Order::Pause(partition, false));
+        }
+        if self.mirror_due <= now {
+            self.mirror_due = now.after(MIRROR);
+            self.mirror();
+            self.inputs.push_back(Input::Figures(self.gatherer.figures()));
+        }
+        self.inputs.push_back(Input::Tick);
+    }
+
+    fn announce(&mut self, now: Instant) {
+        let ready = self.gatherer.announce(now);
+        self.inputs.extend(ready.into_iter().map(|(id, epoch)| Input::Ready(id, epoch)));
+    }
+
+    fn step(&mut self) {
+        while let Some(input) = self.inputs.pop_front() {
+            for effect in self.core.step(self.clock.now(), input) {
+                self.perform(effect);
+            }
+        }
+    }
+
+    // === effects ===
+
+    fn perform(&mut self, effect: Effect) {
+        let consumer = self.start.consumer;
+        match effect {
+            Effect::Locate => {
+                let (ledger, commands) = (Arc::clone(&self.ledger), Arc::clone(&self.commands));
+                self.calls.push(calls::locate(ledger, commands, consumer));
+            }
+            Effect::Listen(from) => {
+                self.listening = None;
+                self.calls.push(calls::listen(Arc::clone(&self.commands), consumer, from));
+            }
+            Effect::FetchCommandEnd(ask) => {
+                self.calls.push(calls::command_end(Arc::clone(&self.commands), consumer, ask));
+            }
+            Effect::Append(id, entry) => {
+                self.calls.push(calls::append(Arc::clone(&self.ledger), id, &entry));
+            }
+            Effect::Acquire(id, token) => {
+                let limit = self.config.ownership.write_timeout;
+                self.calls.push(calls::acquire(Arc::clone(&self.sinks), id, token, limit));
+            }
+            Effect::Read(id, epoch, from) => self.read(id, epoch, from),
+            Effect::Unread(id) => self.unread(id),
+            Effect::Write(id, token) => self.write(id, token),
+            Effect::Abort(id) => self.abort(id),
+            Effect::Release(id, token) => self.release(id, token),
+            Effect::Save { clean, partitions } => self.save(clean, partitions),
+            Effect::Raise(alarm) => tracing::error!(?alarm, "a partition needs a person"),
+            Effect::Began(incarnation) => {
+                tracing::info!(%consumer, %incarnation, "a life has begun");
+            }
+            Effect::Lapsed(incarnation) => {
+                tracing::warn!(%consumer, %incarnation, "the life is over");
+            }
+            Effect::Ignored(refusal) => tracing::debug!(?refusal, "a command was not obeyed"),
+            Effect::Exit(clean) => self.ended = Some(clean),
+        }
+    }
+
+    fn read(&mut self, id: PartitionId, epoch: Epoch, from: Position) {
+        let Some(target) = self.targets.get(&id) else { return };
+        let partition = target.partition.clone();
+        let reading = self.gatherer.begin(partition.clone(), epoch, from);
+        self.order(Order::Assign(reading, partition, from));
+    }
+
+    fn unread(&mut self, id: PartitionId) {
+        if let Some(partition) = self.gatherer.drop_gathered(id) {
+            self.order(Order::Unassign(partition));
+        }
+    }
+
+    fn pause(&mut self, id: PartitionId, paused: bool) {
+        if let Some(gathering) = self.gatherer.get(id) {
+            let partition = gathering.partition.clone();
+            self.order(Order::Pause(partition, paused));
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Err(error) = self.reader.orders.try_send(order) {
+            // The reader is gone or stuck for so long that this process cannot work: a new one begins clean.
+            tracing::error!(%error, "the partition reader takes no orders");
+            self.ended = Some(false);
+        }
+    }
+
+    fn write(&mut self, id: PartitionId, token: FencingToken) {
+        let Some((cut, target)) = self.gatherer.cut(id).zip(self.targets.get(&id)) else { return };
+        let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
+        let limit = self.config.ownership.write_timeout;
+        let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));
+        self.writing.insert(id, handle);
+    }
+
+    fn abort(&mut self, id: PartitionId) {
+        if let Some(writing) = self.writing.remove(&id) {
+            writing.abort();
+        }
+        self.unread(id);
+        self.gatherer.remove(id);
+    }
+
+    fn release(&mut self, id: PartitionId, token: FencingToken) {
+        self.gatherer.remove(id);
+        if let Some(target) = self.targets.remove(&id) {
+            self.calls.push(calls::release(target.sink, target.partition, token));
+        }
+    }
+
+    fn save(&mut self, clean: bool, partitions: BTreeMap<PartitionId, Position>) {
+        self.persisted.clean = clean;
+        self.persisted.partitions = partitions;
+        self.persisted.boot = self.start.boot;
+        if let Err(error) = self.state.save(&self.persisted) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to save the state file; it is a hint only, and the work goes on"
+            );
+        }
+    }
+
+    /// Commits what is durable under the group's name. Somebody who subscribed with that name makes it fail; that is
+    /// shown and blocks nothing.
+    fn mirror(&mut self) {
+        let positions: BTreeMap<_, _> = self
+            .gatherer
+            .iter()
+            .map(|gathering| {
+                (
+                    (gathering.partition.topic.clone(), gathering.partition.id.number),
+                    gathering.stands.0,
+                )
+            })
+            .collect();
+        if positions.is_empty() {
+            return;
+        }
+        let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
+        self.calls.push(Box::pin(async move {
+            if let Err(error) = offsets.commit(&group, &positions).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to mirror positions as group offsets"
+                );
+            }
+            Outcome::Nothing
+        }));
+    }
+}
+
+async fn next_commands(
+    reader: &mut Option<Box<dyn ControlReader>>,
+) -> Result<Vec<RawRecord>, crate::ports::Error> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Limits {
+        batch_bytes: bytes(config.consumer.batch_bytes),
+        wait_time: config.consumer.wait_time,
+        first_batch: config.consumer.first_batch,
+        queue_bytes: bytes(config.consumer.queue_bytes),
+    }
+}

@@ -1,0 +1,213 @@
+//! Calls to Kafka, each ending in an input for the state machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tidegate_core::controller::Input;
+use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, Position};
+use tidegate_core::ledger::{Command, Entry};
+use tokio::sync::Mutex;
+
+use super::keeper::Wish;
+use crate::codec;
+use crate::ports::{Admin, Bound, ControlLog, ControlReader, Error, Offsets};
+use crate::spec::{Config, Start};
+
+/// What a call came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Something for the state machine.
+    Input(Input),
+    /// The ledger is read; or it could not be, and is tried again.
+    Ledger(Result<Box<dyn ControlReader>, Error>),
+    /// The monitor topic is read; or it could not be, and is tried again.
+    Rates(Result<Box<dyn ControlReader>, Error>),
+    /// A worker can be started: its command partition exists.
+    Worker(Wish),
+    /// Nothing more to do.
+    Nothing,
+}
+
+pub(super) type Call = BoxFuture<'static, Outcome>;
+
+/// Longest time for one call to Kafka.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause before a log that could not be opened is tried again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// Records of the monitor topic that are read again at a start: enough for a full report of each of many topics.
+const RATES_BEHIND: u64 = 2_000;
+
+/// Command partitions that are made beyond the one that is needed, so that a growing group does not alter the topic at
+/// every step.
+const HEADROOM: u32 = 8;
+
+fn warn(error: &(dyn std::error::Error + 'static), doing: &str) {
+    tracing::warn!(error, "{doing}");
+}
+
+/// Appends to the ledger; what was not read back is sent again by the state machine.
+pub(super) fn append(ledger: Arc<dyn ControlLog>, entry: &Entry) -> Call {
+    let record = codec::of_entry(entry);
+    Box::pin(async move {
+        if let Err(error) = ledger.append(0, record).await {
+            warn(&error, "failed to append to the ledger");
+        }
+        Outcome::Nothing
+    })
+}
+
+/// Fetches the ledger's end.
+pub(super) fn ledger_end(ledger: Arc<dyn ControlLog>, id: u64) -> Call {
+    Box::pin(async move {
+        let end = match tokio::time::timeout(CALL_TIMEOUT, ledger.end(0)).await {
+            Ok(Ok(end)) => Some(Offset(end)),
+            Ok(Err(error)) => {
+                warn(&error, "failed to fetch the end of the ledger");
+                None
+            }
+            Err(late) => {
+                warn(&late, "failed to fetch the end of the ledger");
+                None
+            }
+        };
+        Outcome::Input(Input::LedgerEnd(id, end))
+    })
+}
+
+/// Reads the ledger from its start.
+pub(super) fn open_ledger(ledger: Arc<dyn ControlLog>, again: bool) -> Call {
+    Box::pin(async move {
+        pause(again).await;
+        let opened = async { ledger.read(0, ledger.start(0).await?).await };
+        Outcome::Ledger(opened.await)
+    })
+}
+
+/// Reads the monitor topic from shortly before its end.
+pub(super) fn open_rates(rates: Arc<dyn ControlLog>, again: bool) -> Call {
+    Box::pin(async move {
+        pause(again).await;
+        let opened = async {
+            let (start, end) = (rates.start(0).await?, rates.end(0).await?);
+            rates.read(0, start.max(end.saturating_sub(RATES_BEHIND))).await
+        };
+        Outcome::Rates(opened.await)
+    })
+}
+
+async fn pause(again: bool) {
+    if again {
+        tokio::time::sleep(REOPEN).await;
+    }
+}
+
+/// The command partitions: grown before a consumer needs one.
+#[derive(Debug)]
+pub(super) struct Commands {
+    log: Arc<dyn ControlLog>,
+    admin: Arc<dyn Admin>,
+    topic: String,
+    /// How many partitions are known to exist.
+    partitions: Mutex<u32>,
+}
+
+impl Commands {
+    pub(super) fn new(log: Arc<dyn ControlLog>, admin: Arc<dyn Admin>, topic: String) -> Self {
+        Self { log, admin, topic, partitions: Mutex::new(0) }
+    }
+
+    /// Makes sure that the consumer's partition exists.
+    async fn prepare(&self, consumer: ConsumerNumber) -> Result<(), Error> {
+        let mut partitions = self.partitions.lock().await;
+        let needed = consumer.get() + 1;
+        if *partitions >= needed {
+            return Ok(());
+        }
+        let described = self.admin.describe(std::slice::from_ref(&self.topic)).await?;
+        let existing = described.first().map_or(0, |topic| topic.partitions);
+        if existing < needed {
+            let grown = needed + HEADROOM;
+            self.admin.grow(&self.topic, grown).await?;
+            tracing::info!(
+                topic = self.topic,
+                partitions = grown,
+                "the controller topic has grown"
+            );
+            *partitions = grown;
+        } else {
+            *partitions = existing;
+        }
+        Ok(())
+    }
+}
+
+/// Sends a command.
+pub(super) fn command(
+    commands: Arc<Commands>,
+    consumer: ConsumerNumber,
+    command: &Command,
+) -> Call {
+    let record = codec::of_command(command);
+    Box::pin(async move {
+        if let Err(error) = commands.prepare(consumer).await {
+            warn(&error, "failed to prepare a command partition");
+        } else if let Err(error) = commands.log.append(consumer.get(), record).await {
+            warn(&error, "failed to send a command");
+        }
+        Outcome::Nothing
+    })
+}
+
+/// Makes a worker's command partition, and then lets it be started.
+pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber) -> Call {
+    Box::pin(async move {
+        while let Err(error) = commands.prepare(consumer).await {
+            warn(&error, "failed to prepare a command partition; it is tried again");
+            tokio::time::sleep(REOPEN).await;
+        }
+        Outcome::Worker(Wish::Run(consumer))
+    })
+}
+
+/// Finds where partitions begin that nobody has read: at what the group has committed, else by the spec's policy.
+pub(super) fn resolve_starts(
+    offsets: Arc<dyn Offsets>,
+    config: Arc<Config>,
+    partitions: BTreeMap<(String, u32), PartitionId>,
+) -> Call {
+    Box::pin(async move {
+        let starts = match starts(&*offsets, &config, &partitions).await {
+            Ok(starts) => starts,
+            Err(error) => {
+                warn(&error, "failed to find where partitions begin; it is tried again");
+                BTreeMap::new()
+            }
+        };
+        let by_id = |(at, offset)| Some((*partitions.get(&at)?, Position(offset)));
+        Outcome::Input(Input::Starts(starts.into_iter().filter_map(by_id).collect()))
+    })
+}
+
+async fn starts(
+    offsets: &dyn Offsets,
+    config: &Config,
+    partitions: &BTreeMap<(String, u32), PartitionId>,
+) -> Result<BTreeMap<(String, u32), u64>, Error> {
+    let all: Vec<_> = partitions.keys().cloned().collect();
+    let mut starts = offsets.committed(&config.group.0, &all).await?;
+    for (policy, bound) in [(Start::Earliest, Bound::Earliest), (Start::Latest, Bound::Latest)] {
+        let of_policy = |(topic, _): &&(String, u32)| {
+            config.topic(topic).is_some_and(|topic| topic.start == policy)
+        };
+        let left: Vec<_> =
+            all.iter().filter(|at| !starts.contains_key(*at)).filter(of_policy).cloned().collect();
+        if !left.is_empty() {
+            starts.extend(offsets.bounds(&left, bound).await?);
+        }
+    }
+    Ok(starts)
+}

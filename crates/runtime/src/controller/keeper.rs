@@ -1,0 +1,131 @@
+//! The task that owns the workers, so that no slow API holds up the ledger.
+//!
+//! It repeats what failed until it works or is no longer wanted, and tells the loop what changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::ids::ConsumerNumber;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::{WorkerChange, WorkerSpec, WorkerState, Workers};
+use crate::task::Failure;
+
+/// What the keeper is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A worker for this consumer is to run.
+    Run(ConsumerNumber),
+    /// It is to end.
+    End(ConsumerNumber),
+}
+
+/// What the keeper tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// All workers, at the beginning and whenever they were listed again.
+    List(BTreeMap<ConsumerNumber, WorkerState>),
+    /// One has changed.
+    Change(WorkerChange),
+}
+
+/// Pause before a wish that failed is tried again, and between two lists.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Wishes and news that may wait.
+const QUEUE: usize = 1024;
+
+/// The loop's ends of the channels.
+#[derive(Debug)]
+pub(super) struct KeeperHandle {
+    pub(super) wishes: mpsc::Sender<Wish>,
+    pub(super) news: mpsc::Receiver<News>,
+}
+
+/// Makes the channels and the task's future. When `end_workers` is set they are ended with the task; otherwise the data
+/// plane goes on without its controller.
+pub(super) fn keeper(
+    workers: Box<dyn Workers>,
+    spec: WorkerSpec,
+    end_workers: bool,
+    stop: CancellationToken,
+) -> (KeeperHandle, impl Future<Output = Result<(), Failure>>) {
+    let (wishes, wishes_in) = mpsc::channel(QUEUE);
+    let (news_out, news) = mpsc::channel(QUEUE);
+    let keeper = Keeper { workers, spec, wanted: BTreeMap::new(), news: news_out };
+    (KeeperHandle { wishes, news }, keeper.run(wishes_in, end_workers, stop))
+}
+
+struct Keeper {
+    workers: Box<dyn Workers>,
+    spec: WorkerSpec,
+    /// Wishes that were not fulfilled yet.
+    wanted: BTreeMap<ConsumerNumber, Wish>,
+    news: mpsc::Sender<News>,
+}
+
+impl Keeper {
+    async fn run(
+        mut self,
+        mut wishes: mpsc::Receiver<Wish>,
+        end_workers: bool,
+        stop: CancellationToken,
+    ) -> Result<(), Failure> {
+        let mut retry = tokio::time::interval(RETRY);
+        loop {
+            // Cancel-safe: every branch returns what it took in the same poll.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                wish = wishes.recv() => match wish {
+                    Some(wish) => {
+                        let (Wish::Run(consumer) | Wish::End(consumer)) = wish;
+                        self.wanted.insert(consumer, wish);
+                        self.fulfil(consumer, wish).await;
+                    }
+                    None => break,
+                },
+                change = self.workers.changed() => self.tell(News::Change(change)).await,
+                _ = retry.tick() => self.again().await,
+            }
+        }
+        if end_workers {
+            self.workers.shut_down().await;
+        }
+        Ok(())
+    }
+
+    async fn again(&mut self) {
+        for (consumer, wish) in self.wanted.clone() {
+            self.fulfil(consumer, wish).await;
+        }
+        match self.workers.list().await {
+            Ok(list) => self.tell(News::List(list)).await,
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to list the workers"
+            ),
+        }
+    }
+
+    async fn fulfil(&mut self, consumer: ConsumerNumber, wish: Wish) {
+        let done = match wish {
+            Wish::Run(_) => self.workers.ensure(consumer, &self.spec).await,
+            Wish::End(_) => self.workers.remove(consumer).await,
+        };
+        match done {
+            Ok(()) => {
+                self.wanted.remove(&consumer);
+            }
+            Err(error) => {
+                tracing::warn!(%consumer, ?wish, error = &error as &dyn std::error::Error, "failed to change a worker; it is tried again");
+            }
+        }
+    }
+
+    async fn tell(&mut self, news: News) {
+        // The loop has gone: it will stop this task next.
+        let _gone = self.news.send(news).await;
+    }
+}

@@ -1,0 +1,347 @@
+//! The loop itself: waits for what comes next, hands it to the state machine, and performs the effects.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
+use tidegate_core::ids::{ConsumerNumber, Generation, Offset, ProcessId};
+use tokio_util::sync::CancellationToken;
+
+use super::calls::{self, Call, Commands, Outcome};
+use super::catalog::Catalog;
+use super::keeper::{self, KeeperHandle, News, Wish};
+use super::notes;
+use super::status::{self, History};
+use crate::codec;
+use crate::ports::{
+    Admin, Clock, ControlLog, ControlReader, Offsets, Phase, RawRecord, WorkerChange, WorkerSpec,
+    WorkerState, Workers,
+};
+use crate::settings;
+use crate::spec::Config;
+use crate::task::{self, TaskError};
+
+/// Time between two looks at what time alone brings.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Rates that are older than this when read say nothing about now: the monitor was away.
+const RATES_MAX_AGE_MS: u64 = 60_000;
+
+/// Who this process is.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// This run.
+    pub process: ProcessId,
+    /// A random part of a second that this process waits longer than others before it stands for election.
+    pub jitter: Duration,
+    /// What the workers are started with.
+    pub worker: WorkerSpec,
+    /// Whether the workers end with the controller; otherwise they go on without it.
+    pub end_workers: bool,
+}
+
+/// The world of a controller.
+#[derive(Debug)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The topic whose partition 0 is the ledger.
+    pub ledger: Arc<dyn ControlLog>,
+    /// The topic with the command partitions; the ledger's unless the spec separates them.
+    pub commands: Arc<dyn ControlLog>,
+    /// The topic with the rates.
+    pub rates: Arc<dyn ControlLog>,
+    /// Topics.
+    pub admin: Arc<dyn Admin>,
+    /// The group's offsets, and the logs' bounds.
+    pub offsets: Arc<dyn Offsets>,
+    /// What runs the consumers.
+    pub workers: Box<dyn Workers>,
+}
+
+/// Why a controller ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ledger is another group's.
+    #[error(
+        "the ledger in topic {topic} belongs to another group: give this group a controller topic of its own"
+    )]
+    ForeignLedger {
+        /// The topic.
+        topic: String,
+    },
+    /// The ledger cannot be read and will not be by waiting.
+    #[error("the ledger in topic {topic} cannot be read on")]
+    Ledger {
+        /// The topic.
+        topic: String,
+        /// Why.
+        #[source]
+        source: crate::ports::Error,
+    },
+    /// A task died.
+    #[error("a task of the controller ended")]
+    Task(#[source] TaskError),
+    /// The keeper of the workers failed.
+    #[error("the keeper of the workers ended")]
+    Keeper(#[source] task::Failure),
+}
+
+/// Runs a controller until `stop` is cancelled, or until it cannot go on.
+pub async fn run(
+    config: Arc<Config>,
+    start: Start,
+    ports: Ports,
+    status: tokio::sync::watch::Sender<tidegate_wire::Status>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let stop_keeper = CancellationToken::new();
+    let (keeper, task) =
+        keeper::keeper(ports.workers, start.worker.clone(), start.end_workers, stop_keeper.clone());
+    let keeper_task = task::spawn_named("workers", task);
+    let now = ports.clock.now();
+    let generation = Generation(ports.clock.unix_ms() / 1000);
+    let settings = settings::controller(&config, start.jitter, generation);
+    let shell = Shell {
+        core: Controller::new(settings, config.group.clone(), start.process, now),
+        commands: Arc::new(Commands::new(
+            ports.commands,
+            Arc::clone(&ports.admin),
+            config.control_topics.controller.clone(),
+        )),
+        process: start.process,
+        clock: ports.clock,
+        ledger: ports.ledger,
+        rates: ports.rates,
+        offsets: ports.offsets,
+        keeper,
+        calls: FuturesUnordered::new(),
+        ledger_reader: None,
+        rates_reader: None,
+        inputs: VecDeque::new(),
+        catalog: Catalog::default(),
+        workers: BTreeMap::new(),
+        history: History::default(),
+        status,
+        config,
+        refused: None,
+    };
+    let ran = shell.run(stop).await;
+    stop_keeper.cancel();
+    keeper_task.await.map_err(Error::Task)?.map_err(Error::Keeper)?;
+    ran
+}
+
+pub(super) struct Shell {
+    pub(super) config: Arc<Config>,
+    pub(super) process: ProcessId,
+    pub(super) core: Controller,
+    pub(super) clock: Arc<dyn Clock>,
+    ledger: Arc<dyn ControlLog>,
+    commands: Arc<Commands>,
+    rates: Arc<dyn ControlLog>,
+    offsets: Arc<dyn Offsets>,
+    keeper: KeeperHandle,
+    calls: FuturesUnordered<Call>,
+    ledger_reader: Option<Box<dyn ControlReader>>,
+    rates_reader: Option<Box<dyn ControlReader>>,
+    inputs: VecDeque<Input>,
+    pub(super) catalog: Catalog,
+    pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
+    pub(super) history: History,
+    status: tokio::sync::watch::Sender<tidegate_wire::Status>,
+    refused: Option<Error>,
+}
+
+impl Shell {
+    async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), false));
+        self.calls.push(calls::open_rates(Arc::clone(&self.rates), false));
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut publish = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            // Cancel-safe: each branch takes its message and returns it in one poll; an unfinished call stays where it is.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => self.inputs.push_back(Input::Tick),
+                Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.take(outcome),
+                Some(news) = self.keeper.news.recv() => self.take_news(news),
+                records = next_records(&mut self.ledger_reader) => self.take_ledger(records),
+                records = next_records(&mut self.rates_reader) => self.take_rates(records),
+                _ = publish.tick() => self.publish(),
+            }
+            self.step();
+            if let Some(error) = self.refused.take() {
+                return Err(error);
+            }
+        }
+    }
+
+    // === inputs ===
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Input(input) => self.inputs.push_back(input),
+            Outcome::Ledger(Ok(reader)) => self.ledger_reader = Some(reader),
+            Outcome::Ledger(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to read the ledger; it is tried again"
+                );
+                self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), true));
+            }
+            Outcome::Rates(Ok(reader)) => self.rates_reader = Some(reader),
+            Outcome::Rates(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to read the rates; it is tried again"
+                );
+                self.calls.push(calls::open_rates(Arc::clone(&self.rates), true));
+            }
+            Outcome::Worker(wish) => self.wish(wish),
+        }
+    }
+
+    fn take_news(&mut self, news: News) {
+        match news {
+            News::List(list) => {
+                for consumer in list.keys() {
+                    self.inputs.push_back(Input::Worker(WorkerView {
+                        consumer: *consumer,
+                        exists: true,
+                        died: None,
+                    }));
+                }
+                self.workers = list;
+            }
+            News::Change(WorkerChange { consumer, phase, died, detail }) => {
+                tracing::info!(%consumer, ?phase, detail, "a worker has changed");
+                let view = WorkerView {
+                    consumer,
+                    exists: phase != Phase::Gone,
+                    died: died.map(|(process, _)| process),
+                };
+                self.inputs.push_back(Input::Worker(view));
+            }
+        }
+    }
+
+    fn take_ledger(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
+        match records {
+            Ok(records) => {
+                let decode =
+                    |record: &RawRecord| (Offset(record.offset), codec::entry(record).ok());
+                self.inputs.push_back(Input::Ledger(records.iter().map(decode).collect()));
+            }
+            Err(source) => {
+                let topic = self.config.control_topics.ledger().to_owned();
+                self.refused = Some(Error::Ledger { topic, source });
+            }
+        }
+    }
+
+    fn take_rates(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
+        match records {
+            Ok(records) => records.iter().for_each(|record| self.take_rate(record)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the rates cannot be read on; they are read anew"
+                );
+                self.rates_reader = None;
+                self.calls.push(calls::open_rates(Arc::clone(&self.rates), true));
+            }
+        }
+    }
+
+    fn take_rate(&mut self, record: &RawRecord) {
+        let rates = match codec::rates(record) {
+            Ok(rates) => rates,
+            Err(error) => {
+                tracing::warn!(
+                    offset = record.offset,
+                    error = &error as &dyn std::error::Error,
+                    "a record of the monitor topic cannot be read"
+                );
+                return;
+            }
+        };
+        let age = self.clock.unix_ms().saturating_sub(rates.sampled_unix_ms);
+        if age > RATES_MAX_AGE_MS || self.config.topic(&rates.topic).is_none() {
+            return;
+        }
+        self.catalog.learn(rates.topic_id, &rates.topic);
+        self.inputs.push_back(Input::Rates(rates.topic_id, rates.report()));
+    }
+
+    fn step(&mut self) {
+        while let Some(input) = self.inputs.pop_front() {
+            for effect in self.core.step(self.clock.now(), input) {
+                self.perform(effect);
+            }
+        }
+    }
+
+    // === effects ===
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append(entry) => {
+                self.calls.push(calls::append(Arc::clone(&self.ledger), &entry));
+            }
+            Effect::Command(consumer, command) => {
+                self.calls.push(calls::command(Arc::clone(&self.commands), consumer, &command));
+            }
+            Effect::FetchLedgerEnd(id) => {
+                self.calls.push(calls::ledger_end(Arc::clone(&self.ledger), id));
+            }
+            Effect::ResolveStarts(partitions) => {
+                let partitions = self.catalog.known(&partitions);
+                let (offsets, config) = (Arc::clone(&self.offsets), Arc::clone(&self.config));
+                self.calls.push(calls::resolve_starts(offsets, config, partitions));
+            }
+            Effect::EnsureWorker(consumer) => {
+                self.calls.push(calls::worker(Arc::clone(&self.commands), consumer));
+            }
+            Effect::RemoveWorker(consumer) => self.wish(Wish::End(consumer)),
+            Effect::RefuseLedger => {
+                let topic = self.config.control_topics.ledger().to_owned();
+                self.refused = Some(Error::ForeignLedger { topic });
+            }
+            Effect::Note(note) => self.note(&note),
+        }
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        if let Err(error) = self.keeper.wishes.try_send(wish) {
+            tracing::error!(%error, ?wish, "the keeper of the workers takes no wishes");
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        notes::log(note, &self.catalog);
+        let at_unix_ms = self.clock.unix_ms();
+        self.history.note(note, at_unix_ms);
+    }
+
+    fn publish(&mut self) {
+        let status = status::of(self);
+        self.status.send_replace(status);
+    }
+}
+
+async fn next_records(
+    reader: &mut Option<Box<dyn ControlReader>>,
+) -> Result<Vec<RawRecord>, crate::ports::Error> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,183 @@
+//! The monitor's loop: one round of samples a period, and one record a topic to the monitor topic.
+//!
+//! A round that fails leaves its partitions missing, which is said; a period that was missed is not made up for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_core::ids::{Instant, Position, TopicId};
+use tidegate_core::rates::{self, Sample, TopicReport, TopicRound};
+use tidegate_wire::{PartitionRates, RatesOf};
+use tokio_util::sync::CancellationToken;
+
+use crate::codec;
+use crate::ports::{
+    AppendError, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round,
+};
+use crate::settings;
+use crate::spec::Config;
+
+/// The world of a monitor.
+#[derive(Debug)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What is measured.
+    pub sizes: Box<dyn LogSizes>,
+    /// The monitor topic.
+    pub log: Arc<dyn ControlLog>,
+}
+
+/// Runs a monitor until `stop` is cancelled.
+pub async fn run(config: Arc<Config>, ports: Ports, stop: CancellationToken) {
+    let mut monitor = Monitor::new(config, ports);
+    let mut periods = tokio::time::interval(monitor.config.monitor.period);
+    periods.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        // Cancel-safe: nothing is taken that could be lost.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = periods.tick() => {}
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = monitor.round() => {}
+        }
+    }
+}
+
+/// A topic as the last rounds saw it.
+#[derive(Clone, Debug)]
+struct Seen {
+    name: String,
+    /// When the topics were last listed without this one.
+    absent_at: Option<Instant>,
+}
+
+/// Samples, measures and publishes.
+#[derive(Debug)]
+pub struct Monitor {
+    config: Arc<Config>,
+    ports: Ports,
+    core: rates::Monitor,
+    seen: BTreeMap<TopicId, Seen>,
+    last_listing: Option<Instant>,
+    told_refusal: bool,
+}
+
+impl Monitor {
+    /// A monitor that has seen nothing.
+    pub fn new(config: Arc<Config>, ports: Ports) -> Self {
+        let core = rates::Monitor::new(settings::monitor(&config));
+        Self { config, ports, core, seen: BTreeMap::new(), last_listing: None, told_refusal: false }
+    }
+
+    async fn round(&mut self) {
+        let records = self.measure().await;
+        for rates in records {
+            let topic = rates.topic.clone();
+            let record = codec::of_rates(&rates);
+            match self.ports.log.append(0, record).await {
+                Ok(_) => {}
+                Err(error @ (AppendError::Unknown(_) | AppendError::Refused(_))) => {
+                    tracing::warn!(
+                        topic,
+                        error = &error as &dyn std::error::Error,
+                        "failed to publish rates"
+                    );
+                }
+            }
+        }
+    }
+
+    /// One round: what there is to publish.
+    pub async fn measure(&mut self) -> Vec<PartitionRates> {
+        let round = match self.ports.sizes.sample(&self.config.topic_patterns()).await {
+            Ok(round) => round,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to sample the topics"
+                );
+                return Vec::new();
+            }
+        };
+        self.tell(&round);
+        let listed_at = self.ports.clock.now().before(round.metadata_age);
+        let topics: Vec<MeasuredTopic> = round
+            .topics
+            .into_iter()
+            .filter(|topic| self.config.topic(&topic.name).is_some())
+            .collect();
+        self.note_topics(&topics, listed_at);
+        let partitions =
+            topics.iter().map(|topic| (topic.id, topic.partitions)).collect::<BTreeMap<_, _>>();
+        let core_round = rates::Round {
+            topics: topics
+                .iter()
+                .map(|topic| (topic.id, self.topic_round(listed_at, topic)))
+                .collect(),
+        };
+        let now = self.ports.clock.now();
+        let reports = self.core.step(now, &core_round);
+        let sampled = self.ports.clock.unix_ms();
+        let record = |(id, report): (TopicId, TopicReport)| {
+            let name = self.seen.get(&id)?.name.clone();
+            let of = RatesOf {
+                topic: name,
+                topic_id: id,
+                partitions: *partitions.get(&id)?,
+                sampled_unix_ms: sampled,
+            };
+            Some(PartitionRates::of(of, report))
+        };
+        reports.into_iter().filter_map(record).collect()
+    }
+
+    fn tell(&mut self, round: &Round) {
+        for failure in &round.failures {
+            tracing::warn!(
+                broker = failure.broker,
+                error = &failure.error as &dyn std::error::Error,
+                "a broker was not sampled"
+            );
+        }
+        if !round.log_sizes_permitted && !self.told_refusal {
+            self.told_refusal = true;
+            tracing::warn!(
+                "the cluster does not tell log sizes (Describe on the cluster is missing): rates are measured by offsets and bytes per record"
+            );
+        }
+    }
+
+    fn note_topics(&mut self, topics: &[MeasuredTopic], listed_at: Instant) {
+        // Nothing is forgotten: a topic that a broker failed to list for once must not count as new when it is back.
+        for topic in topics {
+            let absent_at = self.last_listing;
+            self.seen
+                .entry(topic.id)
+                .or_insert_with(|| Seen { name: topic.name.clone(), absent_at });
+        }
+        self.last_listing = Some(listed_at);
+    }
+
+    fn topic_round(&self, listed_at: Instant, topic: &MeasuredTopic) -> TopicRound {
+        let sample = |number: u32| (number, topic.samples.get(&number).copied().map(to_core));
+        TopicRound {
+            listed_at,
+            absent_at: self.seen.get(&topic.id).and_then(|seen| seen.absent_at),
+            partitions: (0..topic.partitions).map(sample).collect(),
+        }
+    }
+}
+
+fn to_core(sample: PartitionSample) -> Sample {
+    Sample {
+        high_watermark: Position(sample.high_watermark),
+        log_start: Position(sample.log_start),
+        size: sample.size,
+        leader: sample.leader,
+    }
+}

@@ -1,0 +1,59 @@
+//! One error type for all calls to Kafka, and the classes that decide what a caller does with it.
+
+use std::fmt;
+
+/// What a caller may do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It may heal: try again after a pause.
+    Transient,
+    /// It will not heal by itself: tell a person.
+    Permanent,
+    /// Somebody with a later token has taken over: stop at once.
+    Fenced,
+}
+
+/// A call through a port that failed.
+///
+/// ```
+/// use tidegate_runtime::ports::{Class, Error};
+/// let error = Error::new(Class::Transient, "failed to fetch the end of topic orders");
+/// assert_eq!(error.class(), Class::Transient);
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    class: Class,
+    doing: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error whose text says what was being done and with which object.
+    pub fn new(class: Class, doing: impl Into<String>) -> Self {
+        Self { class, doing: doing.into(), source: None }
+    }
+
+    /// The same error with its cause, which is not repeated in the text.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(cause.into());
+        self
+    }
+
+    /// What the caller may do about it.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.doing)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|cause| -> &(dyn std::error::Error + 'static) { cause.as_ref() })
+    }
+}

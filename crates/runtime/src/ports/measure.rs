@@ -1,0 +1,74 @@
+//! How full the partitions are: the monitor's view of the brokers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidegate_core::ids::TopicId;
+
+use super::Error;
+
+/// Which end of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The log start offset.
+    Earliest,
+    /// The high watermark.
+    Latest,
+}
+
+/// One partition as its leader reported it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionSample {
+    /// Offset of the next record to be written and replicated.
+    pub high_watermark: u64,
+    /// Offset of the first record that is still there.
+    pub log_start: u64,
+    /// Bytes of the leader's log; `None` when it may not be asked or did not answer.
+    pub size: Option<u64>,
+    /// Broker id of the leader.
+    pub leader: i32,
+}
+
+/// One topic in a round; a partition without an answer is absent from `samples`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredTopic {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: TopicId,
+    /// How many partitions its metadata lists.
+    pub partitions: u32,
+    /// The answers by partition number.
+    pub samples: BTreeMap<u32, PartitionSample>,
+}
+
+/// A broker that gave no answer, or only part of one, in a round.
+#[derive(Debug)]
+pub struct BrokerFailure {
+    /// Broker id; -1 for a partition without leader.
+    pub broker: i32,
+    /// What failed.
+    pub error: Error,
+}
+
+/// What one sampling round found.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// The topics of interest that exist.
+    pub topics: Vec<MeasuredTopic>,
+    /// Brokers that failed; the others' answers are in `topics`.
+    pub failures: Vec<BrokerFailure>,
+    /// How old the list of topics and partitions was when the samples were taken.
+    pub metadata_age: Duration,
+    /// False once the cluster has refused `DescribeLogDirs`.
+    pub log_sizes_permitted: bool,
+}
+
+/// Samples the partitions of topics.
+#[async_trait]
+pub trait LogSizes: Send + std::fmt::Debug {
+    /// Samples the named topics; an entry that ends in `*` is a prefix pattern. Metadata is refreshed by the
+    /// adapter when it is older than the refresh period it was made with.
+    async fn sample(&mut self, topics: &[String]) -> Result<Round, Error>;
+}

@@ -1,0 +1,26 @@
+//! What the loops need from the world, as traits that adapters implement.
+//!
+//! Ports carry ids and bytes; they know neither Kafka's client libraries nor Tidegate's message formats. Every call may
+//! be retried by its caller according to the error's [`Class`] and nothing else.
+
+mod clock;
+mod control;
+mod data;
+mod error;
+mod measure;
+mod produce;
+mod sink;
+mod state;
+mod workers;
+
+pub use clock::{BootClock, Clock};
+pub use control::{
+    Admin, AppendError, ControlLog, ControlReader, Offsets, RawRecord, TopicSpec, TopicState,
+};
+pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
+pub use error::{Class, Error};
+pub use measure::{Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round};
+pub use produce::{Delivery, DeliverySender, OutgoingRecord, Producer};
+pub use sink::{Batch, Guarantee, Sink, SinkError};
+pub use state::{Persisted, StateError, StateFile};
+pub use workers::{Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers};

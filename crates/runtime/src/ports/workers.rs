@@ -1,0 +1,89 @@
+//! The things that run consumers: child processes here, Deployments on Kubernetes.
+//!
+//! A worker is never proof of ownership: two live replicas with one number can exist for a moment, and the ledger
+//! keeps them apart.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tidegate_core::ids::{ConsumerNumber, ProcessId};
+
+use super::Error;
+
+/// How a worker is to be run.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct WorkerSpec {
+    /// Version of the configuration or image: a worker with another one is replaced.
+    pub revision: String,
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Asked for, not yet started.
+    Pending,
+    /// Its process runs.
+    Running,
+    /// It ended and will be started again after a pause.
+    BackingOff,
+    /// It was told to end.
+    Stopping,
+    /// It is gone.
+    Gone,
+}
+
+/// Why the controller may believe that a process is dead, beside its silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The parent has reaped it.
+    Reaped,
+    /// Its pod object is gone and the kubelet had confirmed the end.
+    PodGone,
+    /// Its pod has ended and its node is alive.
+    PodEnded,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerState {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What it was started with.
+    pub spec: WorkerSpec,
+    /// How often it was started.
+    pub starts: u32,
+    /// What went wrong last, for status.
+    pub trouble: Option<String>,
+}
+
+/// A change of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerChange {
+    /// Which consumer's worker.
+    pub consumer: ConsumerNumber,
+    /// Its phase now.
+    pub phase: Phase,
+    /// A process known to be dead, with the reason to believe so.
+    pub died: Option<(ProcessId, Evidence)>,
+    /// For people.
+    pub detail: String,
+}
+
+/// Runs workers. All calls are idempotent and return before the worker has reached the wanted state.
+#[async_trait]
+pub trait Workers: Send + std::fmt::Debug {
+    /// Makes sure that a worker for this consumer runs as specified.
+    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error>;
+
+    /// Ends the worker of this consumer; its volume follows the retention policy.
+    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error>;
+
+    /// All workers of this group.
+    async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error>;
+
+    /// Waits for the next change. Cancel-safe.
+    async fn changed(&mut self) -> WorkerChange;
+
+    /// Ends every worker and waits until they are gone, within the adapter's deadline.
+    async fn shut_down(&mut self);
+}

@@ -1,0 +1,77 @@
+//! From the checked spec to the settings of the state machines in `core`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::ids::Generation;
+use tidegate_core::{consumer, controller, demand, pack, rates};
+
+use crate::spec::{Config, Mode};
+
+/// Pause before something that was not answered is sent again.
+const RESEND: Duration = Duration::from_secs(1);
+
+/// The controller's settings. `jitter` keeps two candidates from standing at the same moment.
+pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> controller::Settings {
+    controller::Settings {
+        mode: match config.mode {
+            Mode::Observe => controller::Mode::Observe,
+            Mode::Own => controller::Mode::Own,
+        },
+        lease: config.ownership.lease,
+        fence: config.ownership.fence,
+        tick: config.ownership.tick,
+        elect_after: config.ownership.elect_after.saturating_add(jitter),
+        genesis,
+        resend: RESEND,
+        // A worker that died with proof is started again by its keeper after the first backoff, and says Hello within a
+        // second: five times that, and its partitions go elsewhere.
+        restart_grace: config
+            .workers
+            .restart_backoff
+            .initial
+            .saturating_add(Duration::from_secs(5)),
+        start_deadline: config.controller.worker_start_deadline,
+        late_penalty: config.controller.worker_start_deadline,
+        write_timeout: config.ownership.write_timeout,
+        demand: demand(config),
+    }
+}
+
+fn demand(config: &Config) -> demand::Settings {
+    demand::Settings {
+        capacity_bytes_per_sec: config.capacity.bytes_per_second,
+        capacity_overrides: BTreeMap::new(),
+        limits: pack::Limits {
+            packing_permille: config.capacity.packing.0,
+            overload_permille: config.capacity.overload.0,
+        },
+        alpha_permille: config.controller.alpha.0,
+        min_consumers: config.consumers.min.get(),
+        max_consumers: config.consumers.max.get(),
+        lag_limit: config.controller.lag_threshold,
+        drain_target: config.controller.drain_target,
+        hold: config.controller.hold_scale_in,
+        ..demand::Settings::default()
+    }
+}
+
+/// The consumer's settings.
+pub fn consumer(config: &Config) -> consumer::Settings {
+    consumer::Settings {
+        lease: config.ownership.lease,
+        heartbeat: config.ownership.heartbeat,
+        write_timeout: config.ownership.write_timeout,
+        ..consumer::Settings::default()
+    }
+}
+
+/// The monitor's settings.
+pub fn monitor(config: &Config) -> rates::Settings {
+    rates::Settings {
+        window: config.monitor.window,
+        time_constant: config.monitor.filter_time_constant,
+        full_every: config.monitor.full_report,
+        ..rates::Settings::default()
+    }
+}

@@ -1,0 +1,385 @@
+//! The sections of a group's spec with their defaults.
+//!
+//! A field's documentation is also its text in the schema and in `docs/config.md`, so it ends with the reason for the
+//! default; the `impl Default`s give only the values.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{Address, Permille, Rate, Size, Span};
+
+/// What the controller may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// Measure, plan and explain; act on nothing.
+    #[default]
+    Observe,
+    /// Run the workers and move the partitions.
+    Own,
+}
+
+/// A topic, or all topics with a prefix, and where their records go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "sink"]))]
+pub struct TopicOfInterest {
+    /// Name of a topic, or a prefix followed by `*`. A name wins over a prefix, a longer prefix over a shorter one.
+    pub name: String,
+    /// Where the records go, as a URL such as `file:///var/lib/tidegate/out` or `blackhole:`.
+    pub sink: String,
+    /// Where a partition starts that nobody has read yet. The default is `earliest`, because nothing is left out then.
+    pub start: Start,
+}
+
+/// Where reading of a new partition starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Start {
+    /// At the first record that is still there.
+    #[default]
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// At the first record that is not older than this: milliseconds since the Unix epoch.
+    Timestamp(u64),
+}
+
+/// The topics through which the processes of a group talk; one set for each group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ControlTopics {
+    /// Where the monitor writes the rates. The default is the published name.
+    pub monitor: String,
+    /// Where commands go, and the ledger in partition 0. The default is the published name.
+    pub controller: String,
+    /// Where overrides of this spec are written. The default is the published name.
+    pub service: String,
+    /// A topic of its own for the ledger, so that consumers need no right to write commands. The default is partition
+    /// 0 of the controller topic, as published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<String>,
+    /// Goes on when the ledger's topic could lose acknowledged records. The default is false: such a loss would give
+    /// one partition two owners.
+    pub allow_weak_ledger: bool,
+    /// Replicas of each control topic. The default is 3, or the number of brokers when there are fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication: Option<NonZeroU16>,
+}
+
+/// What one consumer can bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Capacity {
+    /// Bytes that one consumer can process in a second. The default is low on purpose: a wrong guess then costs a
+    /// consumer too many and never a growing backlog.
+    #[serde(with = "Rate")]
+    pub bytes_per_second: NonZeroU64,
+    /// Share of the capacity up to which consumers are filled. The default leaves a quarter for growth and for catching
+    /// up: in the published latency experiment this band gained more than any better packing.
+    pub packing: Permille,
+    /// Share of the capacity above which partitions are taken away, 0.9 to 1. The default is far enough above `packing`
+    /// that noise moves nothing.
+    pub overload: Permille,
+}
+
+/// How many consumers there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Consumers {
+    /// At least so many. The default is 1: an idle group still answers at once.
+    pub min: NonZeroU32,
+    /// At most so many. The default is a guard against a runaway; set it to what machine or quota can bear.
+    pub max: NonZeroU32,
+    /// So many more while a consumer is being replaced. The default is 1: replacements go one by one.
+    pub max_surge: u32,
+}
+
+/// How partitions are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Monitor {
+    /// Time between two samples. The default costs three requests for each broker and second.
+    #[serde(with = "Span")]
+    pub period: Duration,
+    /// Time after which new topics and partitions are seen. The default is short because an unseen partition is an
+    /// unread one, and metadata is cheap.
+    #[serde(with = "Span")]
+    pub metadata_refresh: Duration,
+    /// Length of the window of the published rate, at most 30s. The default is the published length.
+    #[serde(with = "Span")]
+    pub window: Duration,
+    /// Time constant of the low-pass filter. The default follows 63 % of a step in 10 s, 95 % in 30 s, and swallows
+    /// the bursts of a producer's batches.
+    #[serde(with = "Span")]
+    pub filter_time_constant: Duration,
+    /// Time between two records that list all partitions. The default is what a reader that starts anew has to wait.
+    #[serde(with = "Span")]
+    pub full_report: Duration,
+    /// Uses log sizes and nothing else, as published. The default is false: under retention, or without the right to
+    /// ask for log sizes, offsets measure better.
+    pub log_sizes_only: bool,
+    /// `retention.ms` of the monitor topic; -1 is for ever. The default is the published one.
+    pub retention_ms: i64,
+    /// `retention.bytes` of the monitor topic; -1 is without limit. The default goes with `retentionMs`.
+    pub retention_bytes: i64,
+}
+
+/// When and how the group is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Controller {
+    /// Time between two looks at the load. The default is the monitor's period: in between there is nothing new.
+    #[serde(with = "Span")]
+    pub decision_period: Duration,
+    /// Time for which fewer consumers must have been enough before one is removed. The default outlasts the dips of
+    /// a filtered rate and the cost of starting a consumer again.
+    #[serde(with = "Span")]
+    pub hold_scale_in: Duration,
+    /// Lag, as time at the present write rate, above which backlog counts as load. The default is longer than a hand-off
+    /// or a restart, which heal by themselves.
+    #[serde(with = "Span")]
+    pub lag_threshold: Duration,
+    /// Time in which a backlog is to be worked off. The default adds load gently: shorter ones start consumers
+    /// that are idle soon after.
+    #[serde(with = "Span")]
+    pub drain_target: Duration,
+    /// What saving one consumer is worth, in loads of one consumer moved once. Below 1 a group under falling load never
+    /// shrinks; the default is a balance for groups of about 30 partitions.
+    pub alpha: Permille,
+    /// Time from asking for a worker to its first sign of life, after which the plan goes on without it. The default
+    /// is long enough for an image that must be fetched first.
+    #[serde(with = "Span")]
+    pub worker_start_deadline: Duration,
+    /// Time that one step of a hand-off may take before it is rolled back. The default is twice `ownership.writeTimeout`:
+    /// the old owner may have to finish a write.
+    #[serde(with = "Span")]
+    pub handoff_deadline: Duration,
+}
+
+/// The clocks of the ledger. `writeTimeout` + `heartbeat` < `lease` < `fence` must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Ownership {
+    /// A consumer that was not heard for so long stops by itself. The default rides out a change of leader in Kafka.
+    #[serde(with = "Span")]
+    pub lease: Duration,
+    /// Longest time that a write to a sink may take. The default lets a slow disk or store recover once.
+    #[serde(with = "Span")]
+    pub write_timeout: Duration,
+    /// Time between two heartbeats. The default leaves five tries between the end of a write and that of the lease.
+    #[serde(with = "Span")]
+    pub heartbeat: Duration,
+    /// Silence after which the controller takes a consumer's partitions away. The default is the lease and 5 s for what
+    /// two clocks may drift and a log may delay.
+    #[serde(with = "Span")]
+    pub fence: Duration,
+    /// Time between two signs of life of the controller. The default is that of the heartbeats.
+    #[serde(with = "Span")]
+    pub tick: Duration,
+    /// Silence of the controller after which another one stands for election. The default is six ticks missed.
+    #[serde(with = "Span")]
+    pub elect_after: Duration,
+}
+
+/// How a consumer reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Consumer {
+    /// Bytes after which a batch is cut. The default is the published one.
+    #[serde(with = "Size")]
+    pub batch_bytes: u64,
+    /// Time after which a batch is cut. The default is the published one.
+    #[serde(with = "Span")]
+    pub wait_time: Duration,
+    /// The same for the first batch after a partition was taken over. The default makes a hand-off short and
+    /// costs one small write.
+    #[serde(with = "Span")]
+    pub first_batch: Duration,
+    /// Bytes of fetched records that wait in memory, for all partitions of a consumer together. The default is six
+    /// batches: fewer slow the fetching down, more only cost memory.
+    #[serde(with = "Size")]
+    pub queue_bytes: u64,
+    /// Time from SIGTERM to the end for giving all partitions back. The default is a write and the events after it.
+    #[serde(with = "Span")]
+    pub stop_budget: Duration,
+    /// What to do when a sink has lost writes that were acknowledged. The default is `stop`: a person must look.
+    pub on_sink_behind: OnSinkBehind,
+}
+
+/// What to do with a partition whose sink stands behind the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnSinkBehind {
+    /// Stop it and raise an alarm.
+    #[default]
+    Stop,
+    /// Read again from where the sink stands.
+    Rewind,
+    /// Go on from where the ledger stands, and leave the gap.
+    Continue,
+}
+
+/// What runs the consumers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Workers {
+    /// Which kind of worker. The default is `process`: it needs nothing but this machine.
+    pub kind: WorkerKind,
+    /// Where each consumer has a directory for its state and its log. The default is beside where you start it.
+    pub data_directory: String,
+    /// Time from SIGTERM to SIGKILL. The default is longer than `consumer.stopBudget`, so that only a hung consumer
+    /// is killed.
+    #[serde(with = "Span")]
+    pub stop_grace: Duration,
+    /// Pause before a consumer that ended is started again.
+    pub restart_backoff: Backoff,
+}
+
+/// Kinds of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkerKind {
+    /// Child processes of the controller.
+    #[default]
+    Process,
+}
+
+/// A pause that doubles each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Backoff {
+    /// The first pause. The default is short: most ends are one-time.
+    #[serde(with = "Span")]
+    pub initial: Duration,
+    /// The longest pause. The default keeps a broken consumer quiet and still heals within half a minute.
+    #[serde(with = "Span")]
+    pub max: Duration,
+}
+
+/// The HTTP server of each process: `/livez`, `/readyz`, `/metrics`, `/status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port; port 0 takes a free one. The default is reachable from this machine only and lets several
+    /// processes share one file.
+    #[serde(with = "Address")]
+    pub listen: SocketAddr,
+}
+
+// === defaults ===
+
+impl Default for ControlTopics {
+    fn default() -> Self {
+        Self {
+            monitor: "data-engineering-monitor".to_owned(),
+            controller: "data-engineering-controller".to_owned(),
+            service: "data-engineering-service".to_owned(),
+            ledger: None,
+            allow_weak_ledger: false,
+            replication: None,
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: NonZeroU64::new(10_000_000).unwrap_or(NonZeroU64::MIN),
+            packing: Permille(750),
+            overload: Permille(950),
+        }
+    }
+}
+
+impl Default for Consumers {
+    fn default() -> Self {
+        Self {
+            min: NonZeroU32::MIN,
+            max: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
+            max_surge: 1,
+        }
+    }
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(1),
+            metadata_refresh: Duration::from_secs(5),
+            window: Duration::from_secs(30),
+            filter_time_constant: Duration::from_secs(10),
+            full_report: Duration::from_secs(30),
+            log_sizes_only: false,
+            retention_ms: -1,
+            retention_bytes: -1,
+        }
+    }
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self {
+            decision_period: Duration::from_secs(1),
+            hold_scale_in: Duration::from_secs(180),
+            lag_threshold: Duration::from_secs(10),
+            drain_target: Duration::from_secs(120),
+            alpha: Permille(2000),
+            worker_start_deadline: Duration::from_secs(60),
+            handoff_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Ownership {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(2),
+            fence: Duration::from_secs(20),
+            tick: Duration::from_secs(2),
+            elect_after: Duration::from_secs(12),
+        }
+    }
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Self {
+            batch_bytes: 5_000_000,
+            wait_time: Duration::from_secs(1),
+            first_batch: Duration::from_millis(50),
+            queue_bytes: 30_000_000,
+            stop_budget: Duration::from_secs(10),
+            on_sink_behind: OnSinkBehind::Stop,
+        }
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            kind: WorkerKind::Process,
+            data_directory: "tidegate-data".to_owned(),
+            stop_grace: Duration::from_secs(15),
+            restart_backoff: Backoff::default(),
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+    }
+}

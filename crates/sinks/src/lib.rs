@@ -1,0 +1,19 @@
+//! Where records go: the sinks of Tidegate, and the reader of what they keep.
+//!
+//! | Sink | Guarantee | With a stale token |
+//! |---|---|---|
+//! | [`object`] | exactly-once | `acquire` is fenced once a later owner has written or, in the same process, acquired; a write is fenced at a position that is taken |
+//! | [`blackhole`], [`stdout`] | at-least-once | written like any other |
+//! | [`delay`] | that of the sink behind it | the same |
+//!
+//! All of them implement [`tidegate_runtime::ports::Sink`] and pass [`tidegate_runtime::conformance`]. They are opened
+//! by URL: see [`spec`].
+
+pub mod blackhole;
+pub mod delay;
+pub mod ndjson;
+pub mod object;
+pub mod spec;
+pub mod stdout;
+
+pub use spec::{Error, SinkSpec, open, open_reader};

@@ -1,0 +1,371 @@
+//! The `object` sink: exactly-once on any store that can create an object only where there is none.
+//!
+//! The objects of a partition form a chain: each is named by its chain position, the end of the one before, and holds
+//! its own end. An owner writes the next object at the end of the last one it knows. If another owner got there first,
+//! the name is taken: the write is fenced and nothing of it is visible. So
+//!
+//! - O1: at each chain position there is at most one object, whole, for ever;
+//! - O2: offsets between two neighbours of a chain are in exactly one of them, or in none because there were none: a gap
+//!   is an object without records;
+//! - O3: tokens never go down along a chain: an owner knows a position only from a write of its own or from `acquire`,
+//!   which refuses a token below that of the last object;
+//! - O4: of one partition one write is in flight per sink; `acquire` and `release` wait until none is.
+//!
+//! A stale owner may append one more object before the new owner's first: it is harmless, for the new owner is fenced
+//! at that position, acquires again and goes on behind it.
+//!
+//! `acquire` reads the headers of the last two objects only, however long the chain and however large they are: both
+//! must have their full length, and the one must end where the other begins. [`ObjectReader::verify`] checks everything. Objects may be deleted from the beginning of a
+//! chain, by a retention rule for instance; any other missing object is damage.
+
+pub mod file;
+pub mod format;
+pub mod layout;
+mod reader;
+pub mod store;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tidegate_core::ids::{FencingToken, PartitionId, Position};
+use tidegate_runtime::ports::{Batch, Class, Clock, Guarantee, Sink, SinkError, TopicPartition};
+use tokio::sync::Mutex as Lane;
+
+use self::format::Header;
+use self::store::{Created, Creation, Store, StoreError};
+use crate::ndjson::Encoder;
+
+pub use self::reader::{ChainReader, ChainReport, Fault, Link, Object, ObjectReader};
+
+/// Bytes encoded between two points at which other tasks of the thread may run: below a millisecond of work.
+const ENCODE_SLICE: usize = 256 * 1024;
+
+/// How the sink is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectConfig {
+    /// Largest object that is written or read, in bytes: from 64 KiB to 1 GiB. A batch that encodes to more is refused.
+    /// The default of 256 MiB is far above a batch of the largest records that Kafka takes, six bytes for one (control
+    /// characters), and still fits a small machine's memory.
+    pub max_object_bytes: u64,
+    /// Objects written at a time, of all partitions: from 1 to 256. Each takes a thread and a batch of memory. The
+    /// default of 16 lets a journaling file system share the syncs of many partitions.
+    pub parallel_writes: usize,
+}
+
+impl Default for ObjectConfig {
+    fn default() -> Self {
+        Self { max_object_bytes: 256 << 20, parallel_writes: 16 }
+    }
+}
+
+/// A batch or partition that the sink cannot take: a mistake of its caller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Kafka does not allow such a topic name, and it might lead out of the prefix.
+    #[error("topic name {0:?} is not legal")]
+    TopicName(String),
+    /// Nothing is between the batch's expected position and its end.
+    #[error("the batch covers no offsets")]
+    EmptyRange,
+    /// A record is outside of the batch's range, or its offset is not above that of the one before.
+    #[error("the record at offset {0} is out of range or out of order")]
+    Offset(u64),
+    /// The batch is too large for one object.
+    #[error("the batch takes {bytes} bytes, more than the {limit} of an object")]
+    TooLarge {
+        /// Bytes of the encoded records.
+        bytes: u64,
+        /// Most that an object may have.
+        limit: u64,
+    },
+}
+
+/// Writes batches as objects of a chain.
+#[derive(Debug)]
+pub struct ObjectSink {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    config: ObjectConfig,
+    entries: Mutex<BTreeMap<PartitionId, Entry>>,
+}
+
+/// What the sink knows of a partition that it has seen.
+#[derive(Debug, Default)]
+struct Entry {
+    /// Held by whoever acquires or releases, and by a write until its outcome is decided (O4).
+    lane: Arc<Lane<()>>,
+    /// The owner in this process.
+    owner: Option<Owner>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    token: FencingToken,
+    stand: Stand,
+}
+
+/// Where the chain stands, as its owner knows it.
+#[derive(Clone, Copy, Debug)]
+enum Stand {
+    /// There was no object. Left by a write.
+    Empty,
+    /// The last object ends here. Left by the next write.
+    At(Position),
+    /// A write is in flight, was given up, or failed. Left by `acquire` only, except for a write that succeeds.
+    Unknown,
+}
+
+// === impl ObjectConfig ===
+
+impl ObjectConfig {
+    /// What is out of bounds, named; `None` when nothing is.
+    pub fn fault(&self) -> Option<String> {
+        if !(64 << 10..=1 << 30).contains(&self.max_object_bytes) {
+            return Some(format!("maxObjectBytes {} is not in 64KiB..1GiB", self.max_object_bytes));
+        }
+        if !(1..=256).contains(&self.parallel_writes) {
+            return Some(format!("parallelWrites {} is not in 1..256", self.parallel_writes));
+        }
+        None
+    }
+
+    fn max_body_bytes(&self) -> u64 {
+        self.max_object_bytes.saturating_sub(format::MAX_HEADER as u64)
+    }
+}
+
+// === impl ObjectSink ===
+
+impl ObjectSink {
+    /// A sink that keeps its objects in a store.
+    pub fn new(store: Arc<dyn Store>, config: ObjectConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, config, entries: Mutex::default() }
+    }
+
+    fn with_entry<T>(&self, id: PartitionId, with: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        with(entries.entry(id).or_default())
+    }
+
+    fn lane(&self, partition: &TopicPartition) -> Arc<Lane<()>> {
+        self.with_entry(partition.id, |entry| Arc::clone(&entry.lane))
+    }
+
+    /// Checks that this owner may write at this position now, and takes its stand from it: it gets it back when the
+    /// write has succeeded.
+    fn begin(
+        &self,
+        partition: &TopicPartition,
+        token: FencingToken,
+        expected: Position,
+    ) -> Result<Stand, SinkError> {
+        let reason = self.with_entry(partition.id, |entry| {
+            let Some(owner) = entry.owner.as_mut().filter(|owner| owner.token == token) else {
+                return Err("it is not acquired with this token".to_owned());
+            };
+            match owner.stand {
+                Stand::Unknown => Err("a write is in flight or its outcome unknown".to_owned()),
+                Stand::At(at) if at != expected => {
+                    Err(format!("it stands at {at:?} and the batch begins at {expected:?}"))
+                }
+                stand => {
+                    owner.stand = Stand::Unknown;
+                    Ok(stand)
+                }
+            }
+        });
+        reason.map_err(|reason| SinkError::Fenced { partition: partition.clone(), reason })
+    }
+
+    fn done(&self, id: PartitionId, token: FencingToken, end: Position) {
+        self.with_entry(id, |entry| {
+            if let Some(owner) = entry.owner.as_mut().filter(|owner| owner.token == token) {
+                owner.stand = Stand::At(end);
+            }
+        });
+    }
+
+    /// The last object of a chain, after checking it and its link to the one before.
+    async fn tail(
+        &self,
+        partition: &TopicPartition,
+        folder: &str,
+    ) -> Result<Option<Header>, SinkError> {
+        let damaged = |reason: String| SinkError::Damaged { partition: partition.clone(), reason };
+        let names = self.store.last(folder, 2).await.map_err(|error| lift(partition, error))?;
+        let positions: Vec<_> = names.iter().filter_map(|name| layout::position(name)).collect();
+        let mut last = None;
+        for position in positions {
+            let Some(header) = self.header(partition, folder, position).await? else { continue };
+            if let Some(before) = last.replace(header) {
+                let begins = last.as_ref().map(|header| header.position);
+                if begins != Some(before.end) {
+                    let end = before.end;
+                    let reason =
+                        format!("the object that ends at {end:?} is followed by {begins:?}");
+                    return Err(damaged(reason));
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    /// The header of one object, of full length; `None` when it was deleted meanwhile.
+    async fn header(
+        &self,
+        partition: &TopicPartition,
+        folder: &str,
+        position: Position,
+    ) -> Result<Option<Header>, SinkError> {
+        let name = layout::name(position);
+        let head = self.store.head(folder, &name, format::MAX_HEADER as u64).await;
+        let Some(head) = head.map_err(|error| lift(partition, error))? else { return Ok(None) };
+        let reason = match format::open_head(&head.content, head.object_bytes) {
+            Ok(header) if header.position != position => "it is another object's",
+            Ok(header) if header.partition != *partition => "it is another partition's",
+            Ok(header) => return Ok(Some(header)),
+            Err(error) => &error.to_string(),
+        };
+        let reason = format!("object {folder}/{name}: {reason}");
+        Err(SinkError::Damaged { partition: partition.clone(), reason })
+    }
+
+    async fn encode(
+        &self,
+        partition: &TopicPartition,
+        batch: Batch<'_>,
+    ) -> Result<Vec<u8>, Refusal> {
+        if batch.end <= batch.expected {
+            return Err(Refusal::EmptyRange);
+        }
+        let encoder = Encoder::new(&partition.topic, partition.id.number);
+        let hint = batch.records.iter().map(|record| encoder.size_hint(record)).sum();
+        let mut body = Vec::with_capacity(hint);
+        let (mut least, mut slice_end) = (batch.expected.0, ENCODE_SLICE);
+        for record in batch.records {
+            if record.offset < least || record.offset >= batch.end.0 {
+                return Err(Refusal::Offset(record.offset));
+            }
+            least = record.offset + 1;
+            encoder.line(record, &mut body);
+            if body.len() >= slice_end {
+                slice_end = body.len() + ENCODE_SLICE;
+                tokio::task::yield_now().await;
+            }
+        }
+        let (bytes, limit) = (body.len() as u64, self.config.max_body_bytes());
+        if bytes > limit { Err(Refusal::TooLarge { bytes, limit }) } else { Ok(body) }
+    }
+}
+
+#[async_trait]
+impl Sink for ObjectSink {
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    async fn acquire(
+        &self,
+        partition: &TopicPartition,
+        token: FencingToken,
+    ) -> Result<Option<Position>, SinkError> {
+        let folder = folder(partition)?;
+        let lane = self.lane(partition).lock_owned().await;
+        let fenced = |by: FencingToken| SinkError::Fenced {
+            partition: partition.clone(),
+            reason: format!("epoch {} has acquired it, ours is {}", by.epoch, token.epoch),
+        };
+        if let Some(owner) = self.with_entry(partition.id, |entry| entry.owner)
+            && owner.token > token
+        {
+            return Err(fenced(owner.token));
+        }
+        let settled = self.store.settle(&folder, token).await;
+        settled.map_err(|error| lift(partition, error))?;
+        let tail = self.tail(partition, &folder).await?;
+        if let Some(last) = tail.as_ref().filter(|last| last.token > token) {
+            return Err(fenced(last.token));
+        }
+        let end = tail.map(|last| last.end);
+        let stand = end.map_or(Stand::Empty, Stand::At);
+        self.with_entry(partition.id, |entry| entry.owner = Some(Owner { token, stand }));
+        drop(lane);
+        Ok(end)
+    }
+
+    async fn write(
+        &self,
+        partition: &TopicPartition,
+        token: FencingToken,
+        batch: Batch<'_>,
+    ) -> Result<(), SinkError> {
+        let folder = folder(partition)?;
+        let stand = self.begin(partition, token, batch.expected)?;
+        let refuse = |refusal| refused(partition, refusal);
+        let body = Bytes::from(self.encode(partition, batch).await.map_err(refuse)?);
+        let header = Header {
+            partition: partition.clone(),
+            position: if let Stand::At(at) = stand { at } else { Position(0) },
+            start: batch.expected,
+            end: batch.end,
+            records: batch.records.len() as u64,
+            token,
+            written_ms: self.clock.unix_ms(),
+        };
+        let creation = Creation {
+            name: layout::name(header.position),
+            folder,
+            parts: vec![format::seal(&header, &body).into(), body],
+            token,
+            hold: Box::new(self.lane(partition).lock_owned().await),
+        };
+        match self.store.create(creation).await.map_err(|error| lift(partition, error))? {
+            Created::Done => {
+                self.done(partition.id, token, batch.end);
+                Ok(())
+            }
+            Created::Taken => Err(SinkError::Fenced {
+                partition: partition.clone(),
+                reason: format!("another owner has written the object at {:?}", header.position),
+            }),
+        }
+    }
+
+    async fn release(
+        &self,
+        partition: &TopicPartition,
+        token: FencingToken,
+    ) -> Result<(), SinkError> {
+        let lane = self.lane(partition).lock_owned().await;
+        self.with_entry(partition.id, |entry| {
+            entry.owner = entry.owner.filter(|owner| owner.token != token);
+        });
+        drop(lane);
+        Ok(())
+    }
+}
+
+fn folder(partition: &TopicPartition) -> Result<String, SinkError> {
+    let illegal = || refused(partition, Refusal::TopicName(partition.topic.clone()));
+    layout::folder(partition).ok_or_else(illegal)
+}
+
+fn refused(partition: &TopicPartition, refusal: Refusal) -> SinkError {
+    SinkError::Refused { partition: partition.clone(), source: refusal.into() }
+}
+
+fn lift(partition: &TopicPartition, error: StoreError) -> SinkError {
+    let (partition, permanent) = (partition.clone(), error.class == Class::Permanent);
+    let source = error.into();
+    if permanent {
+        SinkError::Refused { partition, source }
+    } else {
+        SinkError::Unavailable { partition, source }
+    }
+}
+
+#[cfg(test)]
+mod tests;

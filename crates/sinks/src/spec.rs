@@ -1,0 +1,273 @@
+//! Sinks by URL: what a spec or a command line names a sink with.
+//!
+//! | URL | Sink |
+//! |---|---|
+//! | `file:///absolute/folder` | [`crate::object`] in a folder, with the options `maxObjectBytes=256MiB` and `parallelWrites=16` behind a `?`, separated by `&` |
+//! | `blackhole:` | [`crate::blackhole`] |
+//! | `stdout:` | [`crate::stdout`] |
+//! | `delay:10MB/s` | [`crate::delay`] before `blackhole:` |
+//! | `delay:10MB/s,file:///folder` | [`crate::delay`] before any other sink |
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tidegate_runtime::ports::{Class, Clock, Sink};
+use tidegate_runtime::spec::{Rate, Size};
+
+use crate::blackhole::Blackhole;
+use crate::delay::Delay;
+use crate::object::file::FileStore;
+use crate::object::store::StoreError;
+use crate::object::{ObjectConfig, ObjectReader, ObjectSink};
+use crate::stdout::Lines;
+
+/// The schemes that this build knows, for error texts.
+const SUPPORTED: &str = "file:///folder, blackhole:, stdout:, delay:RATE and delay:RATE,URL";
+
+/// A sink that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No sink has this scheme.
+    #[error("no sink is known for {url:?}: supported are {SUPPORTED}")]
+    Scheme {
+        /// What was asked for.
+        url: String,
+    },
+    /// The part behind the scheme is not as that sink wants it.
+    #[error("sink {url:?} is not valid: {reason}")]
+    Url {
+        /// What was asked for.
+        url: String,
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// Its place cannot be used.
+    #[error("failed to open sink {url:?}")]
+    Open {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// A sink, described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SinkSpec {
+    /// Drops everything.
+    Blackhole,
+    /// Lines on standard output.
+    Stdout,
+    /// Objects in a folder.
+    Object {
+        /// The folder, absolute; made when it is absent.
+        root: PathBuf,
+        /// Bounds.
+        config: ObjectConfig,
+    },
+    /// Another sink behind a rate.
+    Delay {
+        /// The rate.
+        bytes_per_sec: NonZeroU64,
+        /// The other sink.
+        inner: Box<SinkSpec>,
+    },
+}
+
+/// Opens the sink that a URL names.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidegate_runtime::ports::BootClock;
+///
+/// let sink = tidegate_sinks::open("delay:10MB/s", Arc::new(BootClock))?;
+/// assert_eq!(sink.guarantee(), tidegate_runtime::ports::Guarantee::AtLeastOnce);
+///
+/// let error = tidegate_sinks::open("ftp://host", Arc::new(BootClock)).unwrap_err();
+/// assert!(error.to_string().contains("supported are file:///folder"));
+/// # Ok::<(), tidegate_sinks::Error>(())
+/// ```
+pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, Error> {
+    let spec: SinkSpec = url.parse()?;
+    spec.open(clock).map_err(|source| Error::Open { url: url.to_owned(), source })
+}
+
+/// Opens a reader of what the `object` sink with this URL has written; a delay before it does not matter. The
+/// folder must be there.
+pub fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReader, Error> {
+    let mut spec: SinkSpec = url.parse()?;
+    while let SinkSpec::Delay { inner, .. } = spec {
+        spec = *inner;
+    }
+    let SinkSpec::Object { root, config } = spec else {
+        return Err(invalid(url, "only what file:///folder has written can be read back"));
+    };
+    let store = FileStore::existing(&root, config.parallel_writes, clock);
+    let store = store.map_err(|source| Error::Open { url: url.to_owned(), source })?;
+    Ok(ObjectReader::new(Arc::new(store), config))
+}
+
+// === impl Error ===
+
+impl Error {
+    /// What the caller may do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Scheme { .. } | Self::Url { .. } => Class::Permanent,
+            Self::Open { source, .. } => source.class,
+        }
+    }
+}
+
+// === impl SinkSpec ===
+
+impl SinkSpec {
+    /// Opens the sink: whatever can be found wrong with its place is found now.
+    pub fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, StoreError> {
+        Ok(match self {
+            Self::Blackhole => Arc::new(Blackhole::default()),
+            Self::Stdout => Arc::new(Lines::stdout()),
+            Self::Object { root, config } => {
+                let store = FileStore::open(root, config.parallel_writes, Arc::clone(&clock))?;
+                Arc::new(ObjectSink::new(Arc::new(store), *config, clock))
+            }
+            Self::Delay { bytes_per_sec, inner } => {
+                Arc::new(Delay::new(inner.open(Arc::clone(&clock))?, *bytes_per_sec, clock))
+            }
+        })
+    }
+}
+
+impl FromStr for SinkSpec {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self, Error> {
+        let unknown = || Error::Scheme { url: url.to_owned() };
+        let (scheme, rest) = url.split_once(':').ok_or_else(unknown)?;
+        match scheme {
+            "blackhole" | "stdout" if !rest.is_empty() => {
+                Err(invalid(url, "nothing is expected behind the colon"))
+            }
+            "blackhole" => Ok(Self::Blackhole),
+            "stdout" => Ok(Self::Stdout),
+            "file" => object(rest).map_err(|reason| invalid(url, reason)),
+            "delay" => {
+                let (rate, inner) = rest.split_once(',').unwrap_or((rest, "blackhole:"));
+                let bytes_per_sec = Rate::parse(rate).map_err(|reason| invalid(url, reason))?;
+                Ok(Self::Delay { bytes_per_sec, inner: Box::new(inner.parse()?) })
+            }
+            _ => Err(unknown()),
+        }
+    }
+}
+
+fn invalid(url: &str, reason: impl Into<String>) -> Error {
+    Error::Url { url: url.to_owned(), reason: reason.into() }
+}
+
+fn object(rest: &str) -> Result<SinkSpec, String> {
+    let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let path = path.strip_prefix("localhost").unwrap_or(path);
+    if !path.starts_with('/') {
+        return Err("an absolute path is expected, as in file:///var/lib/records".to_owned());
+    }
+    let root = percent_decoded(path).ok_or("the path has a bad % escape")?;
+    let mut config = ObjectConfig::default();
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        let number = |value: &str| value.parse().map_err(|_| format!("{option:?} is no number"));
+        match option.split_once('=') {
+            Some(("maxObjectBytes", value)) => config.max_object_bytes = Size::parse(value)?,
+            Some(("parallelWrites", value)) => config.parallel_writes = number(value)?,
+            _ => {
+                return Err(format!(
+                    "option {option:?} is not one of maxObjectBytes, parallelWrites"
+                ));
+            }
+        }
+    }
+    match config.fault() {
+        Some(fault) => Err(fault),
+        None => Ok(SinkSpec::Object { root: root.into(), config }),
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(url: &str) -> String {
+        url.parse::<SinkSpec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn urls_name_sinks() {
+        let config = ObjectConfig::default();
+        let object = |root: &str, config| SinkSpec::Object { root: root.into(), config };
+        assert_eq!("blackhole:".parse::<SinkSpec>().unwrap(), SinkSpec::Blackhole);
+        assert_eq!("stdout:".parse::<SinkSpec>().unwrap(), SinkSpec::Stdout);
+        assert_eq!("file:///a/b%20c".parse::<SinkSpec>().unwrap(), object("/a/b c", config));
+        let url = "delay:2MB/s,file:///a?maxObjectBytes=1MiB&parallelWrites=4";
+        let config = ObjectConfig { max_object_bytes: 1 << 20, parallel_writes: 4 };
+        let inner = Box::new(object("/a", config));
+        let bytes_per_sec = NonZeroU64::new(2_000_000).unwrap();
+        assert_eq!(url.parse::<SinkSpec>().unwrap(), SinkSpec::Delay { bytes_per_sec, inner });
+    }
+
+    #[test]
+    fn faults_say_what_is_wrong_and_what_is_expected() {
+        assert_eq!(
+            fault("s3://bucket"),
+            "no sink is known for \"s3://bucket\": supported are file:///folder, blackhole:, stdout:, \
+             delay:RATE and delay:RATE,URL"
+        );
+        assert!(fault("file://host/a").contains("an absolute path is expected"));
+        assert!(fault("file:///a?sync=no").contains("option \"sync=no\" is not one of"));
+        assert!(fault("file:///a?parallelWrites=0").contains("not in 1..256"));
+        assert!(fault("file:///a%2").contains("% escape"));
+        assert!(fault("delay:fast").contains("expected a rate such as 10MB/s"));
+        assert!(fault("delay:1MB/s,ftp:").contains("no sink is known for \"ftp:\""));
+        assert!(fault("stdout:x").contains("nothing is expected"));
+        assert!(fault("orders").contains("supported are"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_delayed_sink_conforms_as_the_one_behind_it() {
+        let root = tempfile::TempDir::new().unwrap();
+        let url = format!("delay:1GB/s,file://{}", root.path().display());
+        let clock: Arc<dyn Clock> = Arc::new(tidegate_runtime::ports::BootClock);
+        let open = async || open(&url, Arc::clone(&clock)).unwrap();
+        tidegate_runtime::conformance::conformance(open).await.assert_passed();
+        let reader = open_reader(&url, Arc::clone(&clock)).unwrap();
+        for partition in reader.partitions().await.unwrap() {
+            assert!(reader.verify(&partition).await.unwrap().is_whole());
+        }
+    }
+
+    #[test]
+    fn a_file_where_the_folder_should_be_is_found_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url = format!("file://{}", file.path().display());
+        let clock = Arc::new(tidegate_runtime::ports::BootClock);
+        let error = open(&url, clock).unwrap_err();
+        assert_eq!(error.to_string(), format!("failed to open sink {url:?}"));
+        assert_eq!(error.class(), Class::Permanent);
+        assert!(matches!(error, Error::Open { .. }));
+    }
+}

@@ -1,0 +1,16 @@
+//! What the processes tell about themselves: the answer to `GET /status`, of which the command line and the custom
+//! resource are views.
+//!
+//! Everything here is for people and tools; no decision is taken from it. Readers tolerate fields and words that they do
+//! not know, so that a command line may ask a process of another version.
+
+mod alarm;
+mod group;
+mod process;
+
+pub use alarm::{Alarm, RaisedAlarm, Severity};
+pub use group::{
+    ConsumerRow, Decision, Freshness, Mode, Ownership, PartitionRow, PlanStatus, Role, SpecSummary,
+    Status, TopicRow, Waiting, WorkerPhase,
+};
+pub use process::{ConsumerStatus, HeldPartition, LeaseState, MonitorStatus};

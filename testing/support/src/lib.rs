@@ -1,0 +1,20 @@
+//! What integration tests of several crates share: a real Apache Kafka, free ports, tools that must be there.
+//!
+//! A development dependency only. A bench that cannot be had fails the test that wants it: nothing here returns an
+//! `Option` that a test could take for leave to skip.
+//!
+//! Everything blocks. A test on tokio starts its bench before it enters the runtime, or in `spawn_blocking`.
+#![expect(
+    clippy::panic,
+    reason = "a missing bench is a failed test, with the reason as its message"
+)]
+
+mod ports;
+mod real_kafka;
+mod tools;
+
+pub use tempfile::TempDir;
+
+pub use ports::{PortRange, free_port_range};
+pub use real_kafka::{KafkaOptions, KafkaVersion, RealKafka, SecureListener};
+pub use tools::{require_tool, unique_name};

@@ -1,0 +1,85 @@
+//! The stages of CI that are little more than one call of cargo.
+
+use std::{env, process};
+
+use anyhow::{Context, Result};
+
+use crate::run::{cargo, metadata, packages, run};
+use crate::{kafka, needs};
+
+/// The simulator's part of CI. Enough seeds to meet each kind of fault often, few enough for a minute.
+const SEEDS: &str = "500";
+
+/// Formats all code, or fails if some is not formatted.
+pub(crate) fn fmt(fix: bool) -> Result<()> {
+    let check: &[&str] = if fix { &[] } else { &["--check"] };
+    run(cargo().args(["fmt", "--all"]).args(check))
+}
+
+/// Runs all tests, those on a real Kafka included, after having seen to what they need.
+///
+/// Test binaries share one cluster for each version and size; it is wiped as soon as this process has ended.
+pub(crate) fn test(arguments: &[String]) -> Result<()> {
+    let java_home = needs::provide()?;
+    kafka::fetch(java_home.as_deref())?;
+    let mut command = cargo();
+    command.env("INSTA_UPDATE", "no").env("TIDEGATE_TEST_OWNER", process::id().to_string());
+    if let Some(home) = java_home {
+        command.env("JAVA_HOME", home);
+    }
+    // Without a choice of the caller: all crates, and all failures rather than the first. Doc tests are included.
+    if arguments.is_empty() {
+        command.args(["test", "--workspace", "--no-fail-fast"]);
+    } else {
+        command.arg("test").args(arguments);
+    }
+    run(&mut command)
+}
+
+/// Lints everything. `-D warnings` goes to clippy alone, so that no other command has to build anew.
+pub(crate) fn clippy() -> Result<()> {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Builds the API documentation.
+pub(crate) fn doc() -> Result<()> {
+    let mut flags = env::var("RUSTDOCFLAGS").unwrap_or_default();
+    flags.push_str(" -D warnings");
+    run(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", flags.trim()))
+}
+
+/// Checks each crate by itself: built together, crates lend each other features of their dependencies.
+pub(crate) fn alone() -> Result<()> {
+    for package in packages(&metadata()?)? {
+        let name = package["name"].as_str().context("a package without a name")?;
+        run(cargo().args(["check", "--quiet", "--package", name]))?;
+    }
+    Ok(())
+}
+
+/// Runs the simulator.
+pub(crate) fn sim(arguments: &[String]) -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "tidegate-sim",
+        "--bin",
+        "sim",
+        "--",
+    ]);
+    if arguments.is_empty() {
+        command.args(["--seeds", SEEDS]);
+    }
+    run(command.args(arguments))
+}
+
+/// Is there a simulator to run?
+pub(crate) fn has_simulator() -> Result<bool> {
+    let metadata = metadata()?;
+    let targets = packages(&metadata)?.iter().filter(|package| package["name"] == "tidegate-sim");
+    let mut targets = targets.filter_map(|package| package["targets"].as_array()).flatten();
+    Ok(targets.any(|target| target["name"] == "sim" && target["kind"][0] == "bin"))
+}
