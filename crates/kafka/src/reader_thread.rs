@@ -7,7 +7,7 @@
 //! The thread sleeps until the client's queue, a command or room in the channel wakes it. It never blocks on the
 //! channel: who asks for an unassignment need not read at the same time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -32,6 +32,9 @@ const CHUNK: usize = 256 << 10;
 
 /// The longest sleep: a guard against a wake-up that librdkafka did not give, and no more than that.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+
+/// How long the look for a new topic's leaders may hold up the other partitions.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(crate) struct Poller {
     commands: mpsc::Receiver<Command>,
     polled: mpsc::Sender<Polled>,
     held: BTreeMap<String, BTreeMap<i32, Held>>,
+    /// Topics whose leaders were looked for once; librdkafka keeps their list up to date from then on.
+    known: BTreeSet<String>,
     waiting: VecDeque<Polled>,
     chunk: BytesMut,
 }
@@ -89,6 +94,7 @@ impl Poller {
             commands,
             polled,
             held: BTreeMap::new(),
+            known: BTreeSet::new(),
             waiting: VecDeque::new(),
             chunk: BytesMut::new(),
         }
@@ -148,6 +154,15 @@ impl Poller {
         from: Position,
         generation: u64,
     ) -> Result<(), KafkaError> {
+        if self.known.insert(partition.topic.clone()) {
+            // Without this librdkafka looks for the leaders of a new topic at its next scan, up to a second later. When
+            // it fails that scan is what is left.
+            let looked = self.consumer.fetch_metadata(Some(&partition.topic), METADATA_TIMEOUT);
+            if let Err(error) = looked {
+                tracing::debug!(topic = partition.topic, %error, "failed to look for leaders");
+                self.known.remove(&partition.topic);
+            }
+        }
         let offset = Offset::Offset(i64::try_from(from.0).unwrap_or(i64::MAX));
         self.consumer.incremental_assign(&listed(&partition, offset)?)?;
         let held = Held { generation, partition: partition.clone() };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prometheus_client::registry::Registry;
 use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use tidegate_devbroker::{DevBroker, Options};
 use tidegate_kafka::{ControlOptions, Kafka, ProducerOptions, ReaderOptions};
@@ -17,9 +18,12 @@ use tidegate_load::profile::{Profile, Shape};
 use tidegate_runtime::ports::{
     BootClock, Clock, Error, Phase, TopicSpec, WorkerChange, WorkerSpec, WorkerState, Workers,
 };
-use tidegate_runtime::spec::{Config, GroupSpec, Mode, Permille, Start as StartAt, TopicOfInterest};
+use tidegate_runtime::spec::{
+    Config, GroupSpec, Mode, Permille, Start as StartAt, TopicOfInterest,
+};
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, spawn_named};
+use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics, MonitorMetrics};
 use tidegate_runtime::{consumer, controller, monitor, topics};
 use tidegate_testing::{KafkaVersion, RealKafka, TempDir, unique_name};
 use tidegate_wire::Status;
@@ -53,11 +57,13 @@ impl TaskWorkers {
         let (stop, stops) = mpsc::channel(2);
         let start = consumer::Start { consumer, process: ProcessId(self.started), boot: None };
         let config = Arc::clone(&self.config);
-        let control = |topic: &str| self.kafka.control_log(topic, ControlOptions::default()).unwrap();
+        let control =
+            |topic: &str| self.kafka.control_log(topic, ControlOptions::default()).unwrap();
         let ledger = control(&config.control_topics.controller);
         let open = |target: &tidegate_runtime::spec::SinkTarget| {
-            tidegate_sinks::open(&target.to_string(), clock())
-                .map_err(|error| Error::new(error.class(), "failed to open the sink").because(error))
+            tidegate_sinks::open(&target.to_string(), clock()).map_err(|error| {
+                Error::new(error.class(), "failed to open the sink").because(error)
+            })
         };
         let ports = consumer::Ports {
             clock: clock(),
@@ -66,7 +72,13 @@ impl TaskWorkers {
             reader: self.kafka.partition_reader(ReaderOptions::default()).unwrap(),
             sinks: consumer::Sinks::new(Arc::clone(&config), self.kafka.admin(), Box::new(open)),
             offsets: self.kafka.offsets(),
-            state: Box::new(StateDirectory::open(&self.directory.join(consumer.to_string())).unwrap()),
+            state: Box::new(
+                StateDirectory::open(&self.directory.join(consumer.to_string())).unwrap(),
+            ),
+            shown: consumer::Shown {
+                metrics: ConsumerMetrics::register(&mut Registry::default()),
+                status: watch::Sender::default(),
+            },
         };
         let run = consumer::run(config, start, ports, stops);
         let task = spawn_named(format!("consumer-{consumer}"), async move { run.await.unwrap() });
@@ -114,7 +126,8 @@ impl Workers for TaskWorkers {
 }
 
 fn config(bootstrap: &str, topic: &str, sink: &Path) -> Arc<Config> {
-    let mut spec = GroupSpec { group: unique_name("group"), mode: Mode::Own, ..GroupSpec::default() };
+    let mut spec =
+        GroupSpec { group: unique_name("group"), mode: Mode::Own, ..GroupSpec::default() };
     spec.cluster.bootstrap_servers = bootstrap.to_owned();
     spec.topics = vec![TopicOfInterest {
         name: topic.to_owned(),
@@ -157,7 +170,12 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
         sizes: kafka.log_sizes(config.monitor.metadata_refresh),
         log: control(&config.control_topics.monitor),
     };
-    let monitor = spawn_named("monitor", monitor::run(Arc::clone(&config), monitor, stop.clone()));
+    let shown = monitor::Shown {
+        metrics: MonitorMetrics::register(&mut Registry::default()),
+        status: watch::Sender::default(),
+    };
+    let monitor =
+        spawn_named("monitor", monitor::run(Arc::clone(&config), monitor, shown, stop.clone()));
     let (status, mut seen) = watch::channel(Status::default());
     let controller = spawn_named(
         "controller",
@@ -175,13 +193,21 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
         ),
     );
 
-    let profile = Profile::new(Shape::Steps, 1, NonZeroU32::new(8).unwrap(), bytes(3_000_000), bytes(1_000_000));
+    let profile = Profile::new(
+        Shape::Steps,
+        1,
+        NonZeroU32::new(8).unwrap(),
+        bytes(3_000_000),
+        bytes(1_000_000),
+    );
     let partitions = (0..8).map(|number| (Arc::from(topic.as_str()), number)).collect();
     let producer = kafka.producer(ProducerOptions::default()).unwrap();
-    let generator = Generator::new(producer, clock(), &profile, partitions, GeneratorConfig::default());
+    let generator =
+        Generator::new(producer, clock(), &profile, partitions, GeneratorConfig::default());
     let moved = seen.wait_for(|status| {
         let ready = status.ready_consumers >= 2;
-        let owned = status.partitions.len() == 8 && status.partitions.iter().all(|partition| partition.owner.is_some());
+        let owned = status.partitions.len() == 8
+            && status.partitions.iter().all(|partition| partition.owner.is_some());
         ready && owned && status.decisions.iter().filter(|decision| decision.moves > 0).count() >= 2
     });
     let outcome = generator
@@ -194,7 +220,8 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
     stop.cancel();
     controller.await.unwrap().unwrap();
     monitor.await.unwrap();
-    let reader = tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
+    let reader =
+        tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
     (audit(&reader, &outcome.acknowledged).await.unwrap(), last)
 }
 
@@ -215,6 +242,7 @@ fn controller_ports(config: &Arc<Config>, kafka: &Kafka, state: PathBuf) -> cont
             running: BTreeMap::new(),
             started: 100,
         }),
+        metrics: ControllerMetrics::register(&mut Registry::default()),
     }
 }
 
@@ -222,14 +250,18 @@ fn controller_ports(config: &Arc<Config>, kafka: &Kafka, state: PathBuf) -> cont
 async fn drained(config: &Config, sink: &Path, acknowledged: &tidegate_load::ledger::Acknowledged) {
     let done = async {
         loop {
-            let reader = tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
+            let reader =
+                tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock())
+                    .unwrap();
             if audit(&reader, acknowledged).await.unwrap().lost == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, done).await.unwrap_or_else(|_| panic!("the sink of {} has not everything", config.group));
+    tokio::time::timeout(PATIENCE, done)
+        .await
+        .unwrap_or_else(|_| panic!("the sink of {} has not everything", config.group));
 }
 
 fn assert_clean(report: &AuditReport, status: &Status) {
@@ -240,7 +272,10 @@ fn assert_clean(report: &AuditReport, status: &Status) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_delivered_once_while_partitions_move_on_the_embedded_broker() {
-    let _logged = tidegate_runtime::telemetry::logging::init(None, tidegate_runtime::telemetry::logging::Format::Text);
+    let _logged = tidegate_runtime::telemetry::logging::init(
+        None,
+        tidegate_runtime::telemetry::logging::Format::Text,
+    );
     let broker = DevBroker::start(Options::default()).await.unwrap();
     let (report, status) = main_job(&broker.bootstrap()).await;
     assert_clean(&report, &status);

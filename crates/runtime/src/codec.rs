@@ -16,9 +16,12 @@ pub(crate) fn of_command(command: &Command) -> RawRecord {
     to_record(tidegate_wire::encode_command(command))
 }
 
-/// Rates to append.
-pub(crate) fn of_rates(rates: &PartitionRates) -> RawRecord {
-    to_record(tidegate_wire::encode_rates(rates))
+/// Largest value of a record of rates: below the 1 MB that a broker takes by default, with room for the envelope.
+const RATES_BYTES: usize = 900_000;
+
+/// Rates to append, in as many records as they need.
+pub(crate) fn of_rates(rates: &PartitionRates) -> Vec<RawRecord> {
+    tidegate_wire::encode_rates_in_parts(rates, RATES_BYTES).into_iter().map(to_record).collect()
 }
 
 /// Reads a record of the ledger.

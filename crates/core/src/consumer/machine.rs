@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::holding::{Doing, Holding};
 use super::io::{AppendId, Effect, Input, Located, Settings};
+use super::leaving::Leaving;
 use super::life::{Lease, Pulse};
 use super::outbox::{AppendIds, Outbox};
 use crate::ids::{
@@ -66,27 +67,16 @@ pub struct Living {
     pub(super) leaving: Option<Leaving>,
 }
 
-/// A controlled stop in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leaving {
-    /// When to give up and leave unclean.
-    pub(super) deadline: Instant,
-    /// The Goodbye, once it was handed over: everything was given back then.
-    pub(super) goodbye: Option<AppendId>,
-    /// When to say it (again).
-    pub(super) goodbye_due: Instant,
-}
-
 /// The consumer's state machine.
 #[derive(Clone, Debug)]
 pub struct Consumer {
     pub(super) settings: Settings,
     identity: Identity,
     pub(super) phase: Phase,
-    ids: AppendIds,
+    pub(super) ids: AppendIds,
     attempt: u32,
     /// The generation of the last life; term and epochs are offsets in it.
-    generation: Option<Generation>,
+    pub(super) generation: Option<Generation>,
     /// Everything in the command partition below this was obeyed.
     pub(super) heard: Offset,
     /// The highest term seen in this generation.
@@ -134,6 +124,17 @@ impl Consumer {
         self.living()
             .filter(|living| living.lease.is_live(now, lease))
             .map(|living| living.lease.incarnation)
+    }
+
+    /// How much longer its incarnation may act; zero without one.
+    pub fn lease_left(&self, now: Instant) -> Duration {
+        let lapses = self.living().map(|living| living.lease.lapses(self.settings.lease));
+        lapses.map_or(Duration::ZERO, |lapses| lapses.since(now))
+    }
+
+    /// True while a controlled stop is under way.
+    pub fn is_leaving(&self) -> bool {
+        self.living().is_some_and(|living| living.leaving.is_some())
     }
 
     /// What it holds: epoch and durable position of each partition.
@@ -341,35 +342,7 @@ impl Consumer {
         }
     }
 
-    fn shut_down(&mut self, now: Instant, budget: Duration, effects: &mut Vec<Effect>) {
-        match &mut self.phase {
-            Phase::Living(living) if living.leaving.is_none() => {
-                let deadline = now.after(budget);
-                living.leaving = Some(Leaving { deadline, goodbye: None, goodbye_due: now });
-                let reason = crate::ledger::StopReason::Shutdown;
-                for partition in self.holdings.keys().copied().collect::<Vec<_>>() {
-                    self.stop_holding(partition, reason, effects);
-                }
-            }
-            Phase::Living(_) => self.leave(false, effects),
-            // A process that never lived has nothing to add to what its state file says.
-            Phase::Locating { .. } | Phase::Greeting(_) if self.generation.is_none() => {
-                effects.push(Effect::Exit(true));
-                self.phase = Phase::Left;
-            }
-            Phase::Locating { .. } | Phase::Greeting(_) => self.leave(false, effects),
-            Phase::Left => {}
-        }
-    }
-
-    fn leave(&mut self, clean: bool, effects: &mut Vec<Effect>) {
-        let partitions = self.owned();
-        effects.push(Effect::Save { clean, partitions });
-        effects.push(Effect::Exit(clean));
-        self.phase = Phase::Left;
-    }
-
-    fn owned(&self) -> BTreeMap<PartitionId, Position> {
+    pub(super) fn owned(&self) -> BTreeMap<PartitionId, Position> {
         self.holdings.iter().map(|(partition, holding)| (*partition, holding.next)).collect()
     }
 
@@ -435,28 +408,6 @@ impl Consumer {
                 living.lease.pulse = Pulse::Beating { id, handed: now };
             }
             Pulse::Resting(_) | Pulse::Asking(_) | Pulse::Hearing(_) | Pulse::Beating { .. } => {}
-        }
-    }
-
-    fn say_goodbye(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let given_back = self.holdings.is_empty();
-        let Phase::Living(living) = &mut self.phase else {
-            return;
-        };
-        let Some(leaving) = &mut living.leaving else {
-            return;
-        };
-        if leaving.deadline <= now {
-            self.leave(false, effects);
-        } else if given_back
-            && living.outbox.is_settled()
-            && leaving.goodbye.is_none()
-            && leaving.goodbye_due <= now
-        {
-            let record = Record::Goodbye { incarnation: living.lease.incarnation, clean: true };
-            let id = self.ids.next();
-            effects.push(Effect::Append(id, Entry { generation: living.generation, record }));
-            leaving.goodbye = Some(id);
         }
     }
 

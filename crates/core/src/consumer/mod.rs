@@ -16,10 +16,12 @@
 //!   heartbeat before has been obeyed, and while no ownership event waits for its acknowledgement.
 //! - C4: a sink write begins only while the lease lasts longer than the write may take.
 //! - C5: nothing is written after the `StopConsumingEvent` of an epoch.
+//! - C6: who leaves clean has given everything back, and the ledger knows.
 
 mod commands;
 mod holding;
 mod io;
+mod leaving;
 mod life;
 mod machine;
 mod outbox;

@@ -10,6 +10,9 @@ use super::io::{AppendId, Effect};
 use crate::ids::{Epoch, Generation, Incarnation, Instant, Offset, PartitionId, Position};
 use crate::ledger::{Entry, Record, Refusal};
 
+/// Partitions in one event at most: keeps a record far below any broker's limit.
+const EVENT_SIZE: usize = 2_000;
+
 /// Ownership events of one life wait here; replies are sent once and forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outbox {
@@ -60,8 +63,13 @@ impl Outbox {
         }
     }
 
-    /// Says something that must arrive.
+    /// Says something that must arrive: in one record with the one before, if that was not sent yet and says the same of
+    /// other partitions.
     pub(super) fn event(&mut self, record: Record) {
+        let waiting = self.events.back_mut().filter(|event| event.in_flight.is_none());
+        if waiting.is_some_and(|event| join(&mut event.record, &record)) {
+            return;
+        }
         self.events.push_back(Event { record, in_flight: None, due: Instant::default() });
     }
 
@@ -150,5 +158,25 @@ impl Outbox {
             }
             self.progress_due = again;
         }
+    }
+}
+
+/// Adds what a record says to one of the same kind; false when they are not, or the sum would be too large.
+fn join(record: &mut Record, more: &Record) -> bool {
+    match (record, more) {
+        (Record::Started { partitions, .. }, Record::Started { partitions: more, .. })
+            if partitions.len().saturating_add(more.len()) <= EVENT_SIZE =>
+        {
+            partitions.extend_from_slice(more);
+            true
+        }
+        (
+            Record::Stopped { partitions, reason, .. },
+            Record::Stopped { partitions: more, reason: same, .. },
+        ) if reason == same && partitions.len().saturating_add(more.len()) <= EVENT_SIZE => {
+            partitions.extend_from_slice(more);
+            true
+        }
+        _ => false,
     }
 }

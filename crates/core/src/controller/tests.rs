@@ -1,1 +1,662 @@
-//! t
+//! The controller's rules, each driven through the step function: mostly an heir of another controller's ledger, which
+//! says exactly what a test needs.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "an overflow in a test is a panic, and that is what it should be"
+)]
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::ToString as _;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::num::NonZeroU64;
+use core::time::Duration;
+
+use super::*;
+use crate::demand;
+use crate::ids::{
+    BootId, ConsumerNumber, DirectoryId, Epoch, Generation, GroupName, Incarnation, Instant,
+    Offset, PartitionId, Position, ProcessId, Term, TopicId,
+};
+use crate::ledger::{
+    Command, CommandBody, Entry, Evidence, Hello, Ignored, Move, Ownership, PlanBody, Record, Seal,
+    StopReason,
+};
+use crate::rates::{Measurement, Sample, Source, TopicReport};
+
+const GENERATION: Generation = Generation(1);
+const ME: ProcessId = ProcessId(100);
+const PREDECESSOR: ProcessId = ProcessId(200);
+
+fn group() -> GroupName {
+    GroupName("orders".into())
+}
+
+fn consumer(number: u32) -> ConsumerNumber {
+    ConsumerNumber::new(number).expect("test consumers count from 1")
+}
+
+fn partition(number: u32) -> PartitionId {
+    PartitionId { topic: TopicId::default(), number }
+}
+
+fn settings() -> Settings {
+    Settings {
+        mode: Mode::Own,
+        lease: Duration::from_secs(15),
+        fence: Duration::from_secs(20),
+        tick: Duration::from_secs(2),
+        elect_after: Duration::from_secs(12),
+        genesis: GENERATION,
+        resend: Duration::from_secs(1),
+        restart_grace: Duration::from_secs(6),
+        start_deadline: Duration::from_secs(60),
+        late_penalty: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(5),
+        demand: demand::Settings {
+            capacity_bytes_per_sec: NonZeroU64::new(100).expect("100 is not zero"),
+            min_consumers: 0,
+            ..demand::Settings::default()
+        },
+    }
+}
+
+fn hello(of: u32, process: u128) -> Record {
+    Record::Hello(Hello {
+        consumer: consumer(of),
+        process: ProcessId(process),
+        attempt: 1,
+        seen: Offset(1_000),
+        boot: Some(BootId(process)),
+        directory: Some(DirectoryId(process)),
+        clean: false,
+        persisted: Vec::new(),
+    })
+}
+
+fn report(rates: &[u64]) -> TopicReport {
+    let zero = Position(0);
+    let measured = |(number, rate): (u32, &u64)| {
+        let measurement = Measurement {
+            sample: Sample { high_watermark: zero, log_start: zero, size: None, leader: 0 },
+            window: Duration::from_secs(30),
+            write_rate: *rate,
+            filtered_rate: *rate,
+            records_per_sec: *rate,
+            bytes_per_record: Some(1),
+            staleness: Duration::ZERO,
+            source: Source::LogSize,
+        };
+        (number, measurement)
+    };
+    TopicReport {
+        full: true,
+        rates: (0..).zip(rates).map(measured).collect(),
+        missing: BTreeSet::new(),
+    }
+}
+
+/// A controller with a ledger that keeps whatever is appended, and reads it when told to.
+struct Desk {
+    controller: Controller,
+    now_ms: u64,
+    ledger: Vec<Entry>,
+    read: usize,
+}
+
+impl Desk {
+    fn new(settings: Settings) -> Self {
+        let controller = Controller::new(settings, group(), ME, Instant::default());
+        Self { controller, now_ms: 0, ledger: Vec::new(), read: 0 }
+    }
+
+    /// One that has taken over from a controller that wrote these records after its Elect, which stands at 1.
+    fn heir(records: Vec<Record>) -> Self {
+        let mut desk = Self::new(settings());
+        let genesis = Record::Genesis { group: group() };
+        let elect = Record::Elect { process: PREDECESSOR, attempt: 1 };
+        for record in [genesis, elect].into_iter().chain(records) {
+            desk.put(record);
+        }
+        desk.read();
+        desk.now_ms += 12_000;
+        desk.calm();
+        assert!(matches!(desk.controller.role(), Role::Leading { .. }));
+        desk
+    }
+
+    /// An heir of consumers 1 and 2 with one process each, and of a plan that gives partition 0 to consumer `to`.
+    /// Partition 0 is owned by consumer 1 and read.
+    fn heir_of_plan(to: u32) -> Self {
+        let change = Move {
+            partition: partition(0),
+            from: Some(consumer(1)),
+            to: Some(consumer(to)),
+            reason: "test".to_string(),
+        };
+        let plan = PlanBody { moves: vec![change], ..PlanBody::default() };
+        let seal = |seq| Seal { term: Term(Offset(1)), seq };
+        Self::heir(vec![
+            hello(1, 1),
+            hello(2, 2),
+            grant(seal(1), 1, FIRST),
+            started(EPOCH),
+            Record::Plan { seal: seal(2), plan },
+        ])
+    }
+
+    fn now(&self) -> Instant {
+        Instant::since_boot(Duration::from_millis(self.now_ms))
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        self.controller.step(self.now(), input)
+    }
+
+    fn wait(&mut self, milliseconds: u64) -> Vec<Effect> {
+        self.now_ms += milliseconds;
+        self.step(Input::Tick)
+    }
+
+    fn put(&mut self, record: Record) -> Offset {
+        self.ledger.push(Entry { generation: GENERATION, record });
+        Offset(self.ledger.len() as u64 - 1)
+    }
+
+    /// Reads what was appended since the last time.
+    fn read(&mut self) -> Vec<Effect> {
+        let records: Vec<_> = (0..)
+            .map(Offset)
+            .zip(&self.ledger)
+            .skip(self.read)
+            .map(|(at, entry)| (at, Some(entry.clone())))
+            .collect();
+        self.read = self.ledger.len();
+        self.step(Input::Ledger(records))
+    }
+
+    /// Somebody's record is appended and read.
+    fn say(&mut self, record: Record) -> Vec<Effect> {
+        self.put(record);
+        self.read()
+    }
+
+    /// Does what these effects ask for, but for reading what is appended.
+    fn perform(&mut self, effects: &[Effect]) -> Vec<Effect> {
+        let mut more = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Append(entry) => self.ledger.push(entry.clone()),
+                Effect::FetchLedgerEnd(id) => {
+                    let end = Offset(self.ledger.len() as u64);
+                    more.extend(self.step(Input::LedgerEnd(*id, Some(end))));
+                }
+                Effect::ResolveStarts(partitions) => {
+                    let starts = partitions.iter().map(|at| (*at, Position(7)));
+                    more.extend(self.step(Input::Starts(starts.collect())));
+                }
+                _ => {}
+            }
+        }
+        more
+    }
+
+    /// Lets everything happen that follows from the last effects and from the next look; all that it did.
+    fn calm(&mut self) -> Vec<Effect> {
+        let mut effects = self.wait(200);
+        let mut all = effects.clone();
+        while !effects.is_empty() || self.read < self.ledger.len() {
+            effects = self.perform(&effects);
+            effects.extend(self.read());
+            all.extend(effects.clone());
+        }
+        all
+    }
+
+    /// As if seconds passed, in which these incarnations beat.
+    fn pass(&mut self, seconds: u64, beating: &[Incarnation]) -> Vec<Effect> {
+        let mut all = Vec::new();
+        for second in 0..seconds {
+            for incarnation in beating {
+                let beat = self.beat(*incarnation);
+                self.put(Record::Heartbeat {
+                    incarnation: *incarnation,
+                    seq: beat + 1,
+                    heard: Offset(0),
+                    figures: Vec::new(),
+                });
+            }
+            all.extend(self.read());
+            self.now_ms += if second == 0 { 800 } else { 600 };
+            all.extend(self.calm());
+            all.extend(self.calm());
+        }
+        all
+    }
+
+    fn beat(&self, incarnation: Incarnation) -> u64 {
+        self.controller.fold().lives().get(incarnation).map_or(0, |life| life.beat)
+    }
+
+    fn term(&self) -> Term {
+        self.controller.fold().reign().expect("a controller is in office").term
+    }
+}
+
+/// In [`Desk::heir_of_plan`]: the incarnation of consumer 1, that of consumer 2, and the epoch of partition 0.
+const FIRST: Incarnation = Incarnation(Offset(2));
+const SECOND: Incarnation = Incarnation(Offset(3));
+const EPOCH: Epoch = Epoch(Offset(4));
+
+fn grant(seal: Seal, of: u32, incarnation: Incarnation) -> Record {
+    let partitions = vec![(partition(0), Position(50))];
+    Record::Grant { seal, consumer: consumer(of), incarnation, partitions }
+}
+
+fn started(epoch: Epoch) -> Record {
+    Record::Started { incarnation: FIRST, partitions: vec![(partition(0), epoch)] }
+}
+
+fn stopped(incarnation: Incarnation, epoch: Epoch, reason: StopReason) -> Record {
+    let partitions = vec![(partition(0), epoch, Some(Position(60)))];
+    Record::Stopped { incarnation, partitions, reason }
+}
+
+fn appended(effects: &[Effect]) -> Vec<&Record> {
+    let record = |effect| match effect {
+        &Effect::Append(Entry { ref record, .. }) => Some(record),
+        _ => None,
+    };
+    effects.iter().filter_map(record).collect()
+}
+
+fn commands(effects: &[Effect]) -> Vec<(u32, &Command)> {
+    let command = |effect| match effect {
+        &Effect::Command(consumer, ref command) => Some((consumer.get(), command)),
+        _ => None,
+    };
+    effects.iter().filter_map(command).collect()
+}
+
+fn starts(effects: &[Effect]) -> Vec<u32> {
+    let start = |command: &Command| matches!(command.body, CommandBody::Start { .. });
+    commands(effects).iter().filter(|(_, command)| start(command)).map(|(to, _)| *to).collect()
+}
+
+fn stops(effects: &[Effect]) -> Vec<u32> {
+    let stop = |command: &Command| matches!(command.body, CommandBody::Stop { .. });
+    commands(effects).iter().filter(|(_, command)| stop(command)).map(|(to, _)| *to).collect()
+}
+
+fn told_ended(effects: &[Effect]) -> Vec<Incarnation> {
+    let ended = |(_, command): &(u32, &Command)| {
+        (command.body == CommandBody::Ended).then_some(command.incarnation)
+    };
+    commands(effects).iter().filter_map(ended).collect()
+}
+
+fn fences(effects: &[Effect]) -> Vec<(Incarnation, u64, Evidence)> {
+    let fence = |record: &&Record| match record {
+        Record::Fenced { incarnation, beat, evidence, .. } => {
+            Some((*incarnation, *beat, *evidence))
+        }
+        _ => None,
+    };
+    appended(effects).iter().filter_map(fence).collect()
+}
+
+fn ticks(effects: &[Effect]) -> usize {
+    appended(effects).iter().filter(|record| matches!(record, Record::Tick { .. })).count()
+}
+
+// === election ===
+
+#[test]
+fn an_empty_ledger_is_begun_and_who_begins_it_elects_itself() {
+    let mut desk = Desk::new(settings());
+    desk.calm();
+    assert_eq!(desk.ledger[0].record, Record::Genesis { group: group() });
+    assert_eq!(desk.ledger[1].record, Record::Elect { process: ME, attempt: 1 });
+    assert_eq!(desk.controller.role(), Role::Leading { term: Term(Offset(1)) });
+}
+
+#[test]
+fn a_foreign_ledger_is_refused() {
+    let mut desk = Desk::new(settings());
+    let effects = desk.say(Record::Genesis { group: GroupName("payments".into()) });
+    assert!(effects.contains(&Effect::RefuseLedger));
+}
+
+#[test]
+fn r7_a_candidate_stands_only_after_silence_that_it_has_read_to_the_end_of() {
+    let mut desk = Desk::new(settings());
+    desk.put(Record::Genesis { group: group() });
+    desk.put(Record::Elect { process: PREDECESSOR, attempt: 1 });
+    desk.read();
+    assert_eq!(desk.wait(11_999), []);
+    let effects = desk.wait(1);
+    let [Effect::FetchLedgerEnd(id)] = effects[..] else { panic!("{effects:?}") };
+    let end = desk.put(Record::Tick { seal: Seal { term: Term(Offset(1)), seq: 1 } }).next();
+    assert_eq!(desk.step(Input::LedgerEnd(id, Some(end))), [], "something is there to be read");
+    assert_eq!(desk.read(), [], "and it is a sign of life");
+    assert_eq!(desk.wait(11_999), []);
+    let effects = desk.wait(1);
+    let [Effect::FetchLedgerEnd(id)] = effects[..] else { panic!("{effects:?}") };
+    let effects = desk.step(Input::LedgerEnd(id, Some(end)));
+    assert_eq!(appended(&effects), [&Record::Elect { process: ME, attempt: 1 }]);
+}
+
+#[test]
+fn a_question_for_the_end_that_failed_is_asked_again_after_a_pause() {
+    let mut desk = Desk::new(settings());
+    let effects = desk.wait(0);
+    let [Effect::FetchLedgerEnd(id)] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(desk.step(Input::LedgerEnd(id, None)), []);
+    assert_eq!(desk.wait(999), []);
+    assert!(matches!(desk.wait(1)[..], [Effect::FetchLedgerEnd(_)]));
+}
+
+#[test]
+fn r7_who_reads_a_later_elect_steps_down_at_once() {
+    let mut desk = Desk::heir_of_plan(2);
+    let effects = desk.say(Record::Elect { process: PREDECESSOR, attempt: 2 });
+    assert!(effects.contains(&Effect::Note(Note::Leading(false))));
+    assert_eq!(desk.controller.role(), Role::Following);
+    assert_eq!(commands(&effects), [], "commands are the new leader's now");
+    assert_eq!(appended(&desk.wait(5_000)), [] as [&Record; 0]);
+}
+
+#[test]
+fn an_elect_of_an_earlier_try_gives_no_office() {
+    let mut desk = Desk::new(settings());
+    desk.put(Record::Genesis { group: group() });
+    let effects = desk.read();
+    desk.perform(&effects);
+    desk.now_ms += 5_000;
+    desk.step(Input::Tick);
+    desk.put(Record::Elect { process: ME, attempt: 1 });
+    desk.read();
+    assert_eq!(desk.controller.role(), Role::Following, "the second try may still arrive");
+    desk.put(Record::Elect { process: ME, attempt: 2 });
+    desk.read();
+    assert!(matches!(desk.controller.role(), Role::Leading { .. }));
+}
+
+#[test]
+fn the_leader_ticks_and_sends_unread_records_again_byte_for_byte() {
+    let mut desk = Desk::heir(Vec::new());
+    desk.calm();
+    let first = desk.wait(2_000);
+    assert_eq!(ticks(&first), 1);
+    assert_eq!(appended(&desk.wait(999)), [] as [&Record; 0]);
+    let again = desk.wait(1);
+    assert_eq!(appended(&again), appended(&first));
+}
+
+// === hand-off ===
+
+#[test]
+fn k1_a_start_is_sent_only_after_its_grant_was_read_back() {
+    let mut desk = Desk::heir(vec![hello(1, 1)]);
+    desk.step(Input::Rates(TopicId::default(), report(&[10])));
+    let effects = desk.calm();
+    assert_eq!(starts(&effects), [1]);
+    let granted = effects.iter().position(|effect| {
+        matches!(effect, Effect::Append(Entry { record: Record::Grant { .. }, .. }))
+    });
+    let started = effects.iter().position(|effect| matches!(effect, Effect::Command(..)));
+    assert!(granted < started, "{effects:?}");
+    let owner = desk.controller.fold().ownership(partition(0)).owner();
+    let (epoch, incarnation) = owner.expect("it was granted");
+    let (_, command) = commands(&effects)[0];
+    assert_eq!(command.incarnation, incarnation);
+    assert!(
+        matches!(&command.body, CommandBody::Start { epoch: sent, partitions, .. }
+            if *sent == epoch && *partitions == [(partition(0), Position(7))]),
+        "the epoch is where the Grant was read, the position what was resolved: {command:?}"
+    );
+}
+
+#[test]
+fn k1_before_the_grant_is_read_nothing_is_started_and_nothing_granted_again() {
+    let mut desk = Desk::heir_of_plan(2);
+    desk.put(stopped(FIRST, EPOCH, StopReason::Command));
+    let effects = desk.read();
+    assert!(matches!(appended(&effects)[..], [Record::Grant { .. }]), "{effects:?}");
+    let effects = desk.wait(999);
+    assert_eq!(starts(&effects), [] as [u32; 0]);
+    let grants = appended(&effects).into_iter().filter(|at| matches!(at, Record::Grant { .. }));
+    assert_eq!(grants.count(), 0);
+}
+
+#[test]
+fn r1_a_grant_of_a_predecessor_is_ownership_like_any_other() {
+    let seal = Seal { term: Term(Offset(1)), seq: 1 };
+    let mut desk = Desk::heir(vec![hello(1, 1), hello(2, 2), grant(seal, 1, FIRST)]);
+    let effects = desk.pass(1, &[FIRST, SECOND]);
+    assert!(starts(&effects).contains(&1));
+}
+
+#[test]
+fn r8_a_start_is_sent_every_second_until_it_is_answered() {
+    let seal = Seal { term: Term(Offset(1)), seq: 1 };
+    let mut desk = Desk::heir(vec![hello(1, 1), hello(2, 2), grant(seal, 1, FIRST)]);
+    desk.calm();
+    desk.now_ms += 1_000;
+    assert_eq!(starts(&desk.calm()), [1]);
+    assert_eq!(starts(&desk.calm()), [] as [u32; 0], "not before a second has passed");
+    desk.now_ms += 1_000;
+    assert_eq!(starts(&desk.calm()), [1]);
+    desk.say(started(EPOCH));
+    desk.now_ms += 1_000;
+    assert_eq!(starts(&desk.calm()), [] as [u32; 0]);
+}
+
+#[test]
+fn r2_a_partition_changes_hands_by_stop_then_its_owners_word_then_grant() {
+    let mut desk = Desk::heir_of_plan(2);
+    desk.now_ms += 1_000;
+    let effects = desk.calm();
+    assert_eq!(stops(&effects), [1]);
+    assert!(!appended(&effects).iter().any(|record| matches!(record, Record::Grant { .. })), "K2");
+    desk.put(stopped(FIRST, EPOCH, StopReason::Command));
+    let effects = desk.calm();
+    assert_eq!(starts(&effects), [2]);
+    let owner = desk.controller.fold().consumer_of(partition(0));
+    assert_eq!(owner, Some(consumer(2)));
+    assert_eq!(desk.controller.fold().ownership(partition(0)).next(), Some(Position(60)));
+}
+
+#[test]
+fn r8_a_stop_is_sent_every_second_until_it_is_answered() {
+    let mut desk = Desk::heir_of_plan(2);
+    let effects = desk.pass(4, &[FIRST, SECOND]);
+    assert!(stops(&effects).len() >= 3, "{:?}", stops(&effects));
+}
+
+#[test]
+fn k3_nothing_is_taken_for_a_consumer_that_is_not_ready() {
+    let mut desk = Desk::heir_of_plan(3);
+    let effects = desk.pass(5, &[FIRST, SECOND]);
+    assert_eq!(stops(&effects), [] as [u32; 0]);
+    desk.put(hello(3, 3));
+    assert_eq!(stops(&desk.calm()), [1]);
+}
+
+#[test]
+fn k3_nothing_is_taken_for_a_consumer_that_has_not_been_heard_for_a_lease() {
+    let mut desk = Desk::heir_of_plan(1);
+    desk.pass(16, &[FIRST]);
+    assert!(desk.controller.is_ready(desk.now(), consumer(1)));
+    assert!(!desk.controller.is_ready(desk.now(), consumer(2)));
+}
+
+#[test]
+fn an_own_record_that_was_ignored_is_settled_and_wanted_again() {
+    // The Goodbye stands before the Grant, which is for nobody then. Waiting for its effect would be waiting for ever,
+    // and a leader that waits says nothing any more.
+    let mut desk = Desk::heir_of_plan(2);
+    desk.put(stopped(FIRST, EPOCH, StopReason::Command));
+    let effects = desk.read();
+    desk.put(Record::Goodbye { incarnation: SECOND, clean: true });
+    desk.perform(&effects);
+    let effects = desk.read();
+    let ignored = |effect: &Effect| {
+        matches!(effect, Effect::Note(Note::Ignored(_, Ignored::NotCurrent)))
+    };
+    assert!(effects.iter().any(ignored), "{effects:?}");
+    assert_eq!(ticks(&desk.wait(2_000)), 1, "it goes on ticking");
+    desk.put(hello(2, 22));
+    let effects = desk.calm();
+    assert_eq!(starts(&effects), [2], "and grants what is still Free: {effects:?}");
+}
+
+#[test]
+fn who_was_granted_a_partition_and_never_read_it_is_not_the_owner_to_go_back_to() {
+    let mut desk = Desk::heir_of_plan(2);
+    desk.put(stopped(FIRST, EPOCH, StopReason::Command));
+    desk.calm();
+    desk.say(Record::Goodbye { incarnation: SECOND, clean: false });
+    let handover = desk.controller.handovers[&partition(0)];
+    assert_eq!((handover.from, handover.planned), (consumer(1), false));
+}
+
+// === silence, death, and who is told ===
+
+#[test]
+fn k4_silence_fences_only_after_an_end_fetched_since_was_read_and_names_the_last_beat() {
+    let mut desk = Desk::heir(vec![hello(1, 1), hello(2, 2)]);
+    desk.pass(3, &[FIRST, SECOND]);
+    let beat = desk.beat(SECOND);
+    desk.pass(16, &[FIRST]);
+    let mut effects = Vec::new();
+    while !effects.iter().any(|effect| matches!(effect, Effect::FetchLedgerEnd(_))) {
+        effects = desk.wait(100);
+        assert_eq!(fences(&effects), []);
+        let appends: Vec<_> =
+            effects.iter().filter(|at| matches!(at, Effect::Append(_))).cloned().collect();
+        desk.perform(&appends);
+        assert_eq!(fences(&desk.read()), [], "the end is not known");
+    }
+    let question = effects.iter().find_map(|effect| match effect {
+        Effect::FetchLedgerEnd(id) => Some(*id),
+        _ => None,
+    });
+    let end = Offset(desk.ledger.len() as u64 + 1);
+    let id = question.expect("the loop ended with a question");
+    assert_eq!(fences(&desk.step(Input::LedgerEnd(id, Some(end)))), [], "one record is missing");
+    let effects = desk.say(Record::Unknown { kind: "noise".to_string() });
+    assert_eq!(fences(&effects), [(SECOND, beat, Evidence::Silence)]);
+}
+
+#[test]
+fn k4_a_heartbeat_read_meanwhile_takes_the_suspicion_back() {
+    let mut desk = Desk::heir(vec![hello(1, 1), hello(2, 2)]);
+    desk.pass(19, &[FIRST]);
+    let effects = desk.pass(4, &[FIRST, SECOND]);
+    assert_eq!(fences(&effects), []);
+}
+
+#[test]
+fn r6_timers_begin_anew_at_take_over() {
+    // The heir read these Hellos more than twelve seconds before it came into office.
+    let mut desk = Desk::heir(vec![hello(1, 1), hello(2, 2)]);
+    assert_eq!(fences(&desk.pass(18, &[])), []);
+    assert_eq!(fences(&desk.pass(4, &[])).len(), 2);
+}
+
+#[test]
+fn r6_proof_of_death_fences_at_once_and_whatever_the_dead_say_later() {
+    let mut desk = Desk::heir(vec![hello(1, 1)]);
+    let died = WorkerView { consumer: consumer(1), exists: true, died: Some(ProcessId(1)) };
+    let effects = desk.step(Input::Worker(died));
+    assert_eq!(fences(&effects), [(FIRST, 0, Evidence::Death)]);
+    desk.perform(&effects);
+    desk.calm();
+    let Record::Hello(late) = hello(1, 1) else { panic!("it is a Hello") };
+    let at = Incarnation(desk.put(Record::Hello(Hello { attempt: 2, ..late })));
+    assert_eq!(fences(&desk.read()), [(at, 0, Evidence::Death)]);
+}
+
+#[test]
+fn who_speaks_without_living_is_told_so() {
+    let mut desk = Desk::heir(vec![hello(1, 1)]);
+    desk.say(Record::Goodbye { incarnation: FIRST, clean: true });
+    let (seq, heard) = (9, Offset(0));
+    let beat = Record::Heartbeat { incarnation: FIRST, seq, heard, figures: Vec::new() };
+    assert_eq!(told_ended(&desk.say(beat)), [FIRST]);
+    let at = Incarnation(Offset(desk.ledger.len() as u64));
+    assert_eq!(told_ended(&desk.say(hello(1, 1))), [at], "the same attempt again is nobody's life");
+}
+
+#[test]
+fn a_hello_that_is_read_twice_ends_nobody() {
+    let mut desk = Desk::heir(vec![hello(1, 1)]);
+    desk.read = 0;
+    let effects = desk.read();
+    assert_eq!(told_ended(&effects), []);
+    assert!(desk.controller.fold().lives().is_current(FIRST));
+}
+
+// === plans and workers ===
+
+#[test]
+fn a_partition_without_an_owner_is_planned_onto_a_worker_that_is_asked_for() {
+    let mut desk = Desk::heir(Vec::new());
+    desk.step(Input::Rates(TopicId::default(), report(&[60, 60])));
+    let effects = desk.calm();
+    let asked: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::EnsureWorker(consumer) => Some(consumer.get()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [1, 2], "two partitions of 60 do not fit into 75 of 100");
+}
+
+#[test]
+fn k5_a_worker_is_removed_only_when_its_consumer_owns_nothing_and_is_planned_nothing() {
+    let mut desk = Desk::heir_of_plan(2);
+    for number in [1, 2] {
+        let view = WorkerView { consumer: consumer(number), exists: true, died: None };
+        desk.step(Input::Worker(view));
+    }
+    let removed = |effects: &[Effect]| {
+        effects.contains(&Effect::RemoveWorker(consumer(1)))
+            || effects.contains(&Effect::RemoveWorker(consumer(2)))
+    };
+    assert!(!removed(&desk.pass(3, &[FIRST, SECOND])), "consumer 1 owns partition 0");
+    desk.put(stopped(FIRST, EPOCH, StopReason::Command));
+    assert!(!removed(&desk.calm()), "consumer 2 may never begin");
+    let owner = desk.controller.fold().ownership(partition(0)).owner();
+    let (epoch, _) = owner.expect("it was granted to consumer 2");
+    let partitions = vec![(partition(0), epoch)];
+    desk.put(Record::Started { incarnation: SECOND, partitions });
+    let effects = desk.calm();
+    assert!(effects.contains(&Effect::RemoveWorker(consumer(1))), "{effects:?}");
+    assert!(!effects.contains(&Effect::RemoveWorker(consumer(2))));
+}
+
+#[test]
+fn the_last_plan_is_the_targets_of_whoever_leads() {
+    let desk = Desk::heir_of_plan(2);
+    assert_eq!(desk.controller.target(), BTreeMap::from([(partition(0), consumer(2))]));
+    assert!(matches!(
+        desk.controller.fold().ownership(partition(0)),
+        Ownership::Active { incarnation: FIRST, .. }
+    ));
+    assert_ne!(desk.term(), Term(Offset(1)));
+}
+
+#[test]
+fn who_only_observes_decides_and_appends_nothing() {
+    let mut desk = Desk::new(Settings { mode: Mode::Observe, ..settings() });
+    desk.step(Input::Rates(TopicId::default(), report(&[60, 60])));
+    let effects = desk.wait(200);
+    desk.wait(60_000);
+    assert!(desk.controller.last_decision().is_some());
+    assert_eq!(appended(&effects), [] as [&Record; 0]);
+    assert_eq!(commands(&effects), []);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::EnsureWorker(_))));
+}

@@ -8,14 +8,16 @@ use tidegate_core::consumer::{AppendId, Failure, Input, Located};
 use tidegate_core::ids::{
     ConsumerNumber, Epoch, FencingToken, Generation, Offset, PartitionId, Position,
 };
-use tidegate_core::ledger::Entry;
+use tidegate_core::ledger::{Entry, Record};
 
+use super::face::Face;
 use super::gather::{Cut, Done};
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
     Batch, Class, Clock, ControlLog, ControlReader, Sink, SinkError, TopicPartition,
 };
+use crate::telemetry::metrics::ConsumerMetrics;
 
 /// What a call came to.
 #[derive(Debug)]
@@ -108,10 +110,20 @@ pub(super) fn command_end(commands: Arc<dyn ControlLog>, number: ConsumerNumber,
 }
 
 /// Appends to the ledger.
-pub(super) fn append(ledger: Arc<dyn ControlLog>, id: AppendId, entry: &Entry) -> Call {
+pub(super) fn append(
+    ledger: Arc<dyn ControlLog>,
+    id: AppendId,
+    entry: &Entry,
+    metrics: &ConsumerMetrics,
+) -> Call {
+    let beat = matches!(entry.record, Record::Heartbeat { .. }).then(|| metrics.clone());
     let record = codec::of_entry(entry);
     Box::pin(async move {
-        let input = match ledger.append(0, record).await {
+        let appended = ledger.append(0, record).await;
+        if let Some(metrics) = beat {
+            Face::beaten(&metrics, appended.is_ok());
+        }
+        let input = match appended {
             Ok(offset) => Input::Appended(id, Offset(offset)),
             Err(error) => {
                 tracing::warn!(
@@ -180,6 +192,7 @@ pub(super) async fn write(
         bytes: u64::try_from(cut.bytes).unwrap_or(u64::MAX),
         end: cut.end,
         took: clock.now().since(began),
+        first_unix_ms: cut.records.first().map(|first| first.timestamp_ms).filter(|at| *at >= 0),
     };
     if let Err(error) = &written {
         tracing::warn!(%partition, epoch = %token.epoch, error = error as &dyn std::error::Error, "a write to the sink failed");

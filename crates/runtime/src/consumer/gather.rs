@@ -232,6 +232,11 @@ impl Gatherer {
         self.partitions.values().map(Gathering::figures).collect()
     }
 
+    /// Bytes that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All partitions, for status.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Gathering> {
         self.partitions.values()
@@ -245,6 +250,8 @@ pub(super) struct Done {
     pub(super) bytes: u64,
     pub(super) end: Position,
     pub(super) took: Duration,
+    /// Timestamp of the first record, in milliseconds since the Unix epoch: the oldest, where they are in order.
+    pub(super) first_unix_ms: Option<i64>,
 }
 
 impl Gathering {

@@ -12,10 +12,12 @@
 //! has a task of its own. Nothing here decides who owns what, when to write, or when to give up.
 
 mod calls;
+mod face;
 mod gather;
 mod reading;
 mod shell;
 mod sinks;
 
+pub use face::Shown;
 pub use shell::{Ports, Start, run};
 pub use sinks::{SinkFactory, Sinks};

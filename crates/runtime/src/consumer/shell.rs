@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tidegate_core::consumer::{Consumer, Effect, Identity, Input};
+use tidegate_core::consumer::{Alarm, Consumer, Effect, Identity, Input};
 use tidegate_core::ids::{
     BootId, ConsumerNumber, Epoch, FencingToken, Instant, Offset, PartitionId, Position, ProcessId,
 };
@@ -15,12 +15,13 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{self, Call, Outcome};
+use super::face::{Face, Shown};
 use super::gather::{Gatherer, Limits};
 use super::reading::{self, Order, Read, ReaderHandle};
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord, Sink,
+    Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord, Record, Sink,
     StateError, StateFile, TopicPartition,
 };
 use crate::settings;
@@ -29,6 +30,9 @@ use crate::task::{self, TaskError};
 
 /// Time between two looks at what time alone brings: batches that have become old enough, retries, the heartbeat.
 const TICK: Duration = Duration::from_millis(25);
+
+/// Time between two updates of what is shown, and of the figures in heartbeats.
+const SHOW: Duration = Duration::from_secs(1);
 
 /// Time between two commits of durable positions under the group's name, for the tools that read them.
 const MIRROR: Duration = Duration::from_secs(5);
@@ -61,6 +65,8 @@ pub struct Ports {
     pub offsets: Arc<dyn Offsets>,
     /// What outlives the process.
     pub state: Box<dyn StateFile>,
+    /// Where the consumer shows itself.
+    pub shown: Shown,
 }
 
 /// Runs a consumer until it has left. Each message on `stops` is one wish to end: the first begins a controlled stop,
@@ -120,7 +126,9 @@ struct Shell {
     writing: BTreeMap<PartitionId, AbortHandle>,
     targets: BTreeMap<PartitionId, Target>,
     gatherer: Gatherer,
+    face: Face,
     inputs: VecDeque<Input>,
+    show_due: Instant,
     mirror_due: Instant,
     ended: Option<bool>,
 }
@@ -147,6 +155,7 @@ impl Shell {
         let shell = Self {
             core: Consumer::new(settings::consumer(&config), identity, now),
             gatherer: Gatherer::new(limits(&config)),
+            face: Face::new(ports.shown, config.group.0.clone(), start),
             config,
             start,
             clock: ports.clock,
@@ -164,6 +173,7 @@ impl Shell {
             writing: BTreeMap::new(),
             targets: BTreeMap::new(),
             inputs: VecDeque::new(),
+            show_due: now,
             mirror_due: now,
             ended: None,
         };
@@ -223,7 +233,10 @@ impl Shell {
                         self.count_write(id, epoch, done);
                         Input::Written(id, epoch, done.end)
                     }
-                    Err(error) => Input::WriteFailed(id, epoch, calls::sink_failure(&error)),
+                    Err(error) => {
+                        self.face.sink_failed(error.class());
+                        Input::WriteFailed(id, epoch, calls::sink_failure(&error))
+                    }
                 };
                 self.inputs.push_back(input);
             }
@@ -231,9 +244,15 @@ impl Shell {
     }
 
     fn count_write(&mut self, id: PartitionId, epoch: Epoch, done: super::gather::Done) {
-        if self.gatherer.get(id).is_none_or(|gathering| gathering.epoch != epoch) {
+        let Some(gathering) = self.gatherer.get(id).filter(|gathering| gathering.epoch == epoch)
+        else {
             return;
-        }
+        };
+        let written = done.first_unix_ms.and_then(|at| u64::try_from(at).ok());
+        let age = written.map(|at| Duration::from_millis(self.clock.unix_ms().saturating_sub(at)));
+        let sink =
+            self.config.topic(&gathering.partition.topic).map_or("", |topic| topic.sink.scheme());
+        self.face.delivered(sink, &done, age);
         if self.gatherer.written(id, done) {
             self.pause(id, false);
         }
@@ -243,6 +262,7 @@ impl Shell {
         match records {
             Ok(records) => self.inputs.extend(records.iter().map(|record| {
                 let command = codec::command(record).map_err(|error| {
+                    self.face.metrics.commands_undecodable.inc();
                     tracing::warn!(
                         offset = record.offset,
                         error = &error as &dyn std::error::Error,
@@ -267,6 +287,8 @@ impl Shell {
         match read {
             Read::Records(reading, batch, end) => {
                 let id = batch.partition.id;
+                self.face
+                    .received(batch.records.len(), batch.records.iter().map(Record::size).sum());
                 if self.gatherer.add(now, reading, batch, end) {
                     self.pause(id, true);
                 }
@@ -292,10 +314,14 @@ impl Shell {
         for partition in self.gatherer.resumable() {
             self.order(Order::Pause(partition, false));
         }
+        if self.show_due <= now {
+            self.show_due = now.after(SHOW);
+            self.face.show(now, self.clock.unix_ms(), &self.core, &self.gatherer);
+            self.inputs.push_back(Input::Figures(self.gatherer.figures()));
+        }
         if self.mirror_due <= now {
             self.mirror_due = now.after(MIRROR);
             self.mirror();
-            self.inputs.push_back(Input::Figures(self.gatherer.figures()));
         }
         self.inputs.push_back(Input::Tick);
     }
@@ -330,7 +356,12 @@ impl Shell {
                 self.calls.push(calls::command_end(Arc::clone(&self.commands), consumer, ask));
             }
             Effect::Append(id, entry) => {
-                self.calls.push(calls::append(Arc::clone(&self.ledger), id, &entry));
+                self.calls.push(calls::append(
+                    Arc::clone(&self.ledger),
+                    id,
+                    &entry,
+                    &self.face.metrics,
+                ));
             }
             Effect::Acquire(id, token) => {
                 let limit = self.config.ownership.write_timeout;
@@ -342,21 +373,34 @@ impl Shell {
             Effect::Abort(id) => self.abort(id),
             Effect::Release(id, token) => self.release(id, token),
             Effect::Save { clean, partitions } => self.save(clean, partitions),
-            Effect::Raise(alarm) => tracing::error!(?alarm, "a partition needs a person"),
+            Effect::Raise(alarm) => self.raise(alarm),
             Effect::Began(incarnation) => {
+                self.face.metrics.incarnations.inc();
                 tracing::info!(%consumer, %incarnation, "a life has begun");
             }
             Effect::Lapsed(incarnation) => {
                 tracing::warn!(%consumer, %incarnation, "the life is over");
             }
-            Effect::Ignored(refusal) => tracing::debug!(?refusal, "a command was not obeyed"),
+            Effect::Ignored(refusal) => {
+                self.face.refused(refusal);
+                tracing::debug!(?refusal, "a command was not obeyed");
+            }
             Effect::Exit(clean) => self.ended = Some(clean),
         }
+    }
+
+    fn raise(&mut self, alarm: Alarm) {
+        let (Alarm::SinkBehind(id, ..) | Alarm::SinkFailing(id, ..) | Alarm::OutOfRange(id, ..)) =
+            alarm;
+        let known = self.targets.get(&id).map(|target| target.partition.clone());
+        let partition = known.unwrap_or_else(|| TopicPartition { topic: id.topic.to_string(), id });
+        self.face.raise(alarm, &partition, self.clock.unix_ms());
     }
 
     fn read(&mut self, id: PartitionId, epoch: Epoch, from: Position) {
         let Some(target) = self.targets.get(&id) else { return };
         let partition = target.partition.clone();
+        self.face.clear(id);
         let reading = self.gatherer.begin(partition.clone(), epoch, from);
         self.order(Order::Assign(reading, partition, from));
     }
@@ -395,10 +439,12 @@ impl Shell {
             writing.abort();
         }
         self.unread(id);
+        self.face.clear(id);
         self.gatherer.remove(id);
     }
 
     fn release(&mut self, id: PartitionId, token: FencingToken) {
+        self.face.clear(id);
         self.gatherer.remove(id);
         if let Some(target) = self.targets.remove(&id) {
             self.calls.push(calls::release(target.sink, target.partition, token));
@@ -433,9 +479,12 @@ impl Shell {
         if positions.is_empty() {
             return;
         }
+        let metrics = self.face.metrics.clone();
         let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
         self.calls.push(Box::pin(async move {
-            if let Err(error) = offsets.commit(&group, &positions).await {
+            let committed = offsets.commit(&group, &positions).await;
+            Face::committed(&metrics, committed.is_ok());
+            if let Err(error) = committed {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "failed to mirror positions as group offsets"

@@ -13,6 +13,7 @@
 mod calls;
 mod catalog;
 mod keeper;
+mod measures;
 mod notes;
 mod shell;
 mod status;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::{self, Call, Commands, Outcome};
 use super::catalog::Catalog;
 use super::keeper::{self, KeeperHandle, News, Wish};
+use super::measures;
 use super::notes;
 use super::status::{self, History};
 use crate::codec;
@@ -23,6 +24,7 @@ use crate::ports::{
 use crate::settings;
 use crate::spec::Config;
 use crate::task::{self, TaskError};
+use crate::telemetry::metrics::ControllerMetrics;
 
 /// Time between two looks at what time alone brings.
 const TICK: Duration = Duration::from_millis(50);
@@ -60,6 +62,8 @@ pub struct Ports {
     pub offsets: Arc<dyn Offsets>,
     /// What runs the consumers.
     pub workers: Box<dyn Workers>,
+    /// What is counted.
+    pub metrics: ControllerMetrics,
 }
 
 /// Why a controller ended.
@@ -126,6 +130,7 @@ pub async fn run(
         catalog: Catalog::default(),
         workers: BTreeMap::new(),
         history: History::default(),
+        metrics: ports.metrics,
         status,
         config,
         refused: None,
@@ -153,6 +158,7 @@ pub(super) struct Shell {
     pub(super) catalog: Catalog,
     pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
     pub(super) history: History,
+    metrics: ControllerMetrics,
     status: tokio::sync::watch::Sender<tidegate_wire::Status>,
     refused: Option<Error>,
 }
@@ -327,12 +333,14 @@ impl Shell {
 
     fn note(&mut self, note: &Note) {
         notes::log(note, &self.catalog);
+        measures::count(&self.metrics, note);
         let at_unix_ms = self.clock.unix_ms();
         self.history.note(note, at_unix_ms);
     }
 
     fn publish(&mut self) {
         let status = status::of(self);
+        measures::gauges(&self.metrics, &status);
         self.status.send_replace(status);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A round that fails leaves its partitions missing, which is said; a period that was missed is not made up for.
 
+mod face;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,10 +12,10 @@ use tidegate_core::rates::{self, Sample, TopicReport, TopicRound};
 use tidegate_wire::{PartitionRates, RatesOf};
 use tokio_util::sync::CancellationToken;
 
+use self::face::Face;
+pub use self::face::Shown;
 use crate::codec;
-use crate::ports::{
-    AppendError, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round,
-};
+use crate::ports::{Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round};
 use crate::settings;
 use crate::spec::Config;
 
@@ -29,8 +31,8 @@ pub struct Ports {
 }
 
 /// Runs a monitor until `stop` is cancelled.
-pub async fn run(config: Arc<Config>, ports: Ports, stop: CancellationToken) {
-    let mut monitor = Monitor::new(config, ports);
+pub async fn run(config: Arc<Config>, ports: Ports, shown: Shown, stop: CancellationToken) {
+    let mut monitor = Monitor::new(config, ports, shown);
     let mut periods = tokio::time::interval(monitor.config.monitor.period);
     periods.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -62,6 +64,7 @@ pub struct Monitor {
     config: Arc<Config>,
     ports: Ports,
     core: rates::Monitor,
+    face: Face,
     seen: BTreeMap<TopicId, Seen>,
     last_listing: Option<Instant>,
     told_refusal: bool,
@@ -69,19 +72,27 @@ pub struct Monitor {
 
 impl Monitor {
     /// A monitor that has seen nothing.
-    pub fn new(config: Arc<Config>, ports: Ports) -> Self {
+    pub fn new(config: Arc<Config>, ports: Ports, shown: Shown) -> Self {
         let core = rates::Monitor::new(settings::monitor(&config));
-        Self { config, ports, core, seen: BTreeMap::new(), last_listing: None, told_refusal: false }
+        let face = Face::new(shown, config.group.0.clone());
+        Self {
+            config,
+            ports,
+            core,
+            face,
+            seen: BTreeMap::new(),
+            last_listing: None,
+            told_refusal: false,
+        }
     }
 
     async fn round(&mut self) {
-        let records = self.measure().await;
-        for rates in records {
-            let topic = rates.topic.clone();
-            let record = codec::of_rates(&rates);
-            match self.ports.log.append(0, record).await {
-                Ok(_) => {}
-                Err(error @ (AppendError::Unknown(_) | AppendError::Refused(_))) => {
+        for rates in self.measure().await {
+            for record in codec::of_rates(&rates) {
+                let published = self.ports.log.append(0, record).await;
+                self.face.published(published.is_ok());
+                if let Err(error) = published {
+                    let topic = &rates.topic;
                     tracing::warn!(
                         topic,
                         error = &error as &dyn std::error::Error,
@@ -94,9 +105,11 @@ impl Monitor {
 
     /// One round: what there is to publish.
     pub async fn measure(&mut self) -> Vec<PartitionRates> {
+        let began = self.ports.clock.now();
         let round = match self.ports.sizes.sample(&self.config.topic_patterns()).await {
             Ok(round) => round,
             Err(error) => {
+                self.face.failed(error.class());
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "failed to sample the topics"
@@ -105,32 +118,31 @@ impl Monitor {
             }
         };
         self.tell(&round);
-        let listed_at = self.ports.clock.now().before(round.metadata_age);
+        let permitted = round.log_sizes_permitted;
+        let reports = self.reports(round);
+        let took = self.ports.clock.now().since(began);
+        self.face.round(&reports, took, permitted, self.ports.clock.unix_ms());
+        reports
+    }
+
+    fn reports(&mut self, round: Round) -> Vec<PartitionRates> {
+        let now = self.ports.clock.now();
+        let listed_at = now.before(round.metadata_age);
         let topics: Vec<MeasuredTopic> = round
             .topics
             .into_iter()
             .filter(|topic| self.config.topic(&topic.name).is_some())
             .collect();
         self.note_topics(&topics, listed_at);
-        let partitions =
-            topics.iter().map(|topic| (topic.id, topic.partitions)).collect::<BTreeMap<_, _>>();
-        let core_round = rates::Round {
-            topics: topics
-                .iter()
-                .map(|topic| (topic.id, self.topic_round(listed_at, topic)))
-                .collect(),
-        };
-        let now = self.ports.clock.now();
-        let reports = self.core.step(now, &core_round);
-        let sampled = self.ports.clock.unix_ms();
-        let record = |(id, report): (TopicId, TopicReport)| {
-            let name = self.seen.get(&id)?.name.clone();
-            let of = RatesOf {
-                topic: name,
-                topic_id: id,
-                partitions: *partitions.get(&id)?,
-                sampled_unix_ms: sampled,
-            };
+        let partitions: BTreeMap<_, _> =
+            topics.iter().map(|topic| (topic.id, topic.partitions)).collect();
+        let rounds = topics.iter().map(|topic| (topic.id, self.topic_round(listed_at, topic)));
+        let reports = self.core.step(now, &rates::Round { topics: rounds.collect() });
+        let sampled_unix_ms = self.ports.clock.unix_ms();
+        let record = |(topic_id, report): (TopicId, TopicReport)| {
+            let topic = self.seen.get(&topic_id)?.name.clone();
+            let partitions = *partitions.get(&topic_id)?;
+            let of = RatesOf { topic, topic_id, partitions, sampled_unix_ms };
             Some(PartitionRates::of(of, report))
         };
         reports.into_iter().filter_map(record).collect()
@@ -138,6 +150,7 @@ impl Monitor {
 
     fn tell(&mut self, round: &Round) {
         for failure in &round.failures {
+            self.face.failed(failure.error.class());
             tracing::warn!(
                 broker = failure.broker,
                 error = &failure.error as &dyn std::error::Error,

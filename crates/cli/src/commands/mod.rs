@@ -1,0 +1,44 @@
+//! One module for each command: it reads its arguments, calls the parts that do the work, and prints the result.
+
+mod audit;
+mod config;
+mod dev_broker;
+mod docs;
+pub(crate) mod load;
+mod processes;
+mod status;
+mod tail;
+mod topics;
+
+use crate::args::Command;
+use crate::demo;
+use crate::failure::Exit;
+use crate::output::{Gone, Output};
+use crate::signals::Signals;
+
+/// Runs a command until it is done or the process is told to end.
+pub(crate) async fn run(
+    command: Command,
+    output: &Output,
+    signals: Signals,
+) -> anyhow::Result<Exit> {
+    let ran = match command {
+        Command::Demo(args) => Box::pin(demo::run(args, output, signals)).await,
+        Command::Topics(command) => topics::run(command, output).await,
+        Command::Monitor(args) => processes::monitor(args, signals).await,
+        Command::Controller(args) => processes::controller(args, signals).await,
+        Command::Consumer(args) => Box::pin(processes::consumer(args, signals)).await,
+        Command::Status(args) => status::run(&args, output).await,
+        Command::Tail(args) => tail::run(args, output, signals).await,
+        Command::Config(command) => config::run(command, output),
+        Command::DevBroker(args) => dev_broker::run(&args, output, signals).await,
+        Command::Load(args) => load::run(args, output, signals).await,
+        Command::Audit(args) => audit::run(&args, output).await,
+        Command::GenerateDocs { directory } => docs::run(&directory),
+    };
+    match ran {
+        // Whoever read our output has what they wanted, as with `tidegate tail | head`.
+        Err(error) if error.is::<Gone>() => Ok(Exit::Done),
+        other => other,
+    }
+}

@@ -1,0 +1,182 @@
+//! `tidegate monitor`, `controller` and `consumer`: the processes of a group.
+//!
+//! A cluster that does not answer yet is waited for. The first signal begins a controlled stop, the second one cuts it
+//! short. Consumers that a controller has started go on without it, unless `--end-workers` says otherwise: the data
+//! plane needs no controller, and the next one finds its workers by what they left in their directories.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use prometheus_client::registry::Registry;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::process::new_process_id;
+use tidegate_runtime::spec::Config;
+use tidegate_runtime::state_file::StateDirectory;
+use tidegate_runtime::task::TaskSet;
+use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics, MonitorMetrics};
+use tidegate_runtime::{consumer, controller, monitor};
+use tidegate_wire::status::LeaseState;
+use tidegate_wire::{ConsumerStatus, MonitorStatus, Status};
+use tokio::sync::watch;
+
+use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs};
+use crate::failure::{Coded, Exit};
+use crate::setup::{self, Patience};
+use crate::signals::{Signals, Stop};
+use crate::wiring::{self, Face, Parent};
+
+/// Where a controller notes its address for `tidegate status`, in the workers' data directory.
+pub(super) const ADDRESS_FILE: &str = "controller.address";
+
+/// How long the tasks beside a loop may take to end after it: answers of the HTTP server that are under way.
+const TASKS_END: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether the parent still lives.
+const PARENT_LOOK: Duration = Duration::from_secs(1);
+
+// === monitor ===
+
+pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Result<Exit> {
+    let stop = signals.into_stop();
+    let config = setup::load_config(&args.spec)?;
+    let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
+    let metrics = MonitorMetrics::register(&mut registry);
+    let (status, statuses) = watch::channel(MonitorStatus::default());
+    let listen = args.http.unwrap_or(config.http.listen);
+    let face = Face::serve(&mut tasks, listen, registry).await?;
+    let Some(kafka) = connected(&config, "tidegate-monitor", &stop).await? else {
+        return Ok(Exit::Done);
+    };
+    wiring::check_topics(&*kafka.admin(), &config).await?;
+    let ports = wiring::monitor_ports(&kafka, &config)?;
+    let shown = monitor::Shown { metrics, status };
+    let waiting = |status: &MonitorStatus| {
+        status.sampled_unix_ms.is_none().then_some("no round of samples is complete yet")
+    };
+    tokio::select! {
+        () = monitor::run(config, ports, shown, stop.orderly.clone()) => {}
+        () = stop.at_once.cancelled() => bail!("the stop was cut short"),
+        () = face.follow(statuses, waiting) => {}
+    }
+    end(tasks).await
+}
+
+// === controller ===
+
+pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow::Result<Exit> {
+    let stop = signals.into_stop();
+    let ControllerArgs { service, end_workers } = args;
+    let config = setup::load_config(&service.spec)?;
+    let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
+    let metrics = ControllerMetrics::register(&mut registry);
+    let listen = service.http.unwrap_or(config.http.listen);
+    let face = Face::serve(&mut tasks, listen, registry).await?;
+    let Some(kafka) = connected(&config, "tidegate-controller", &stop).await? else {
+        return Ok(Exit::Done);
+    };
+    wiring::check_topics(&*kafka.admin(), &config).await?;
+    let parent = Parent::Any(service.spec.bootstrap.as_deref());
+    let workers = wiring::process_workers(&config, &service.spec.spec, parent)?;
+    note_address(&config, &face);
+    let ports = wiring::controller_ports(&kafka, &config, Box::new(workers), metrics)?;
+    let start = wiring::controller_start(wiring::revision(&config), end_workers)?;
+    let (status, statuses) = watch::channel(Status::default());
+    let waiting =
+        |status: &Status| status.generation.is_none().then_some("the ledger has not begun yet");
+    let running = controller::run(config, start, ports, status, stop.orderly.clone());
+    tokio::select! {
+        ran = running => ran.map_err(with_code)?,
+        () = stop.at_once.cancelled() => bail!("the stop was cut short"),
+        () = face.follow(statuses, waiting) => {}
+    }
+    end(tasks).await
+}
+
+/// Where `tidegate status` on this machine finds the controller; without it that command needs an address.
+fn note_address(config: &Config, face: &Face) {
+    let file = Path::new(&config.workers.data_directory).join(ADDRESS_FILE);
+    if let Err(error) = std::fs::write(&file, format!("http://{}\n", face.address)) {
+        tracing::warn!(%error, file = %file.display(), "the address was not noted");
+    }
+}
+
+fn with_code(error: controller::Error) -> anyhow::Error {
+    let text = error.to_string();
+    match &error {
+        controller::Error::ForeignLedger { .. } => Coded::new(Code::ForeignLedger, text).into(),
+        _ => error.into(),
+    }
+}
+
+// === consumer ===
+
+pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Result<Exit> {
+    let (mut stops, _signals) = signals.into_messages();
+    let ConsumerArgs { service, id, process_id, data, parent } = args;
+    let config = setup::load_config(&service.spec)?;
+    let directory = data.unwrap_or_else(|| {
+        Path::new(&config.workers.data_directory).join(format!("consumer-{id}"))
+    });
+    let state = StateDirectory::open(directory)?;
+    let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
+    let metrics = ConsumerMetrics::register(&mut registry);
+    let (status, statuses) = watch::channel(ConsumerStatus::default());
+    let listen = service.http.unwrap_or(config.http.listen);
+    let face = Face::serve(&mut tasks, listen, registry).await?;
+    let client = format!("tidegate-consumer-{id}");
+    let kafka = tokio::select! {
+        connected = setup::connect(&config.cluster, &client, Patience::Service) => connected?,
+        _ = stops.recv() => return Ok(Exit::Done),
+    };
+    let process = match process_id {
+        Some(process) => process,
+        None => new_process_id().context("failed to get random numbers")?,
+    };
+    let start = consumer::Start { consumer: id, process, boot: state.boot() };
+    let shown = consumer::Shown { metrics, status };
+    let ports = wiring::consumer_ports(&kafka, &config, state, shown)?;
+    let waiting = |status: &ConsumerStatus| {
+        (status.lease != LeaseState::Live).then_some("it has no lease from the ledger")
+    };
+    let clean = tokio::select! {
+        ran = consumer::run(config, start, ports, stops) => ran?,
+        () = face.follow(statuses, waiting) => return Ok(Exit::Failed),
+        () = orphaned(parent) => bail!("the process that consumer {id} belongs to has ended"),
+    };
+    if !clean {
+        bail!("consumer {id} ended without having given everything back");
+    }
+    end(tasks).await
+}
+
+/// Waits until the process has another parent than the one it belongs to; for ever when it belongs to none.
+async fn orphaned(parent: Option<u32>) {
+    let Some(parent) = parent else { return std::future::pending().await };
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(PARENT_LOOK).await;
+    }
+}
+
+// === all ===
+
+/// Waits for the cluster; `None` when the process was told to end meanwhile.
+async fn connected(
+    config: &Arc<Config>,
+    client: &str,
+    stop: &Stop,
+) -> anyhow::Result<Option<Kafka>> {
+    tokio::select! {
+        connected = setup::connect(&config.cluster, client, Patience::Service) => connected.map(Some),
+        () = stop.orderly.cancelled() => Ok(None),
+    }
+}
+
+async fn end(tasks: TaskSet) -> anyhow::Result<Exit> {
+    for error in tasks.shut_down(TASKS_END).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a task did not end well");
+    }
+    Ok(Exit::Done)
+}

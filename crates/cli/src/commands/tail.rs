@@ -1,0 +1,254 @@
+//! `tidegate tail`: the messages of the control topics, decoded, as they come.
+//!
+//! Each partition has a task that reads it; what they read goes to the printer in the order of arrival, which is that
+//! of the offsets within each partition. The controller topic grows with the group: new partitions are found and
+//! followed from their beginning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_core::ids::TopicId;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::ports::{Admin, ControlLog, Error, RawRecord};
+use tidegate_runtime::spec::Config;
+use tidegate_runtime::task::TaskSet;
+use tidegate_wire::TYPE_HEADER;
+use tokio::sync::mpsc;
+
+use crate::args::{TailArgs, TailTopics};
+use crate::failure::Exit;
+use crate::output::Output;
+use crate::setup::{self, Patience};
+use crate::signals::Signals;
+use crate::wiring;
+
+/// Messages that may wait to be printed.
+const QUEUE: usize = 1024;
+
+/// Time between two looks for new partitions.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Pause before a partition that could not be read is read again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the readers may take to end.
+const END: Duration = Duration::from_secs(1);
+
+/// A message as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message {
+    topic: String,
+    partition: u32,
+    offset: u64,
+    timestamp_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(rename = "type")]
+    kind: String,
+    value: Value,
+    /// The same in one line, for people.
+    text: String,
+}
+
+/// Names of topics by id; a topic that is made later is shown by its id.
+type TopicNames = BTreeMap<TopicId, String>;
+
+pub(super) async fn run(
+    args: TailArgs,
+    output: &Output,
+    mut signals: Signals,
+) -> anyhow::Result<Exit> {
+    let config = setup::load_config(&args.spec)?;
+    let kafka = setup::connect(&config.cluster, "tidegate-tail", Patience::Command).await?;
+    wiring::check_topics(&*kafka.admin(), &config).await?;
+    let (sender, mut messages) = mpsc::channel(QUEUE);
+    let mut follower = Follower {
+        logs: logs(&kafka, &config, args.topics)?,
+        admin: kafka.admin(),
+        followed: BTreeSet::new(),
+        tasks: TaskSet::new(),
+        names: Arc::new(kafka.admin().list().await?),
+        sender: (!args.until_end).then(|| sender.clone()),
+    };
+    follower.look(&sender, !args.from_beginning, args.until_end).await?;
+    drop(sender);
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => break,
+            message = messages.recv() => match message {
+                Some(message) => print(&message, output)?,
+                None => break,
+            },
+            _ = looks.tick() => {
+                if let Some(sender) = follower.sender.clone() {
+                    follower.look(&sender, false, false).await?;
+                }
+            }
+        }
+    }
+    drop(messages);
+    drop(follower.tasks.shut_down(END).await);
+    Ok(Exit::Done)
+}
+
+fn logs(
+    kafka: &Kafka,
+    config: &Config,
+    which: TailTopics,
+) -> anyhow::Result<Vec<(String, Arc<dyn ControlLog>)>> {
+    let topics = &config.control_topics;
+    let is_wanted = |name: &str| match which {
+        TailTopics::All => true,
+        TailTopics::Monitor => name == topics.monitor,
+        TailTopics::Controller => name == topics.controller || name == topics.ledger(),
+        TailTopics::Service => name == topics.service,
+    };
+    let names = topics.names().filter(|name| is_wanted(name));
+    names.map(|name| Ok((name.to_owned(), wiring::control_log(kafka, config, name)?))).collect()
+}
+
+// === reading ===
+
+/// Follows all partitions of some topics.
+struct Follower {
+    logs: Vec<(String, Arc<dyn ControlLog>)>,
+    admin: Arc<dyn Admin>,
+    followed: BTreeSet<(String, u32)>,
+    tasks: TaskSet,
+    names: Arc<TopicNames>,
+    /// For partitions that are found later; absent when only those of the start are read.
+    sender: Option<mpsc::Sender<Message>>,
+}
+
+impl Follower {
+    /// Begins with the partitions that are not followed yet: at their end, or at their beginning.
+    async fn look(
+        &mut self,
+        sender: &mpsc::Sender<Message>,
+        from_end: bool,
+        until_end: bool,
+    ) -> anyhow::Result<()> {
+        let names: Vec<String> = self.logs.iter().map(|(name, _)| name.clone()).collect();
+        let topics = self.admin.describe(&names).await?;
+        for (name, log) in &self.logs {
+            let topic = topics.iter().find(|topic| topic.name == *name);
+            for number in 0..topic.map_or(0, |topic| topic.partitions) {
+                if !self.followed.insert((name.clone(), number)) {
+                    continue;
+                }
+                let end = log.end(number).await?;
+                let start = if from_end { end } else { log.start(number).await? };
+                let (log, names) = (Arc::clone(log), Arc::clone(&self.names));
+                let partition = Partition { topic: name.clone(), number, log, names };
+                let (sender, end) = (sender.clone(), until_end.then_some(end));
+                self.tasks.spawn(format!("tail-{name}-{number}"), async move {
+                    partition.follow(start, end, sender).await;
+                    Ok(())
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One partition of a control topic.
+struct Partition {
+    topic: String,
+    number: u32,
+    log: Arc<dyn ControlLog>,
+    names: Arc<TopicNames>,
+}
+
+impl Partition {
+    /// Reads up to an end, or for ever, or until nobody listens.
+    async fn follow(&self, mut next: u64, end: Option<u64>, sender: mpsc::Sender<Message>) {
+        while end.is_none_or(|end| next < end) && !sender.is_closed() {
+            if let Err(error) = self.read(&mut next, end, &sender).await {
+                let (topic, partition) = (&self.topic, self.number);
+                tracing::warn!(
+                    topic,
+                    partition,
+                    error = &error as &dyn std::error::Error,
+                    "reading failed; it is tried again"
+                );
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        next: &mut u64,
+        end: Option<u64>,
+        sender: &mpsc::Sender<Message>,
+    ) -> Result<(), Error> {
+        let mut reader = self.log.read(self.number, *next).await?;
+        while end.is_none_or(|end| *next < end) {
+            for record in reader.next().await? {
+                *next = record.offset + 1;
+                let is_late = end.is_some_and(|end| record.offset >= end);
+                if !is_late && sender.send(self.message(&record)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&self, record: &RawRecord) -> Message {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let kind = record.headers.iter().find(|(name, _)| name == TYPE_HEADER);
+        let value = record.value.as_deref().map_or(Value::Null, |value| {
+            serde_json::from_slice(value).unwrap_or_else(|_| Value::String(text(value)))
+        });
+        Message {
+            topic: self.topic.clone(),
+            partition: self.number,
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.as_deref().map(text),
+            kind: kind.map_or_else(|| "unknown".to_owned(), |(_, kind)| text(kind)),
+            value,
+            text: self.describe(record),
+        }
+    }
+
+    /// What cannot be decoded is told and not hidden: somebody wrote it.
+    fn describe(&self, record: &RawRecord) -> String {
+        let headers: Vec<_> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
+        match tidegate_wire::decode(record.key.as_deref(), &headers, record.value.as_deref()) {
+            Ok(decoded) => tidegate_wire::describe(&decoded, &|id| self.names.get(&id).cloned()),
+            Err(error) => format!("unreadable: {error}"),
+        }
+    }
+}
+
+// === printing ===
+
+fn print(message: &Message, output: &Output) -> anyhow::Result<()> {
+    let Message { topic, partition, offset, timestamp_ms, text, .. } = message;
+    output.result(&format!("{} {topic}-{partition} @{offset} {text}", time(*timestamp_ms)), message)
+}
+
+/// The time of the day, in UTC.
+fn time(unix_ms: u64) -> String {
+    let (seconds, ms) = (unix_ms / 1000 % 86_400, unix_ms % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_of_the_day() {
+        assert_eq!(time(1_700_000_000_123), "22:13:20.123");
+    }
+}

@@ -1,0 +1,94 @@
+//! `tidegate topics create|describe`.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use tidegate_runtime::ports::TopicState;
+use tidegate_runtime::spec::Config;
+use tidegate_runtime::topics::{self, Drift, Outcome, Repair};
+
+use crate::args::TopicsCommand;
+use crate::failure::Exit;
+use crate::output::Output;
+use crate::setup::{self, Patience};
+
+/// A control topic as it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Described {
+    name: String,
+    partitions: u32,
+    replication: u16,
+}
+
+/// The result of `describe`.
+#[derive(Serialize)]
+struct Description {
+    topics: Vec<Described>,
+    drift: Vec<Drift>,
+}
+
+pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Result<Exit> {
+    let (spec, repair) = match &command {
+        TopicsCommand::Create { spec, fix: true } => (spec, Repair::Fix),
+        TopicsCommand::Create { spec, fix: false } => (spec, Repair::Create),
+        TopicsCommand::Describe { spec } => (spec, Repair::Look),
+    };
+    let config = setup::load_config(spec)?;
+    let kafka = setup::connect(&config.cluster, "tidegate-topics", Patience::Command).await?;
+    let admin = kafka.admin();
+    let outcome = topics::ensure(&*admin, &config, repair).await?;
+    if repair == Repair::Look {
+        let found = admin.describe(&names(&config)).await?;
+        return describe(found, outcome, output);
+    }
+    output.result(&text(&outcome), &outcome)?;
+    Ok(Exit::Done)
+}
+
+fn names(config: &Config) -> Vec<String> {
+    config.control_topics.names().map(str::to_owned).collect()
+}
+
+fn describe(found: Vec<TopicState>, outcome: Outcome, output: &Output) -> anyhow::Result<Exit> {
+    let mut text = String::new();
+    for topic in &found {
+        let TopicState { name, partitions, replication, .. } = topic;
+        writeln!(text, "{name}: {partitions} partitions, {replication} replicas")?;
+    }
+    text.push_str(&drift_text(&outcome.drift));
+    let topics = found.into_iter().map(|topic| Described {
+        name: topic.name,
+        partitions: topic.partitions,
+        replication: topic.replication,
+    });
+    let description = Description { topics: topics.collect(), drift: outcome.drift };
+    output.result(&text, &description)?;
+    Ok(Exit::Done)
+}
+
+fn text(outcome: &Outcome) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(outcome.created.iter().map(|topic| format!("{topic}: created")));
+    lines.extend(outcome.existing.iter().map(|topic| format!("{topic}: exists")));
+    lines.extend(
+        outcome
+            .repaired
+            .iter()
+            .map(|drift| format!("{}: {} set to {}", drift.topic, drift.setting, drift.wanted)),
+    );
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text.push_str(&drift_text(&outcome.drift));
+    text
+}
+
+fn drift_text(drift: &[Drift]) -> String {
+    let line = |drift: &Drift| {
+        let Drift { topic, setting, actual, wanted, weakens_ledger } = drift;
+        let actual = actual.as_deref().unwrap_or("unknown");
+        let note = if *weakens_ledger { " (the ledger is not safe so)" } else { "" };
+        format!("{topic}: {setting} is {actual}, should be {wanted}{note}\n")
+    };
+    drift.iter().map(line).collect()
+}

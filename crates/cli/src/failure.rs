@@ -1,0 +1,114 @@
+//! Exit codes, and how an error is told: its chain of causes once, and the code under which `docs/errors.md` has more.
+
+use std::fmt;
+
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::ports::StateError;
+use tidegate_runtime::spec::{Fault, Faults};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// What was asked for is done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The configuration is invalid.
+    Config = 3,
+}
+
+/// A context of an error that has a code.
+#[derive(Debug)]
+pub(crate) struct Coded {
+    pub(crate) code: Code,
+    pub(crate) text: String,
+}
+
+impl Coded {
+    /// A sentence with its code.
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Coded {}
+
+/// A specification that cannot be used.
+#[derive(Debug)]
+pub(crate) struct InvalidSpec {
+    /// The file.
+    pub(crate) file: String,
+    /// All of its faults.
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl InvalidSpec {
+    pub(crate) fn new(file: String, faults: &Faults) -> Self {
+        Self { file, faults: faults.iter().cloned().collect() }
+    }
+}
+
+impl fmt::Display for InvalidSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, faults } = self;
+        let plural = if faults.len() == 1 { "" } else { "s" };
+        write!(f, "{file} has {} fault{plural}:", faults.len())?;
+        faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for InvalidSpec {}
+
+/// The exit code for an error.
+pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<InvalidSpec>() { Exit::Config } else { Exit::Failed }
+}
+
+/// The error with its causes, for people.
+pub(crate) fn describe(error: &anyhow::Error) -> String {
+    match code_of(error) {
+        Some(code) => {
+            format!("error: {error:#}\n({code}: see docs/errors.md for causes and cures)")
+        }
+        None => format!("error: {error:#}"),
+    }
+}
+
+fn code_of(error: &anyhow::Error) -> Option<Code> {
+    // A context is found by `downcast_ref` on the error only, a cause by going along the chain.
+    let context = error.downcast_ref::<Coded>().map(|coded| coded.code);
+    context.or_else(|| error.is::<InvalidSpec>().then_some(Code::ConfigInvalid)).or_else(|| {
+        error.chain().find_map(|cause| match cause.downcast_ref::<StateError>() {
+            Some(StateError::Locked { .. }) => Some(Code::StateDirectoryInUse),
+            _ => None,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_chain_is_told_once_and_the_code_with_it() {
+        let coded = Coded::new(Code::BrokerUnreachable, "no broker at a:1 can be reached");
+        let error = anyhow!("connection refused").context(coded).context("failed to start");
+        assert_eq!(
+            describe(&error),
+            "error: failed to start: no broker at a:1 can be reached: connection refused\n\
+             (TG002: see docs/errors.md for causes and cures)"
+        );
+        assert_eq!(exit_of(&error), Exit::Failed);
+    }
+}

@@ -1,0 +1,116 @@
+//! From a file and a command line to a checked configuration and a cluster that answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::ports::{Class, Clock, Error, Sink};
+use tidegate_runtime::security::Cluster;
+use tidegate_runtime::spec::{Config, Fault, GroupSpec, SinkTarget};
+use tidegate_sinks::SinkSpec;
+
+use crate::args::SpecArgs;
+use crate::failure::{Coded, InvalidSpec};
+
+/// First pause before a cluster that did not answer is asked again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest pause: a cluster that comes back is found within half a minute.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a command that a person waits for tries to reach a cluster.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads a specification; all of its faults are in the error.
+pub(crate) fn load_spec(file: &Path) -> anyhow::Result<GroupSpec> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {name}"))?;
+    // The only look at the environment: what overrides the specification.
+    let environment: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let spec = GroupSpec::parse(&text, &environment)
+        .map_err(|faults| InvalidSpec::new(name.clone(), &faults))?;
+    let faults = sink_faults(&spec);
+    if faults.is_empty() { Ok(spec) } else { Err(InvalidSpec { file: name, faults }.into()) }
+}
+
+/// Reads a specification into what the processes work with.
+pub(crate) fn load_config(args: &SpecArgs) -> anyhow::Result<Arc<Config>> {
+    let mut spec = load_spec(&args.spec)?;
+    if let Some(bootstrap) = &args.bootstrap {
+        spec.cluster.bootstrap_servers.clone_from(bootstrap);
+    }
+    let name = args.spec.display().to_string();
+    let config = spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?;
+    Ok(Arc::new(config))
+}
+
+/// Which sinks there are is known here and not where the specification is checked.
+fn sink_faults(spec: &GroupSpec) -> Vec<Fault> {
+    let faults = spec.topics.iter().enumerate().filter_map(|(index, topic)| {
+        let error = topic.sink.parse::<SinkSpec>().err()?;
+        Some(Fault { path: format!("topics[{index}].sink"), message: error.to_string() })
+    });
+    faults.collect()
+}
+
+/// Opens the sink that a target names.
+pub(crate) fn open_sink(
+    target: &SinkTarget,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Sink>, Error> {
+    tidegate_sinks::open(&target.to_string(), Arc::clone(clock)).map_err(|error| {
+        Error::new(error.class(), format!("failed to use sink {target}")).because(error)
+    })
+}
+
+/// Who waits for a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A person: after some seconds it is an error.
+    Command,
+    /// Nobody: a process waits until it is ended.
+    Service,
+}
+
+/// Connects to a cluster and waits until it answers.
+pub(crate) async fn connect(
+    cluster: &Cluster,
+    client: &str,
+    patience: Patience,
+) -> anyhow::Result<Kafka> {
+    let kafka = tidegate_kafka::connect(cluster, client)?;
+    let admin = kafka.admin();
+    let servers = &cluster.bootstrap_servers;
+    let began = tokio::time::Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Err(error) = admin.brokers().await else { return Ok(kafka) };
+        let heals = error.class() == Class::Transient;
+        let waits = patience == Patience::Service || began.elapsed() < PATIENCE;
+        if !heals || !waits {
+            return Err(anyhow::Error::new(error).context(unreachable_text(servers)));
+        }
+        let pause_ms = pause.as_millis();
+        tracing::warn!(
+            servers,
+            pause_ms,
+            error = &error as &dyn std::error::Error,
+            "no broker answers; it is tried again"
+        );
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn unreachable_text(servers: &str) -> Coded {
+    Coded::new(
+        Code::BrokerUnreachable,
+        format!("no broker at {servers} can be used: start one there, or correct the address"),
+    )
+}

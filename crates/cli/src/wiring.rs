@@ -1,0 +1,275 @@
+//! The three loops with their ports to a cluster, and the HTTP server of a process.
+//!
+//! The demo and the commands start the same loops through here; they differ in where the configuration comes from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
+use tidegate_runtime::consumer::Sinks;
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Workers};
+use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, new_process_id};
+use tidegate_runtime::spec::{Config, Mode};
+use tidegate_runtime::state_file::StateDirectory;
+use tidegate_runtime::task::TaskSet;
+use tidegate_runtime::telemetry::http::{Health, Pages, Server};
+use tidegate_runtime::telemetry::metrics::ControllerMetrics;
+use tidegate_runtime::topics::{self, Repair};
+use tidegate_runtime::{consumer, controller, monitor};
+use tokio::sync::watch;
+
+use crate::failure::Coded;
+use crate::setup;
+
+/// The machine's clocks.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(BootClock)
+}
+
+/// A control topic of the group.
+pub(crate) fn control_log(
+    kafka: &Kafka,
+    config: &Config,
+    topic: &str,
+) -> anyhow::Result<Arc<dyn ControlLog>> {
+    let options = ControlOptions { append_timeout: config.ownership.write_timeout };
+    Ok(kafka.control_log(topic, options)?)
+}
+
+/// The ledger and the command partitions: one topic, unless the specification separates them.
+fn ledger_and_commands(
+    kafka: &Kafka,
+    config: &Config,
+) -> anyhow::Result<(Arc<dyn ControlLog>, Arc<dyn ControlLog>)> {
+    let commands = control_log(kafka, config, &config.control_topics.controller)?;
+    let ledger = match &config.control_topics.ledger {
+        Some(topic) => control_log(kafka, config, topic)?,
+        None => Arc::clone(&commands),
+    };
+    Ok((ledger, commands))
+}
+
+/// Fails when a control topic is missing, or when the ledger could lose records and this process is to rely on it.
+pub(crate) async fn check_topics(admin: &dyn Admin, config: &Config) -> anyhow::Result<()> {
+    let found = topics::ensure(admin, config, Repair::Look).await?;
+    let missing = config
+        .control_topics
+        .names()
+        .find(|name| !found.existing.iter().any(|topic| topic == name));
+    if let Some(topic) = missing {
+        let text = format!("topic {topic} is missing: run `tidegate topics create` first");
+        return Err(Coded::new(Code::TopicMissing, text).into());
+    }
+    let weak = found.drift.iter().find(|drift| drift.weakens_ledger);
+    if let Some(drift) = weak {
+        let text = format!(
+            "the ledger's topic {} could lose records: {} is {} and should be {}; run `tidegate topics create --fix`",
+            drift.topic,
+            drift.setting,
+            drift.actual.as_deref().unwrap_or("unknown"),
+            drift.wanted
+        );
+        if config.mode == Mode::Own && !config.control_topics.allow_weak_ledger {
+            return Err(Coded::new(Code::WeakLedger, text).into());
+        }
+        tracing::warn!("{text}");
+    }
+    Ok(())
+}
+
+// === monitor ===
+
+/// The ports of a monitor.
+pub(crate) fn monitor_ports(kafka: &Kafka, config: &Config) -> anyhow::Result<monitor::Ports> {
+    Ok(monitor::Ports {
+        clock: clock(),
+        sizes: kafka.log_sizes(config.monitor.metadata_refresh),
+        log: control_log(kafka, config, &config.control_topics.monitor)?,
+    })
+}
+
+// === controller ===
+
+/// The ports of a controller with these workers.
+pub(crate) fn controller_ports(
+    kafka: &Kafka,
+    config: &Config,
+    workers: Box<dyn Workers>,
+    metrics: ControllerMetrics,
+) -> anyhow::Result<controller::Ports> {
+    let (ledger, commands) = ledger_and_commands(kafka, config)?;
+    Ok(controller::Ports {
+        clock: clock(),
+        ledger,
+        commands,
+        rates: control_log(kafka, config, &config.control_topics.monitor)?,
+        admin: kafka.admin(),
+        offsets: kafka.offsets(),
+        workers,
+        metrics,
+    })
+}
+
+/// Whether consumers may outlive the process that started them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parent<'a> {
+    /// They may: the data plane needs no controller. They use these brokers, if they are given.
+    Any(Option<&'a str>),
+    /// They are of no use without this process.
+    This,
+}
+
+/// Consumers as child processes: this program again, with the same specification.
+pub(crate) fn process_workers(
+    config: &Config,
+    spec: &Path,
+    parent: Parent<'_>,
+) -> anyhow::Result<ProcessWorkers> {
+    let spec = spec.canonicalize().with_context(|| format!("failed to find {}", spec.display()))?;
+    let text = |path: &Path| {
+        path.to_str().map(str::to_owned).with_context(|| format!("{} is no UTF-8", path.display()))
+    };
+    let spec = text(&spec)?;
+    let mut arguments: Vec<String> = [
+        "consumer",
+        "--spec",
+        &spec,
+        "--id",
+        "{consumer}",
+        "--process-id",
+        "{process}",
+        "--data",
+        "{directory}",
+        // Each on a port of its own: the specification has one address for all.
+        "--http",
+        "127.0.0.1:0",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    match parent {
+        Parent::Any(None) => {}
+        Parent::Any(Some(bootstrap)) => {
+            arguments.extend(["--bootstrap".to_owned(), bootstrap.to_owned()]);
+        }
+        Parent::This => {
+            arguments.extend(["--parent".to_owned(), std::process::id().to_string()]);
+        }
+    }
+    let program = std::env::current_exe().context("failed to find this program's file")?;
+    let options = ProcessOptions {
+        command: ChildCommand { program, arguments, environment: Vec::new() },
+        directory: PathBuf::from(&config.workers.data_directory),
+        stop_grace: config.workers.stop_grace,
+        backoff: config.workers.restart_backoff,
+    };
+    ProcessWorkers::start(options, clock()).map_err(|error| {
+        let in_use = Coded::new(Code::StateDirectoryInUse, "the workers' directory cannot be used");
+        anyhow::Error::new(error).context(in_use)
+    })
+}
+
+/// Who a controller is, in this run.
+pub(crate) fn controller_start(
+    revision: String,
+    end_workers: bool,
+) -> anyhow::Result<controller::Start> {
+    let process = new_process_id().context("failed to get random numbers")?;
+    let jitter = Duration::from_millis(u64::try_from(process.0 % 1000).unwrap_or_default());
+    let worker = tidegate_runtime::ports::WorkerSpec { revision };
+    Ok(controller::Start { process, jitter, worker, end_workers })
+}
+
+/// Names what a consumer is started with: this program, and the sections of the specification that it works by. A
+/// change of anything else, such as the capacity, needs no new consumers.
+pub(crate) fn revision(config: &Config) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let Config { cluster, topics, control_topics, ownership, consumer, .. } = config;
+    let mut hasher = DefaultHasher::new();
+    format!("{cluster:?}{topics:?}{control_topics:?}{ownership:?}{consumer:?}").hash(&mut hasher);
+    format!("{}-{:08x}", env!("TIDEGATE_COMMIT"), hasher.finish() & 0xffff_ffff)
+}
+
+// === consumer ===
+
+/// The ports of a consumer with this state directory, and who it is.
+pub(crate) fn consumer_ports(
+    kafka: &Kafka,
+    config: &Arc<Config>,
+    state: StateDirectory,
+    shown: consumer::Shown,
+) -> anyhow::Result<consumer::Ports> {
+    let (ledger, commands) = ledger_and_commands(kafka, config)?;
+    let options = ReaderOptions {
+        queue_kib: u32::try_from(config.consumer.queue_bytes >> 10)
+            .unwrap_or(u32::MAX)
+            .clamp(1 << 10, 1 << 20),
+        ..ReaderOptions::default()
+    };
+    let clock = clock();
+    let sink_clock = Arc::clone(&clock);
+    let open = Box::new(move |target: &_| setup::open_sink(target, &sink_clock));
+    Ok(consumer::Ports {
+        clock,
+        ledger,
+        commands,
+        reader: kafka.partition_reader(options)?,
+        sinks: Sinks::new(Arc::clone(config), kafka.admin(), open),
+        offsets: kafka.offsets(),
+        state: Box::new(state),
+        shown,
+    })
+}
+
+// === HTTP ===
+
+/// The pages of a process that is being served, to be kept up to date.
+#[derive(Debug)]
+pub(crate) struct Face {
+    health: watch::Sender<Health>,
+    status: watch::Sender<Bytes>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Face {
+    /// Serves the pages of a process in the set of tasks.
+    pub(crate) async fn serve(
+        tasks: &mut TaskSet,
+        listen: SocketAddr,
+        metrics: Registry,
+    ) -> anyhow::Result<Self> {
+        let server = Server::bind(listen).await?;
+        let address = server.address();
+        let (health, health_seen) = watch::channel(Health::default());
+        let (status, status_seen) = watch::channel(Bytes::new());
+        let pages = Pages { metrics: Arc::new(metrics), health: health_seen, status: status_seen };
+        let stop = tasks.stop_token();
+        tasks.spawn("http", async move { Ok(server.run(pages, stop).await?) });
+        tracing::info!(%address, "serving /livez, /readyz, /metrics and /status");
+        Ok(Self { health, status, address })
+    }
+
+    /// Shows each status on the page, for ever; the process is ready while its status says what it should.
+    pub(crate) async fn follow<S: Serialize>(
+        &self,
+        mut statuses: watch::Receiver<S>,
+        waiting: impl Fn(&S) -> Option<&'static str>,
+    ) {
+        while statuses.changed().await.is_ok() {
+            let status = statuses.borrow_and_update();
+            let waiting = waiting(&status).map(str::to_owned);
+            self.health.send_replace(Health { dead: None, waiting });
+            match serde_json::to_vec(&*status) {
+                Ok(text) => drop(self.status.send_replace(text.into())),
+                Err(error) => tracing::error!(%error, "a status cannot be written"),
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,172 @@
+//! Runs the simulator over many seeds, prints one line, and writes down what happened where a promise was broken.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tidegate_sim::world::{Outcome, Scenario, Stats, World};
+
+const USAGE: &str = "usage: sim [--seeds N] [--first S] [--seed S] [--log DIR] [--verbose]";
+
+/// What was asked for.
+#[derive(Debug)]
+struct Arguments {
+    first: u64,
+    seeds: u64,
+    single: bool,
+    verbose: bool,
+    log: PathBuf,
+}
+
+/// All worlds together.
+#[derive(Debug, Default)]
+struct Summary {
+    worlds: u64,
+    violations: u64,
+    slowest_recovery: Duration,
+    slowest_seed: u64,
+    stats: Stats,
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = arguments(std::env::args().skip(1)) else {
+        eprint(USAGE);
+        return ExitCode::from(2);
+    };
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprint(&format!("failed to write: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn eprint(line: &str) {
+    // Where nobody listens there is nobody to tell.
+    let _unheard = writeln!(io::stderr(), "{line}");
+}
+
+fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
+    let log = PathBuf::from("target/sim");
+    let mut arguments = Arguments { first: 0, seeds: 500, single: false, verbose: false, log };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
+            "--first" => arguments.first = words.next()?.parse().ok()?,
+            "--seed" => {
+                arguments.first = words.next()?.parse().ok()?;
+                (arguments.seeds, arguments.single) = (1, true);
+            }
+            "--log" => arguments.log = PathBuf::from(words.next()?),
+            "--verbose" => arguments.verbose = true,
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}
+
+/// True when no promise was broken and nothing that must happen somewhere happened nowhere.
+fn run(arguments: &Arguments) -> io::Result<bool> {
+    let mut summary = Summary::default();
+    for seed in (arguments.first..).take(usize::try_from(arguments.seeds).unwrap_or(usize::MAX)) {
+        let outcome = World::new(Scenario::for_seed(seed), seed).run();
+        if arguments.verbose {
+            writeln!(io::stdout(), "seed {seed} hash {:016x} {:?}", outcome.trace_hash, outcome.stats)?;
+        }
+        if outcome.violation.is_some() || arguments.single {
+            write_down(&arguments.log, &outcome)?;
+        }
+        summary.add(&outcome);
+    }
+    writeln!(io::stdout(), "{}", summary.line())?;
+    let missing = summary.missing();
+    if !arguments.single && !missing.is_empty() {
+        eprint(&format!("these must happen somewhere and did nowhere: {}", missing.join(", ")));
+        return Ok(false);
+    }
+    Ok(summary.violations == 0)
+}
+
+/// Runs a world once more, and keeps every word of it.
+fn write_down(log: &Path, outcome: &Outcome) -> io::Result<()> {
+    let seed = outcome.seed;
+    std::fs::create_dir_all(log)?;
+    let path = log.join(format!("seed-{seed}.jsonl"));
+    let mut file = BufWriter::new(File::create(&path)?);
+    for line in World::new(Scenario::for_seed(seed), seed).recorded().run().lines {
+        serde_json::to_writer(&mut file, &line)?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()?;
+    if let Some(violation) = &outcome.violation {
+        eprint(&format!("seed {seed}: {violation}"));
+        eprint(&format!("seed {seed}: replay with: cargo run --release -p tidegate-sim --bin sim -- --seed {seed}"));
+    }
+    eprint(&format!("seed {seed}: events are in {}", path.display()));
+    Ok(())
+}
+
+impl Summary {
+    fn add(&mut self, outcome: &Outcome) {
+        let (sum, stats) = (&mut self.stats, &outcome.stats);
+        self.worlds += 1;
+        self.violations += u64::from(outcome.violation.is_some());
+        if let Some(took) = stats.recovered_after.filter(|took| *took > self.slowest_recovery) {
+            (self.slowest_recovery, self.slowest_seed) = (took, outcome.seed);
+        }
+        sum.events += stats.events;
+        sum.faults += stats.faults;
+        sum.handoffs += stats.handoffs;
+        sum.recoveries += stats.recoveries;
+        sum.fences += stats.fences;
+        sum.deaths += stats.deaths;
+        sum.takeovers += stats.takeovers;
+        sum.hellos_with_proof += stats.hellos_with_proof;
+        sum.lapses += stats.lapses;
+        sum.writes += stats.writes;
+        for (reason, count) in &stats.ignored {
+            *sum.ignored.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    fn line(&self) -> String {
+        let stats = &self.stats;
+        format!(
+            "seeds={} events={} faults={} handoffs={} recoveries={} fences={} deaths={} takeovers={} lapses={} writes={} \
+             slowest_recovery_ms={} (seed {}) ignored={:?} violations={}",
+            self.worlds,
+            stats.events,
+            stats.faults,
+            stats.handoffs,
+            stats.recoveries,
+            stats.fences,
+            stats.deaths,
+            stats.takeovers,
+            stats.lapses,
+            stats.writes,
+            self.slowest_recovery.as_millis(),
+            self.slowest_seed,
+            stats.ignored,
+            self.violations,
+        )
+    }
+
+    /// What a simulator must reach to be worth its time, and this one did not.
+    fn missing(&self) -> Vec<&'static str> {
+        let stats = &self.stats;
+        let reached = [
+            ("hand-off", stats.handoffs),
+            ("recovery", stats.recoveries),
+            ("fence", stats.fences),
+            ("fence on proof", stats.deaths),
+            ("take-over", stats.takeovers),
+            ("Hello with proof", stats.hellos_with_proof),
+            ("lapse", stats.lapses),
+        ];
+        reached.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+}

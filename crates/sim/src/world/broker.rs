@@ -1,0 +1,312 @@
+//! The broker: the ledger and the command partitions as logs, and everything that can happen to a request.
+//!
+//! An append can be lost, applied without an answer, applied long after its sender gave up, applied twice, or answered
+//! late. A reader sees a prefix of the log, later than it is there. Requests of one process arrive in order unless
+//! something happens to one of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::consumer::{AppendId, Input as ConsumerInput, Located};
+use tidegate_core::controller::Input as ControllerInput;
+use tidegate_core::ids::{ConsumerNumber, Offset};
+use tidegate_core::ledger::{Command, Entry};
+
+use super::mutants::twist;
+use super::process::{Input, ProcessKey, Role};
+use super::{Event, World};
+
+/// How long a client waits for an acknowledgement.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+
+const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(15));
+
+/// How late an append may arrive that everybody has given up.
+const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+
+/// All logs.
+#[derive(Debug, Default)]
+pub(super) struct Broker {
+    pub(super) ledger: Vec<Entry>,
+    pub(super) commands: BTreeMap<ConsumerNumber, Vec<Command>>,
+}
+
+/// A record on its way.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    Ledger(Entry),
+    Command(ConsumerNumber, Command),
+}
+
+/// An append on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) payload: Payload,
+    /// Who waits for an answer, and how much longer than usual it takes.
+    pub(super) answer: Option<(ProcessKey, AppendId, Duration)>,
+}
+
+/// A question where a log ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Question {
+    /// A consumer looks for both ends, the ledger's first.
+    Locate,
+    /// The second half of that.
+    LocateCommands(Offset),
+    /// A consumer asks for its command partition's end.
+    Commands(u64),
+    /// A controller asks for the ledger's.
+    Ledger(u64),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    Lost,
+    Unacknowledged,
+    Late,
+    Twice,
+    SlowlyAcknowledged,
+}
+
+impl Broker {
+    pub(super) fn command_end(&self, consumer: ConsumerNumber) -> Offset {
+        offset(self.commands.get(&consumer).map_or(0, Vec::len))
+    }
+}
+
+fn offset(length: usize) -> Offset {
+    Offset(u64::try_from(length).unwrap_or(u64::MAX))
+}
+
+fn index(offset: Offset) -> usize {
+    usize::try_from(offset.0).unwrap_or(usize::MAX)
+}
+
+impl World {
+    pub(super) fn latency(&mut self) -> Duration {
+        let latency = self.rng.between(LATENCY.0, LATENCY.1);
+        latency * self.weather.slowness
+    }
+
+    fn fate(&mut self, from: ProcessKey) -> Fate {
+        let mute = self.processes.get(&from).is_some_and(|process| self.now < process.mute_until);
+        let weather = &self.weather;
+        let [lost, unacknowledged, late, twice, slowly] = if mute || self.now < weather.broker_down_until {
+            [700, 0, 300, 0, 0]
+        } else {
+            weather.appends
+        };
+        let mut die = u32::try_from(self.rng.below(1000)).unwrap_or(0);
+        let fates = [
+            (lost, Fate::Lost),
+            (unacknowledged, Fate::Unacknowledged),
+            (late, Fate::Late),
+            (twice, Fate::Twice),
+            (slowly, Fate::SlowlyAcknowledged),
+        ];
+        for (permille, fate) in fates {
+            if die < permille {
+                return fate;
+            }
+            die -= permille;
+        }
+        Fate::Fine
+    }
+
+    /// A process hands a record to its client.
+    pub(super) fn append(&mut self, from: ProcessKey, answer: Option<AppendId>, payload: Payload) {
+        let fate = self.fate(from);
+        let latency = self.latency();
+        let usual = self.in_order(from, self.now.after(latency));
+        let late = self.now.after(self.rng.between(LATE.0, LATE.1));
+        let soon = |delay| answer.map(|id| (from, id, delay));
+        let arrives = |world: &mut Self, at, answer| {
+            let request = Request { payload: payload.clone(), answer };
+            world.queue.schedule(at, Event::Append(request));
+        };
+        match fate {
+            Fate::Fine => arrives(self, usual, soon(Duration::ZERO)),
+            Fate::SlowlyAcknowledged => {
+                let delay = self.rng.between(Duration::from_secs(3), Duration::from_secs(25));
+                arrives(self, usual, soon(delay));
+            }
+            Fate::Lost => {}
+            Fate::Unacknowledged => arrives(self, usual, None),
+            Fate::Late => arrives(self, late, None),
+            Fate::Twice => {
+                let first = self.rng.chance(500);
+                arrives(self, usual, soon(Duration::ZERO).filter(|_| first));
+                arrives(self, late, soon(Duration::ZERO).filter(|_| !first));
+            }
+        }
+        if fate != Fate::Fine {
+            let (now, limit) = (self.now, REQUEST_TIMEOUT);
+            self.trace.note(now, format_args!("{from}"), format_args!("append fares {fate:?}"));
+            // An answer that comes later finds that nobody waits for it.
+            if let Some(id) = answer.filter(|_| fate != Fate::SlowlyAcknowledged) {
+                self.deliver(limit, from, Input::Consumer(ConsumerInput::AppendFailed(id)));
+            }
+        }
+    }
+
+    /// Requests of one client that fare well stay in order.
+    fn in_order(&mut self, from: ProcessKey, at: super::Moment) -> super::Moment {
+        let Some(process) = self.processes.get_mut(&from) else { return at };
+        process.last_arrival = process.last_arrival.max(at);
+        process.last_arrival
+    }
+
+    /// A record is appended.
+    pub(super) fn arrive(&mut self, request: Request) {
+        let at = match request.payload {
+            Payload::Ledger(entry) => {
+                let at = offset(self.broker.ledger.len());
+                self.trace.note(self.now, format_args!("ledger"), format_args!("{at:?} {entry:?}"));
+                let read = twist(self.scenario.mutant, &self.audit.reference, at, &entry);
+                self.audit_record(at, &entry, &read);
+                self.broker.ledger.push(read);
+                self.wake_readers(None);
+                at
+            }
+            Payload::Command(consumer, command) => {
+                let at = self.broker.command_end(consumer);
+                self.broker.commands.entry(consumer).or_default().push(command);
+                self.wake_readers(Some(consumer));
+                at
+            }
+        };
+        if let Some((to, id, delay)) = request.answer {
+            let latency = self.latency() + delay;
+            self.deliver(latency, to, Input::Consumer(ConsumerInput::Appended(id, at)));
+        }
+    }
+
+    /// Readers of a log learn that there is something: of the ledger, or of a consumer's command partition.
+    fn wake_readers(&mut self, commands: Option<ConsumerNumber>) {
+        let reads = |role: &Role| match role {
+            Role::Consumer(shell) => Some(shell.number) == commands,
+            Role::Controller(_) => commands.is_none(),
+        };
+        let idle: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| !process.polls && reads(&process.role))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in idle {
+            self.schedule_poll(key);
+        }
+    }
+
+    /// A process will fetch what there is.
+    pub(super) fn schedule_poll(&mut self, key: ProcessKey) {
+        let latency = self.latency();
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.polls = true;
+        let slow = if self.now < process.slow_until { self.rng.below(3_000) } else { 0 };
+        let at = self.now.after(latency + Duration::from_millis(slow)).max(process.deaf_until);
+        self.queue.schedule(at, Event::Poll(key));
+    }
+
+    /// A process gets the next records of the log that it reads: a prefix of what there is.
+    pub(super) fn poll(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.polls = false;
+        if self.now < process.deaf_until {
+            self.schedule_poll(key);
+            return;
+        }
+        let from = process.cursor;
+        let end = match &process.role {
+            Role::Consumer(shell) if !shell.listening => return,
+            Role::Consumer(shell) => self.broker.command_end(shell.number),
+            Role::Controller(_) => offset(self.broker.ledger.len()),
+        };
+        if from >= end {
+            return;
+        }
+        let partly = self.weather.slowness > 1 || self.now < process.slow_until;
+        let available = end.0 - from.0;
+        let count = if partly { 1 + self.rng.below(available) } else { available };
+        let upto = Offset(from.0 + count);
+        process.cursor = upto;
+        for input in read(&self.broker, &process.role, from, upto) {
+            self.give(key, input);
+        }
+        if upto < end {
+            self.schedule_poll(key);
+        }
+    }
+
+    /// A process asks where a log ends.
+    pub(super) fn ask(&mut self, key: ProcessKey, question: Question) {
+        let latency = self.latency();
+        let (unsure, down) = (self.weather.ends_failing, self.now < self.weather.broker_down_until);
+        if down || self.rng.chance(unsure) {
+            self.deliver(REQUEST_TIMEOUT, key, unanswered(question));
+        } else {
+            self.queue.schedule(self.now.after(latency), Event::Ask(key, question));
+        }
+    }
+
+    /// The question reaches the broker.
+    pub(super) fn answer(&mut self, key: ProcessKey, question: Question) {
+        let Some(process) = self.processes.get(&key) else { return };
+        let commands = match &process.role {
+            Role::Consumer(shell) => self.broker.command_end(shell.number),
+            Role::Controller(_) => Offset(0),
+        };
+        let ledger = offset(self.broker.ledger.len());
+        let input = match question {
+            Question::Locate => {
+                self.ask(key, Question::LocateCommands(ledger));
+                return;
+            }
+            Question::LocateCommands(ledger_end) => {
+                let located = self.broker.ledger.first().map(|first| Located {
+                    generation: first.generation,
+                    ledger_end,
+                    command_end: commands,
+                });
+                Input::Consumer(ConsumerInput::Located(located))
+            }
+            Question::Commands(id) => Input::Consumer(ConsumerInput::CommandEnd(id, Some(commands))),
+            Question::Ledger(id) => Input::Controller(ControllerInput::LedgerEnd(id, Some(ledger))),
+        };
+        let latency = self.latency();
+        self.deliver(latency, key, input);
+    }
+}
+
+fn unanswered(question: Question) -> Input {
+    match question {
+        Question::Locate | Question::LocateCommands(_) => {
+            Input::Consumer(ConsumerInput::Located(None))
+        }
+        Question::Commands(id) => Input::Consumer(ConsumerInput::CommandEnd(id, None)),
+        Question::Ledger(id) => Input::Controller(ControllerInput::LedgerEnd(id, None)),
+    }
+}
+
+/// Records from one offset up to another as a process takes them in.
+fn read(broker: &Broker, role: &Role, from: Offset, upto: Offset) -> Vec<Input> {
+    let range = index(from)..index(upto);
+    let offsets = (from.0..upto.0).map(Offset);
+    match role {
+        Role::Consumer(shell) => {
+            let log = broker.commands.get(&shell.number).and_then(|log| log.get(range));
+            let commands = offsets.zip(log.unwrap_or_default());
+            let input = |(at, command): (Offset, &Command)| {
+                Input::Consumer(ConsumerInput::Command(at, Some(command.clone())))
+            };
+            commands.map(input).collect()
+        }
+        Role::Controller(_) => {
+            let entries = broker.ledger.get(range).unwrap_or_default();
+            let records = offsets.zip(entries.iter().cloned().map(Some)).collect();
+            vec![Input::Controller(ControllerInput::Ledger(records))]
+        }
+    }
+}

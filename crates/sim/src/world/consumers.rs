@@ -1,0 +1,295 @@
+//! A consumer process: what its shell does with the effects of the state machine.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::consumer::{Alarm, Consumer, Effect, Failure, Identity, Input as ConsumerInput};
+use tidegate_core::ids::{
+    ConsumerNumber, DirectoryId, Epoch, FencingToken, PartitionId, Position, ProcessId,
+};
+use tidegate_core::ledger::{Entry, PartitionFigures, Record};
+
+use super::audit::Promise;
+use super::broker::{Payload, Question};
+use super::data::RECORD_BYTES;
+use super::process::{Input, Machine, Process, ProcessKey, Role};
+use super::scenario::consumer_settings;
+use super::sink::Write;
+use super::{Event, Mutant, World};
+
+/// Records in a batch at most: a second of the busiest partitions.
+const BATCH: u64 = 2_000;
+
+/// The shell of one consumer process.
+#[derive(Debug)]
+pub(super) struct ConsumerShell {
+    pub(super) number: ConsumerNumber,
+    pub(super) directory: DirectoryId,
+    pub(super) consumer: Consumer,
+    /// Its command partition is being read.
+    pub(super) listening: bool,
+    lanes: BTreeMap<PartitionId, Lane>,
+    writes: u64,
+    ticks: u64,
+}
+
+/// A partition between its log and the sink.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    epoch: Epoch,
+    /// Where the sink stands, as far as this process knows.
+    stands: u64,
+    reads: bool,
+    announced: bool,
+    /// The write in flight.
+    writing: Option<u64>,
+    records: u64,
+}
+
+/// What a state directory keeps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StateFile {
+    clean: bool,
+    partitions: BTreeMap<PartitionId, Position>,
+}
+
+impl World {
+    /// Starts a process of a consumer, which takes the state directory's lock.
+    pub(super) fn start_consumer(
+        &mut self,
+        number: ConsumerNumber,
+        mut machine: Machine,
+        directory: DirectoryId,
+    ) -> ProcessKey {
+        if self.scenario.mutant == Some(Mutant::SlowClock) {
+            machine.pace /= 2;
+        }
+        let id = ProcessId(self.rng.wide());
+        let file = self.directories.entry(directory).or_default();
+        let identity = Identity {
+            consumer: number,
+            process: id,
+            boot: Some(machine.boot),
+            directory: Some(directory),
+            clean: file.clean,
+            persisted: file.partitions.iter().map(|(at, next)| (*at, *next)).collect(),
+        };
+        let consumer = Consumer::new(consumer_settings(), identity, machine.clock(self.now));
+        let shell = ConsumerShell {
+            number,
+            directory,
+            consumer,
+            listening: false,
+            lanes: BTreeMap::new(),
+            writes: 0,
+            ticks: 0,
+        };
+        let key = self.start(Process::new(id, machine, Role::Consumer(Box::new(shell))));
+        self.trace.note(self.now, format_args!("{key} c{number}"), format_args!("started {id} {directory:?}"));
+        key
+    }
+
+    fn shell(&mut self, key: ProcessKey) -> Option<&mut ConsumerShell> {
+        match &mut self.processes.get_mut(&key)?.role {
+            Role::Consumer(shell) => Some(shell),
+            Role::Controller(_) => None,
+        }
+    }
+
+    fn lane(&mut self, key: ProcessKey, partition: PartitionId) -> Option<&mut Lane> {
+        self.shell(key)?.lanes.get_mut(&partition)
+    }
+
+    /// Batches that can be written are announced, and once a second what was done is told.
+    pub(super) fn look_at_lanes(&mut self, key: ProcessKey) {
+        let produced = self.data.produced();
+        let unreadable = self.rng.chance(self.weather.reads_failing);
+        let Some(shell) = self.shell(key) else { return };
+        shell.ticks += 1;
+        let mut inputs = Vec::new();
+        if shell.ticks.is_multiple_of(10) {
+            inputs.push(ConsumerInput::Figures(shell.figures(&produced)));
+        }
+        for (partition, lane) in &mut shell.lanes {
+            let end = produced.get(partition).copied().unwrap_or(0);
+            if lane.reads && unreadable {
+                lane.reads = false;
+                inputs.push(ConsumerInput::ReadFailed(*partition, lane.epoch, false));
+            }
+            if lane.reads && !lane.announced && lane.writing.is_none() && end > lane.stands {
+                lane.announced = true;
+                inputs.push(ConsumerInput::Ready(*partition, lane.epoch));
+            }
+        }
+        inputs.push(ConsumerInput::Tick);
+        for input in inputs {
+            self.step(key, Input::Consumer(input));
+        }
+    }
+
+    pub(super) fn perform_consumer(&mut self, key: ProcessKey, effect: Effect) {
+        match effect {
+            Effect::Locate => self.ask(key, Question::Locate),
+            Effect::Listen(from) => {
+                if let Some(process) = self.processes.get_mut(&key) {
+                    process.cursor = from;
+                }
+                if let Some(shell) = self.shell(key) {
+                    shell.listening = true;
+                }
+                self.schedule_poll(key);
+            }
+            Effect::FetchCommandEnd(id) => self.ask(key, Question::Commands(id)),
+            Effect::Append(id, entry) => self.append_of_consumer(key, id, entry),
+            Effect::Acquire(partition, token) => self.ask_sink(key, partition, token),
+            Effect::Read(partition, epoch, from) => self.begin_lane(key, partition, epoch, from),
+            Effect::Unread(partition) => {
+                if let Some(lane) = self.lane(key, partition) {
+                    (lane.reads, lane.announced) = (false, false);
+                }
+            }
+            Effect::Write(partition, token) => self.begin_write(key, partition, token),
+            Effect::Abort(partition) | Effect::Release(partition, _) => {
+                if let Some(shell) = self.shell(key) {
+                    shell.lanes.remove(&partition);
+                }
+            }
+            Effect::Save { clean, partitions } => self.save(key, clean, partitions),
+            Effect::Raise(alarm) => self.raised(key, alarm),
+            Effect::Began(incarnation) => {
+                self.stats.lives += 1;
+                self.trace.note(self.now, format_args!("{key}"), format_args!("began {incarnation:?}"));
+            }
+            Effect::Lapsed(incarnation) => {
+                self.stats.lapses += 1;
+                self.trace.note(self.now, format_args!("{key}"), format_args!("lapsed {incarnation:?}"));
+            }
+            Effect::Ignored(refusal) => {
+                self.trace.note(self.now, format_args!("{key}"), format_args!("ignored {refusal:?}"));
+            }
+            Effect::Exit(clean) => {
+                self.audit_exit(key, clean);
+                self.exited(key, clean);
+            }
+        }
+    }
+
+    fn append_of_consumer(
+        &mut self,
+        key: ProcessKey,
+        id: tidegate_core::consumer::AppendId,
+        entry: Entry,
+    ) {
+        let mutant = self.scenario.mutant;
+        if let Record::Stopped { partitions, .. } = &entry.record {
+            for (partition, epoch, _) in partitions {
+                self.audit.stopped.insert((key, *partition, *epoch));
+            }
+            if mutant == Some(Mutant::WriteAfterStop) {
+                self.write_after_stop(key, &entry);
+            }
+        }
+        let beats = matches!(entry.record, Record::Heartbeat { .. });
+        if beats && mutant == Some(Mutant::FalseAcknowledgement) && self.is_stormy() {
+            let at = tidegate_core::ids::Offset(u64::MAX / 2 + self.now.0);
+            let acknowledged = ConsumerInput::Appended(id, at);
+            self.deliver(Duration::from_millis(5), key, Input::Consumer(acknowledged));
+            return;
+        }
+        self.append(key, Some(id), Payload::Ledger(entry));
+    }
+
+    fn begin_lane(&mut self, key: ProcessKey, partition: PartitionId, epoch: Epoch, from: Position) {
+        let Some(shell) = self.shell(key) else { return };
+        let before = shell.lanes.get(&partition).filter(|before| before.epoch == epoch);
+        let lane = Lane {
+            epoch,
+            stands: from.0,
+            reads: true,
+            announced: false,
+            writing: None,
+            records: before.map_or(0, |before| before.records),
+        };
+        shell.lanes.insert(partition, lane);
+    }
+
+    fn begin_write(&mut self, key: ProcessKey, partition: PartitionId, token: FencingToken) {
+        let produced = self.data.produced().get(&partition).copied().unwrap_or(0);
+        let Some(shell) = self.shell(key) else { return };
+        shell.writes += 1;
+        let id = shell.writes;
+        let Some(lane) = shell.lanes.get_mut(&partition) else { return };
+        lane.writing = Some(id);
+        let (expected, end) = (lane.stands, produced.min(lane.stands + BATCH));
+        let write = Write { from: key, id, partition, token, expected, end, answered: true };
+        self.audit_write_begins(&write);
+        self.send_write(write);
+        let timeout = consumer_settings().write_timeout;
+        self.queue.schedule(self.now.after(timeout), Event::WriteTimeout(write));
+        if self.scenario.mutant == Some(Mutant::EagerProgress) {
+            self.queue.schedule(self.now, Event::WriteAnswer(write, true));
+        }
+    }
+
+    /// The answer to a write, if its process still waits for it.
+    pub(super) fn write_answered(&mut self, write: Write, result: Result<(), Failure>) {
+        let Some(lane) = self.lane(write.from, write.partition) else { return };
+        if lane.writing != Some(write.id) {
+            return;
+        }
+        lane.writing = None;
+        let epoch = write.token.epoch;
+        let input = match result {
+            Ok(()) => {
+                lane.announced = false;
+                lane.stands = write.end;
+                lane.records += write.end - write.expected;
+                ConsumerInput::Written(write.partition, epoch, Position(write.end))
+            }
+            Err(failure) => ConsumerInput::WriteFailed(write.partition, epoch, failure),
+        };
+        self.give(write.from, Input::Consumer(input));
+    }
+
+    fn write_after_stop(&mut self, key: ProcessKey, entry: &Entry) {
+        let Record::Stopped { partitions, .. } = &entry.record else { return };
+        for (partition, epoch, next) in partitions {
+            let Some(next) = next else { continue };
+            let token = FencingToken { generation: entry.generation, epoch: *epoch };
+            let (expected, end) = (next.0, next.0 + 1);
+            let partition = *partition;
+            let write = Write { from: key, id: 0, partition, token, expected, end, answered: false };
+            self.audit_write_begins(&write);
+            self.send_write(write);
+        }
+    }
+
+    fn save(&mut self, key: ProcessKey, clean: bool, partitions: BTreeMap<PartitionId, Position>) {
+        let Some(directory) = self.shell(key).map(|shell| shell.directory) else { return };
+        self.directories.insert(directory, StateFile { clean, partitions });
+    }
+
+    /// No fault of this world can bring a sink behind the ledger, or take records away before they are read.
+    fn raised(&mut self, key: ProcessKey, alarm: Alarm) {
+        self.trace.note(self.now, format_args!("{key}"), format_args!("{alarm:?}"));
+        match alarm {
+            Alarm::SinkFailing(..) => self.stats.alarms += 1,
+            Alarm::SinkBehind(..) | Alarm::OutOfRange(..) => {
+                self.violate(Promise::NothingLost, format_args!("{key} raises {alarm:?}"));
+            }
+        }
+    }
+}
+
+impl ConsumerShell {
+    fn figures(&self, produced: &BTreeMap<PartitionId, u64>) -> Vec<PartitionFigures> {
+        let figure = |(partition, lane): (&PartitionId, &Lane)| PartitionFigures {
+            partition: *partition,
+            records: lane.records,
+            bytes: lane.records * RECORD_BYTES,
+            busy_us: 0,
+            lag: produced.get(partition).map(|end| end.saturating_sub(lane.stands)),
+        };
+        self.lanes.iter().map(figure).collect()
+    }
+}

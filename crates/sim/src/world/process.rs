@@ -1,0 +1,212 @@
+//! A process: a state machine with its clock, its link to the broker, and whether it runs at all.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use tidegate_core::ids::{BootId, Instant, Offset, ProcessId};
+use tidegate_core::{consumer, controller};
+
+use super::consumers::ConsumerShell;
+use super::controllers::ControllerShell;
+use super::queue::Moment;
+use super::{Event, World};
+
+/// Names a process in this world, in the order in which they were started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProcessKey(pub(super) u32);
+
+impl fmt::Display for ProcessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
+
+/// A machine: what its processes share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    pub(super) boot: BootId,
+    /// How long before the world began it was booted.
+    pub(super) uptime: Duration,
+    /// How fast its clock runs, in millionths of true time.
+    pub(super) pace: u32,
+}
+
+impl Machine {
+    pub(super) fn clock(&self, now: Moment) -> Instant {
+        let elapsed = u128::from(now.0) * u128::from(self.pace) / 1_000_000;
+        let elapsed = Duration::from_micros(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        Instant::since_boot(self.uptime + elapsed)
+    }
+}
+
+/// Something that a process takes in.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    Consumer(consumer::Input),
+    Controller(controller::Input),
+}
+
+/// What a process is.
+#[derive(Debug)]
+pub(super) enum Role {
+    Consumer(Box<ConsumerShell>),
+    Controller(Box<ControllerShell>),
+}
+
+/// A running process. One that has ended is no longer there.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) id: ProcessId,
+    pub(super) machine: Machine,
+    pub(super) role: Role,
+    /// It gets no time until then; what comes meanwhile waits.
+    pub(super) stalled_until: Moment,
+    inbox: VecDeque<Input>,
+    /// Its appends are lost until then.
+    pub(super) mute_until: Moment,
+    /// It reads nothing until then.
+    pub(super) deaf_until: Moment,
+    /// It reads late until then.
+    pub(super) slow_until: Moment,
+    /// It does not reach the sink until then.
+    pub(super) sinkless_until: Moment,
+    /// The next record that it reads.
+    pub(super) cursor: Offset,
+    /// A fetch is under way.
+    pub(super) polls: bool,
+    pub(super) last_arrival: Moment,
+}
+
+impl Process {
+    pub(super) fn new(id: ProcessId, machine: Machine, role: Role) -> Self {
+        Self {
+            id,
+            machine,
+            role,
+            stalled_until: Moment(0),
+            inbox: VecDeque::new(),
+            mute_until: Moment(0),
+            deaf_until: Moment(0),
+            slow_until: Moment(0),
+            sinkless_until: Moment(0),
+            cursor: Offset(0),
+            polls: false,
+            last_arrival: Moment(0),
+        }
+    }
+
+    pub(super) fn consumer(&self) -> Option<&ConsumerShell> {
+        match &self.role {
+            Role::Consumer(shell) => Some(shell),
+            Role::Controller(_) => None,
+        }
+    }
+
+    pub(super) fn controller(&self) -> Option<&ControllerShell> {
+        match &self.role {
+            Role::Controller(shell) => Some(shell),
+            Role::Consumer(_) => None,
+        }
+    }
+
+    /// The end of the last harm that was done to it.
+    pub(super) fn harmed_until(&self) -> Moment {
+        self.stalled_until.max(self.mute_until).max(self.deaf_until).max(self.slow_until)
+    }
+
+    /// Time between two looks at what time alone brings.
+    fn tick(&self) -> Duration {
+        match self.role {
+            Role::Consumer(_) => Duration::from_millis(100),
+            Role::Controller(_) => Duration::from_millis(250),
+        }
+    }
+}
+
+impl World {
+    /// Starts a process.
+    pub(super) fn start(&mut self, process: Process) -> ProcessKey {
+        self.started += 1;
+        let key = ProcessKey(self.started);
+        self.processes.insert(key, process);
+        let phase = self.rng.between(Duration::ZERO, Duration::from_millis(100));
+        self.queue.schedule(self.now.after(phase), Event::Tick(key));
+        key
+    }
+
+    /// Something will reach a process after a while.
+    pub(super) fn deliver(&mut self, delay: Duration, to: ProcessKey, input: Input) {
+        self.queue.schedule(self.now.after(delay), Event::Give(to, input));
+    }
+
+    /// Time passes for a process.
+    pub(super) fn tick(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        if self.now < process.stalled_until {
+            self.queue.schedule(process.stalled_until, Event::Tick(key));
+            return;
+        }
+        let (pause, waiting) = (process.tick(), std::mem::take(&mut process.inbox));
+        self.queue.schedule(self.now.after(pause), Event::Tick(key));
+        for input in waiting {
+            self.step(key, input);
+        }
+        self.look(key);
+    }
+
+    /// Something reaches a process; one that stands still finds it later.
+    pub(super) fn give(&mut self, key: ProcessKey, input: Input) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        if self.now < process.stalled_until || !process.inbox.is_empty() {
+            process.inbox.push_back(input);
+        } else {
+            self.step(key, input);
+        }
+    }
+
+    fn look(&mut self, key: ProcessKey) {
+        match self.processes.get(&key).map(|process| &process.role) {
+            Some(Role::Consumer(_)) => self.look_at_lanes(key),
+            Some(Role::Controller(_)) => {
+                self.step(key, Input::Controller(controller::Input::Tick));
+            }
+            None => {}
+        }
+    }
+
+    /// One step of a process's state machine, and its effects.
+    pub(super) fn step(&mut self, key: ProcessKey, input: Input) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let now = process.machine.clock(self.now);
+        let quiet = matches!(
+            input,
+            Input::Consumer(consumer::Input::Tick) | Input::Controller(controller::Input::Tick)
+        );
+        self.stats.steps += 1;
+        match (&mut process.role, input) {
+            (Role::Consumer(shell), Input::Consumer(input)) => {
+                if !quiet {
+                    self.trace.note(self.now, format_args!("{key} c{}", shell.number), format_args!("{input:?}"));
+                }
+                let effects = shell.consumer.step(now, input);
+                for effect in effects {
+                    self.perform_consumer(key, effect);
+                }
+                self.audit_claims(key);
+            }
+            (Role::Controller(shell), Input::Controller(input)) => {
+                if !quiet && !matches!(input, controller::Input::Ledger(_) | controller::Input::Rates(..)) {
+                    self.trace.note(self.now, format_args!("{key} controller"), format_args!("{input:?}"));
+                }
+                let effects = shell.controller.step(now, input);
+                for effect in effects {
+                    self.perform_controller(key, effect);
+                }
+                self.audit_fold(key);
+                self.audit_vigour(key);
+            }
+            (Role::Consumer(_), Input::Controller(_)) | (Role::Controller(_), Input::Consumer(_)) => {}
+        }
+    }
+}

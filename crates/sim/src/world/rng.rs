@@ -1,0 +1,62 @@
+//! Random numbers that depend on the seed and on nothing else.
+
+use std::time::Duration;
+
+/// `SplitMix64`: one word of state, a few operations a number, and no two seeds that look alike.
+#[derive(Clone, Debug)]
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`; 0 when that is 0. The bias of the remainder is far below what a simulation could show.
+    pub(super) const fn below(&mut self, limit: u64) -> u64 {
+        let number = self.next();
+        if limit == 0 { 0 } else { number % limit }
+    }
+
+    /// True so many times in a thousand.
+    pub(super) const fn chance(&mut self, permille: u32) -> bool {
+        self.below(1000) < permille as u64
+    }
+
+    /// A time of at least `low` and less than `high`, to the microsecond.
+    pub(super) fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        let span = u64::try_from(high.saturating_sub(low).as_micros()).unwrap_or(u64::MAX);
+        low + Duration::from_micros(self.below(span))
+    }
+
+    /// One of these, if there is any.
+    pub(super) fn pick<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        let index = usize::try_from(self.below(choices.len() as u64)).ok()?;
+        choices.get(index)
+    }
+
+    /// 128 random bits, for ids.
+    pub(super) fn wide(&mut self) -> u128 {
+        (u128::from(self.next()) << 64) | u128::from(self.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_splitmix64() {
+        let mut rng = Rng::new(1_234_567);
+        let numbers: Vec<u64> = (0..3).map(|_| rng.next()).collect();
+        let published =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        assert_eq!(numbers, published);
+    }
+}

@@ -1,0 +1,131 @@
+//! What a world is like: how large, how long, how bad; and the defects that can be planted to see that they are found.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use tidegate_core::ids::Generation;
+use tidegate_core::{consumer, controller, demand};
+
+/// What to simulate. How bad it gets is drawn from the seed, up to `storm`.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Data partitions at the beginning; more may come.
+    pub partitions: u32,
+    /// Controller processes, all of which want to lead.
+    pub controllers: usize,
+    /// Whether the sinks compare positions: exactly once, or at least once.
+    pub fenced_sink: bool,
+    /// How long nothing goes wrong at the beginning.
+    pub calm: Duration,
+    /// How long things go wrong then.
+    pub storm: Duration,
+    /// How long everything may take to be well again once nothing goes wrong any more.
+    pub recovery: Duration,
+    /// The worst that can be: 0 is a world without faults, 1000 the worst that is bearable.
+    pub intensity_permille: u32,
+    /// A defect planted on purpose.
+    pub mutant: Option<Mutant>,
+}
+
+/// A planted defect. Each is named after what is wrong, and is found by the auditor that its line names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutant {
+    /// C5: the shell writes once more when it has said that it stopped.
+    WriteAfterStop,
+    /// P2: the sink takes writes wherever they begin.
+    BlindSink,
+    /// P3: the workers say that a process is dead which is only out of reach.
+    FalseDeath,
+    /// P3: consumers' clocks run at half the speed.
+    SlowClock,
+    /// P3: heartbeats are acknowledged that never arrive.
+    FalseAcknowledgement,
+    /// P1: the fold takes a Hello's word that an older life is over.
+    CredulousHello,
+    /// P1: the fold does not mind that others have said Hello since the sender looked.
+    LateHello,
+    /// P1: the fold fences whoever is named, whether it has beaten since or not.
+    FenceWithoutBeat,
+    /// P4: the fold takes a controller's record up as often as it stands in the ledger.
+    NoSeq,
+    /// P2: a consumer hears that a write is durable which was only handed over.
+    EagerProgress,
+    /// P5: consumers are deaf to Stop.
+    NoStop,
+}
+
+impl Scenario {
+    /// The usual: a few partitions, two controllers, a sink that compares, everything can go wrong.
+    pub fn stormy() -> Self {
+        Self {
+            partitions: 8,
+            controllers: 2,
+            fenced_sink: true,
+            calm: Duration::from_secs(20),
+            storm: Duration::from_secs(100),
+            recovery: RECOVERY,
+            intensity_permille: 1000,
+            mutant: None,
+        }
+    }
+
+    /// Nothing goes wrong.
+    pub fn calm() -> Self {
+        Self { intensity_permille: 0, ..Self::stormy() }
+    }
+
+    /// The usual one for this seed: every fourth world has a sink that compares nothing.
+    pub fn for_seed(seed: u64) -> Self {
+        Self { fenced_sink: seed % 4 != 3, ..Self::stormy() }
+    }
+}
+
+/// The longest chain after the last fault: a request that was under way arrives late (20 s), a consumer is fenced after
+/// it (20 s), a new leader is elected (14 s) and reads, a worker that was planned does not come (20 s) and another one
+/// is started, which takes its time (10 s); rounded up.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+pub(super) fn consumer_settings() -> consumer::Settings {
+    consumer::Settings::default()
+}
+
+pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
+    let consumer = consumer_settings();
+    controller::Settings {
+        mode: controller::Mode::Own,
+        lease: consumer.lease,
+        fence: Duration::from_secs(20),
+        tick: Duration::from_secs(2),
+        elect_after: Duration::from_secs(12) + jitter,
+        genesis: GENESIS,
+        resend: Duration::from_secs(1),
+        restart_grace: Duration::from_secs(6),
+        start_deadline: Duration::from_secs(20),
+        late_penalty: Duration::from_secs(20),
+        write_timeout: consumer.write_timeout,
+        demand: demand_settings(),
+    }
+}
+
+/// Generation of the ledger.
+pub(super) const GENESIS: Generation = Generation(1_700_000_000);
+
+/// What a simulated consumer does in a second: four of the partitions' usual rates.
+pub(super) const CAPACITY: NonZeroU64 = NonZeroU64::new(1_000_000).expect("a million is not zero");
+
+/// Quicker than the defaults, so that a short world sees several decisions.
+fn demand_settings() -> demand::Settings {
+    demand::Settings {
+        capacity_bytes_per_sec: CAPACITY,
+        capacity_overrides: BTreeMap::new(),
+        min_consumers: 1,
+        max_consumers: 8,
+        drain_target: Duration::from_secs(60),
+        first_measurement: Duration::from_secs(5),
+        cooldown: Duration::from_secs(4),
+        retry: Duration::from_secs(4),
+        hold: Duration::from_secs(15),
+        ..demand::Settings::default()
+    }
+}
