@@ -14,6 +14,8 @@ fn main() {
 fn commit() -> Option<String> {
     let git = git_directory(Path::new(&env::var_os("CARGO_MANIFEST_DIR")?))?;
     let head = watched(&git.join("HEAD"))?;
+    // It grows with every commit, also when the branch was packed away and so has no file of its own to watch.
+    let _reflog = watched(&git.join("logs/HEAD"));
     let Some(reference) = head.trim().strip_prefix("ref: ") else { return Some(short(&head)) };
     let common = fs::read_to_string(git.join("commondir"));
     let common = common.map_or_else(|_| git.clone(), |path| git.join(path.trim()));

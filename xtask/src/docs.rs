@@ -11,7 +11,7 @@ use crate::run::{cargo, root, run};
 
 /// What must be rendered, as paths below `docs/`; a directory stands for all that is in it. While this is empty nothing
 /// is generated and nothing compared.
-const PAGES: &[&str] = &[];
+const PAGES: &[&str] = &["cli.md", "config.md", "errors.md", "metrics.md", "schemas"];
 
 /// Writes the generated pages.
 pub(crate) fn write() -> Result<()> {

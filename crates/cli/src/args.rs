@@ -24,8 +24,8 @@ pub(crate) struct Cli {
     /// How results are written to standard output; with json the last line is one object.
     #[arg(long, global = true, value_enum, default_value_t)]
     pub(crate) output: OutputFormat,
-    /// Which events are logged to standard error, such as info or `tidegate_runtime=debug`; `RUST_LOG` otherwise.
-    #[arg(long, global = true, value_name = "FILTER")]
+    /// Which events are logged to standard error, such as info or `tidegate_runtime=debug`.
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
     /// How events are written.
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -92,13 +92,13 @@ pub(crate) enum Command {
 
 impl Command {
     /// What is logged when nobody says: processes tell their changes of state, commands with a result only trouble.
-    pub(crate) fn default_log(&self) -> Option<&'static str> {
-        let is_service = matches!(
-            self,
-            Self::Monitor(_) | Self::Controller(_) | Self::Consumer(_) | Self::DevBroker(_)
-        );
-        let is_told = std::env::var_os("RUST_LOG").is_some_and(|filter| !filter.is_empty());
-        (!is_service && !is_told).then_some("error")
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self {
+            Self::Monitor(_) | Self::Controller(_) | Self::Consumer(_) | Self::DevBroker(_) => {
+                "info"
+            }
+            _ => "error",
+        }
     }
 }
 

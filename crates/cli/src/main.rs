@@ -52,7 +52,8 @@ fn start() -> anyhow::Result<Exit> {
         Err(usage) => return Ok(output::usage(&usage)),
     };
     let format = cli.log_format.into();
-    logging::init(cli.log.as_deref().or(cli.command.default_log()), format)?;
+    let said = cli.log.as_deref().filter(|filter| !filter.is_empty());
+    logging::init(said.or(Some(cli.command.default_log())), format)?;
     let output = Output::new(cli.output);
     runtime.block_on(commands::run(cli.command, &output, signals))
 }

@@ -78,6 +78,15 @@ pub(crate) enum Patience {
     Service,
 }
 
+impl Patience {
+    fn is_over(self, waited: Duration) -> bool {
+        match self {
+            Self::Command => waited >= PATIENCE,
+            Self::Service => false,
+        }
+    }
+}
+
 /// Connects to a cluster and waits until it answers.
 pub(crate) async fn connect(
     cluster: &Cluster,
@@ -87,30 +96,40 @@ pub(crate) async fn connect(
     let kafka = tidegate_kafka::connect(cluster, client)?;
     let admin = kafka.admin();
     let servers = &cluster.bootstrap_servers;
+    let answered = patiently(patience, || async { Ok(admin.brokers().await?) }).await;
+    answered.map_err(|error| {
+        let text =
+            format!("no broker at {servers} can be used: start one there, or correct the address");
+        // What does not heal has a sentence of its own.
+        let unreachable = Coded::new(Code::BrokerUnreachable, text);
+        if heals(&error) { error.context(unreachable) } else { error }
+    })?;
+    Ok(kafka)
+}
+
+/// Repeats what may heal, with growing pauses.
+pub(crate) async fn patiently<T, F>(
+    patience: Patience,
+    mut call: impl FnMut() -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
     let began = tokio::time::Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
-        let Err(error) = admin.brokers().await else { return Ok(kafka) };
-        let heals = error.class() == Class::Transient;
-        let waits = patience == Patience::Service || began.elapsed() < PATIENCE;
-        if !heals || !waits {
-            return Err(anyhow::Error::new(error).context(unreachable_text(servers)));
-        }
+        let error = match call().await {
+            Ok(done) => return Ok(done),
+            Err(error) if !heals(&error) || patience.is_over(began.elapsed()) => return Err(error),
+            Err(error) => error,
+        };
         let pause_ms = pause.as_millis();
-        tracing::warn!(
-            servers,
-            pause_ms,
-            error = &error as &dyn std::error::Error,
-            "no broker answers; it is tried again"
-        );
+        tracing::warn!(pause_ms, error = format!("{error:#}"), "the cluster is tried again");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn unreachable_text(servers: &str) -> Coded {
-    Coded::new(
-        Code::BrokerUnreachable,
-        format!("no broker at {servers} can be used: start one there, or correct the address"),
-    )
+fn heals(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.class() == Class::Transient)
 }

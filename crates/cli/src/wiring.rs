@@ -14,9 +14,10 @@ use serde::Serialize;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::consumer::Sinks;
 use tidegate_runtime::errors::Code;
+use tidegate_runtime::manual::ManualWorkers;
 use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Workers};
 use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, new_process_id};
-use tidegate_runtime::spec::{Config, Mode};
+use tidegate_runtime::spec::{Config, Mode, WorkerKind};
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::TaskSet;
 use tidegate_runtime::telemetry::http::{Health, Pages, Server};
@@ -124,6 +125,18 @@ pub(crate) enum Parent<'a> {
     Any(Option<&'a str>),
     /// They are of no use without this process.
     This,
+}
+
+/// What runs the consumers, as the specification says.
+pub(crate) fn workers(
+    config: &Config,
+    spec: &Path,
+    parent: Parent<'_>,
+) -> anyhow::Result<Box<dyn Workers>> {
+    Ok(match config.workers.kind {
+        WorkerKind::Process => Box::new(process_workers(config, spec, parent)?),
+        WorkerKind::Manual => Box::new(ManualWorkers),
+    })
 }
 
 /// Consumers as child processes: this program again, with the same specification.

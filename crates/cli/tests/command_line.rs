@@ -1,12 +1,15 @@
 //! What the program says, and the code it ends with: arguments, specifications, clusters that are not there.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod support;
 
 use std::io::Write as _;
 
 use serde_json::Value;
-use support::{run, stderr, stdout, tidegate};
 use tempfile::NamedTempFile;
+
+use support::{run, stderr, stdout, tidegate};
 
 /// A port that nothing listens on: that of a listener that is gone.
 fn closed_port() -> u16 {

@@ -1,10 +1,13 @@
 //! The demo on the embedded broker: the whole system, at a size for tests.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 mod support;
 
 use std::path::Path;
 
 use serde_json::Value;
+
 use support::{run, stderr, stdout};
 
 /// The load of a test: a tenth of the demo's, so that other tests can run beside it.

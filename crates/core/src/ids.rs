@@ -48,7 +48,8 @@ impl TopicId {
         let digit = |byte: &u8| {
             BASE64.iter().position(|letter| letter == byte).and_then(|at| u128::try_from(at).ok())
         };
-        let high = front.iter().try_fold(0_u128, |value, byte| Some((value << 6) | digit(byte)?))?;
+        let high =
+            front.iter().try_fold(0_u128, |value, byte| Some((value << 6) | digit(byte)?))?;
         let low = digit(last)?;
         low.is_multiple_of(16).then_some(Self(((high << 2) | (low >> 4)).to_be_bytes()))
     }

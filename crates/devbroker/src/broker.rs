@@ -123,7 +123,8 @@ impl DevBroker {
 
     /// Stops a node: its connections drop, and partitions it led go to the next live replica, or to nobody.
     ///
-    /// Stopping a stopped node does nothing.
+    /// Stopping a stopped node does nothing. Leave clients a second live node: librdkafka forgets a node that
+    /// metadata does not list, and asks `bootstrap.servers` again only minutes after the last one it knows is gone.
     pub async fn stop_node(&self, node: NodeId) -> Result<(), Error> {
         self.known(node)?;
         let mut running = self.running.lock().await;

@@ -2,19 +2,19 @@
 //!
 //! It keeps nothing: records, topics and committed offsets live in the memory of one process and end
 //! with it. It replicates nothing: the "nodes" are ports of that one process over one shared log. It
-//! authenticates nobody and binds to loopback unless told otherwise. In return it starts in a
-//! millisecond, and a test can stop its nodes, move its leaders and have it fail on demand.
+//! authenticates nobody and binds to loopback unless told otherwise. In return a test can stop its
+//! nodes, move its leaders and have it fail on demand.
 //!
 //! ```text
 //! clients ──► connection (one per socket) ──► handlers ──► cluster ──► log
 //!              frames, long poll, faults      pure          pure        pure
 //! ```
 //!
-//! Clients cannot tell it from Apache Kafka as long as they assign partitions themselves: librdkafka
-//! (idempotent producers included), kcat and the Java clients' producer, consumer and admin work
-//! unchanged. What it leaves out: group membership (`subscribe`), transactions, compaction (a
-//! compacted topic keeps everything), quotas, ACLs, TLS, fetch sessions, and record formats before
-//! magic 2. A seek by time into a compressed batch lands on the batch's first record.
+//! librdkafka (idempotent producers included) and kcat work unchanged, as long as consumers assign
+//! their partitions themselves; the Java clients were not tried. It leaves out group membership
+//! (`subscribe`), transactions, compaction (a compacted topic keeps everything), quotas, ACLs, TLS,
+//! fetch sessions, and record formats before magic 2. A seek by time into a compressed batch lands
+//! on the batch's first record.
 //!
 //! ```no_run
 //! use tidegate_devbroker::{ApiKey, DevBroker, FaultAction, FaultRule, Options};

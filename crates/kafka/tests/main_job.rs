@@ -1,5 +1,5 @@
 //! The main job in one process: load, monitor, controller and consumers on one broker, then an audit of the sink.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -13,7 +13,7 @@ use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use tidegate_devbroker::{DevBroker, Options};
 use tidegate_kafka::{ControlOptions, Kafka, ProducerOptions, ReaderOptions};
 use tidegate_load::audit::{AuditReport, audit};
-use tidegate_load::generator::{Generator, GeneratorConfig};
+use tidegate_load::generator::{Generator, GeneratorConfig, Outcome};
 use tidegate_load::profile::{Profile, Shape};
 use tidegate_runtime::ports::{
     BootClock, Clock, Error, Phase, TopicSpec, WorkerChange, WorkerSpec, WorkerState, Workers,
@@ -73,7 +73,7 @@ impl TaskWorkers {
             sinks: consumer::Sinks::new(Arc::clone(&config), self.kafka.admin(), Box::new(open)),
             offsets: self.kafka.offsets(),
             state: Box::new(
-                StateDirectory::open(&self.directory.join(consumer.to_string())).unwrap(),
+                StateDirectory::open(self.directory.join(consumer.to_string())).unwrap(),
             ),
             shown: consumer::Shown {
                 metrics: ConsumerMetrics::register(&mut Registry::default()),
@@ -128,7 +128,7 @@ impl Workers for TaskWorkers {
 fn config(bootstrap: &str, topic: &str, sink: &Path) -> Arc<Config> {
     let mut spec =
         GroupSpec { group: unique_name("group"), mode: Mode::Own, ..GroupSpec::default() };
-    spec.cluster.bootstrap_servers = bootstrap.to_owned();
+    bootstrap.clone_into(&mut spec.cluster.bootstrap_servers);
     spec.topics = vec![TopicOfInterest {
         name: topic.to_owned(),
         sink: format!("file://{}", sink.display()),
@@ -193,6 +193,23 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
         ),
     );
 
+    let outcome = load_until_moved(&kafka, &topic, &mut seen).await;
+    drained(&config, &sink, &outcome.acknowledged).await;
+    let last = seen.borrow().clone();
+    stop.cancel();
+    controller.await.unwrap().unwrap();
+    monitor.await.unwrap();
+    let reader =
+        tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
+    (audit(&reader, &outcome.acknowledged).await.unwrap(), last)
+}
+
+/// Writes at changing rates until a plan has moved partitions that were owned.
+async fn load_until_moved(
+    kafka: &Kafka,
+    topic: &str,
+    seen: &mut watch::Receiver<Status>,
+) -> Outcome {
     let profile = Profile::new(
         Shape::Steps,
         1,
@@ -200,7 +217,7 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
         bytes(3_000_000),
         bytes(1_000_000),
     );
-    let partitions = (0..8).map(|number| (Arc::from(topic.as_str()), number)).collect();
+    let partitions = (0..8).map(|number| (Arc::from(topic), number)).collect();
     let producer = kafka.producer(ProducerOptions::default()).unwrap();
     let generator =
         Generator::new(producer, clock(), &profile, partitions, GeneratorConfig::default());
@@ -210,19 +227,11 @@ async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
             && status.partitions.iter().all(|partition| partition.owner.is_some());
         ready && owned && status.decisions.iter().filter(|decision| decision.moves > 0).count() >= 2
     });
-    let outcome = generator
+    generator
         .run(async move {
             tokio::time::timeout(PATIENCE, moved).await.expect("a second plan").unwrap();
         })
-        .await;
-    drained(&config, &sink, &outcome.acknowledged).await;
-    let last = seen.borrow().clone();
-    stop.cancel();
-    controller.await.unwrap().unwrap();
-    monitor.await.unwrap();
-    let reader =
-        tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
-    (audit(&reader, &outcome.acknowledged).await.unwrap(), last)
+        .await
 }
 
 fn controller_ports(config: &Arc<Config>, kafka: &Kafka, state: PathBuf) -> controller::Ports {

@@ -27,7 +27,8 @@ fn thirty_seeds_keep_every_promise() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in [1, 3] {
-        let (one, other) = (run(Scenario::for_seed(seed), seed), run(Scenario::for_seed(seed), seed));
+        let (one, other) =
+            (run(Scenario::for_seed(seed), seed), run(Scenario::for_seed(seed), seed));
         assert_eq!((one.trace_hash, one.stats), (other.trace_hash, other.stats));
     }
     assert_ne!(run(Scenario::calm(), 1).trace_hash, run(Scenario::calm(), 2).trace_hash);

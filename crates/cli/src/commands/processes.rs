@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs};
 use crate::failure::{Coded, Exit};
 use crate::setup::{self, Patience};
-use crate::signals::{Signals, Stop};
+use crate::signals::Signals;
 use crate::wiring::{self, Face, Parent};
 
 /// Where a controller notes its address for `tidegate status`, in the workers' data directory.
@@ -47,10 +47,10 @@ pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Resu
     let (status, statuses) = watch::channel(MonitorStatus::default());
     let listen = args.http.unwrap_or(config.http.listen);
     let face = Face::serve(&mut tasks, listen, registry).await?;
-    let Some(kafka) = connected(&config, "tidegate-monitor", &stop).await? else {
-        return Ok(Exit::Done);
+    let kafka = tokio::select! {
+        joined = join(&config, "tidegate-monitor") => joined?,
+        () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
-    wiring::check_topics(&*kafka.admin(), &config).await?;
     let ports = wiring::monitor_ports(&kafka, &config)?;
     let shown = monitor::Shown { metrics, status };
     let waiting = |status: &MonitorStatus| {
@@ -74,14 +74,14 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
     let metrics = ControllerMetrics::register(&mut registry);
     let listen = service.http.unwrap_or(config.http.listen);
     let face = Face::serve(&mut tasks, listen, registry).await?;
-    let Some(kafka) = connected(&config, "tidegate-controller", &stop).await? else {
-        return Ok(Exit::Done);
+    let kafka = tokio::select! {
+        joined = join(&config, "tidegate-controller") => joined?,
+        () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
-    wiring::check_topics(&*kafka.admin(), &config).await?;
     let parent = Parent::Any(service.spec.bootstrap.as_deref());
-    let workers = wiring::process_workers(&config, &service.spec.spec, parent)?;
+    let workers = wiring::workers(&config, &service.spec.spec, parent)?;
     note_address(&config, &face);
-    let ports = wiring::controller_ports(&kafka, &config, Box::new(workers), metrics)?;
+    let ports = wiring::controller_ports(&kafka, &config, workers, metrics)?;
     let start = wiring::controller_start(wiring::revision(&config), end_workers)?;
     let (status, statuses) = watch::channel(Status::default());
     let waiting =
@@ -98,7 +98,9 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
 /// Where `tidegate status` on this machine finds the controller; without it that command needs an address.
 fn note_address(config: &Config, face: &Face) {
     let file = Path::new(&config.workers.data_directory).join(ADDRESS_FILE);
-    if let Err(error) = std::fs::write(&file, format!("http://{}\n", face.address)) {
+    if let Err(error) = std::fs::create_dir_all(&config.workers.data_directory)
+        .and_then(|()| std::fs::write(&file, format!("http://{}\n", face.address)))
+    {
         tracing::warn!(%error, file = %file.display(), "the address was not noted");
     }
 }
@@ -128,7 +130,7 @@ pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Re
     let face = Face::serve(&mut tasks, listen, registry).await?;
     let client = format!("tidegate-consumer-{id}");
     let kafka = tokio::select! {
-        connected = setup::connect(&config.cluster, &client, Patience::Service) => connected?,
+        joined = join(&config, &client) => joined?,
         _ = stops.recv() => return Ok(Exit::Done),
     };
     let process = match process_id {
@@ -162,16 +164,12 @@ async fn orphaned(parent: Option<u32>) {
 
 // === all ===
 
-/// Waits for the cluster; `None` when the process was told to end meanwhile.
-async fn connected(
-    config: &Arc<Config>,
-    client: &str,
-    stop: &Stop,
-) -> anyhow::Result<Option<Kafka>> {
-    tokio::select! {
-        connected = setup::connect(&config.cluster, client, Patience::Service) => connected.map(Some),
-        () = stop.orderly.cancelled() => Ok(None),
-    }
+/// Waits for the cluster and looks whether the control topics are as they must be.
+async fn join(config: &Arc<Config>, client: &str) -> anyhow::Result<Kafka> {
+    let kafka = setup::connect(&config.cluster, client, Patience::Service).await?;
+    let admin = kafka.admin();
+    setup::patiently(Patience::Service, || wiring::check_topics(&*admin, config)).await?;
+    Ok(kafka)
 }
 
 async fn end(tasks: TaskSet) -> anyhow::Result<Exit> {

@@ -31,13 +31,14 @@ impl Consumer {
                     self.stop_holding(partition, reason, effects);
                 }
             }
-            Phase::Living(_) => self.leave(false, effects),
             // A process that never lived has nothing to add to what its state file says.
             Phase::Locating { .. } | Phase::Greeting(_) if self.generation.is_none() => {
                 effects.push(Effect::Exit(true));
                 self.phase = Phase::Left;
             }
-            Phase::Locating { .. } | Phase::Greeting(_) => self.leave(false, effects),
+            Phase::Living(_) | Phase::Locating { .. } | Phase::Greeting(_) => {
+                self.leave(false, effects);
+            }
             Phase::Left => {}
         }
     }

@@ -1,5 +1,6 @@
 //! The consumer's step function: phases of the process, and what each input does in them.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -45,7 +46,7 @@ pub enum Phase {
     /// The Hello was handed over. Left by its acknowledgement, its failure, or after a lease's time.
     Greeting(Greeting),
     /// An incarnation lives. Left by its lapse, by `Ended`, or by the end of the process.
-    Living(Living),
+    Living(Box<Living>),
     /// Nothing more will happen.
     Left,
 }
@@ -271,7 +272,8 @@ impl Consumer {
         let generation = greeting.located.generation;
         self.enter_generation(generation);
         let outbox = Outbox::new(generation, incarnation);
-        self.phase = Phase::Living(Living { lease, generation, outbox, leaving: None });
+        let living = Living { lease, generation, outbox, leaving: None };
+        self.phase = Phase::Living(Box::new(living));
         self.identity.clean = false;
         self.identity.persisted.clear();
         effects.push(Effect::Began(incarnation));

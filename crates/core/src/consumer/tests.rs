@@ -188,7 +188,12 @@ impl Desk {
         self.acknowledge(beat);
     }
 
-    fn command_of(&mut self, generation: u64, incarnation: Incarnation, body: CommandBody) -> Vec<Effect> {
+    fn command_of(
+        &mut self,
+        generation: u64,
+        incarnation: Incarnation,
+        body: CommandBody,
+    ) -> Vec<Effect> {
         let at = Offset(self.commands);
         self.commands += 1;
         let command = Command { generation: Generation(generation), incarnation, body };
@@ -569,9 +574,7 @@ fn partitions_that_are_stopped_together_are_told_of_in_one_record() {
     }
     let effects = desk.command(stop(20, &[0, 1, 2]));
     let events = appends(&effects);
-    let all = |record: &Record| {
-        matches!(record, Record::Stopped { partitions, .. } if partitions.len() == 3)
-    };
+    let all = |record: &Record| matches!(record, Record::Stopped { partitions, .. } if partitions.len() == 3);
     assert!(events.len() == 1 && all(events[0].1), "{events:?}");
 }
 

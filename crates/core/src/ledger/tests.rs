@@ -273,7 +273,11 @@ fn a_hello_ends_the_older_lives_that_its_evidence_covers_and_no_others() {
         ("the same process", Hello { attempt: 2, ..older.clone() }, true),
         ("the same directory in the same boot", same_lock.clone(), true),
         ("another boot", Hello { boot: Some(BootId(7)), ..same_lock.clone() }, false),
-        ("another directory", Hello { directory: Some(DirectoryId(7)), ..same_lock.clone() }, false),
+        (
+            "another directory",
+            Hello { directory: Some(DirectoryId(7)), ..same_lock.clone() },
+            false,
+        ),
         ("an unknown boot", Hello { boot: None, ..same_lock.clone() }, false),
         ("no directory", Hello { directory: None, ..same_lock.clone() }, false),
         ("another consumer", Hello { consumer: consumer(2), ..same_lock }, false),

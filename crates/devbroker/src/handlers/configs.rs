@@ -116,7 +116,6 @@ fn broker_settings(cluster: &Cluster) -> Vec<DescribeConfigsResourceResult> {
         ("auto.create.topics.enable", policy.auto_create.to_string()),
         ("default.replication.factor", replication.to_string()),
         ("num.partitions", policy.default_partitions.to_string()),
-        ("group.coordinator.rebalance.protocols", String::new()),
     ];
     let setting = |(name, value): (&'static str, String)| {
         DescribeConfigsResourceResult::default()

@@ -37,20 +37,21 @@ async fn a_producer_goes_on_over_a_stopped_leader_without_loss_or_duplicate() {
     broker.stop().await;
 }
 
+/// Three nodes, of which two are always up: librdkafka forgets a node that metadata does not list, so that a client of
+/// two nodes that stop in turn can be left with none it knows (and asks `bootstrap.servers` again after minutes).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_follows_the_leader_and_a_node_comes_back() {
-    let broker = broker(2).await;
+    let broker = broker(3).await;
     broker.create_topic("t", 1, &[]).unwrap();
     let (producer, consumer) = (producer(&broker), consumer(&broker));
     assign(&consumer, "t", &[(0, 0)]);
-    let (first, second) = (NodeId::new(1), NodeId::new(2));
-    for (offset, stopped, started) in [(0, second, second), (1, first, first), (2, second, second)]
-    {
-        broker.stop_node(stopped).await.unwrap();
+    for offset in 0..3 {
+        let leader = broker.leader("t", 0).unwrap();
+        broker.stop_node(leader).await.unwrap();
         let value = offset.to_string();
         assert_eq!(send(&producer, "t", 0, &value).await, (0, offset));
         assert_eq!(read(&consumer, 1), [(0, offset, value)]);
-        broker.start_node(started).await.unwrap();
+        broker.start_node(leader).await.unwrap();
     }
     broker.stop().await;
 }

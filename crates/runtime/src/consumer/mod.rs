@@ -12,6 +12,7 @@
 //! has a task of its own. Nothing here decides who owns what, when to write, or when to give up.
 
 mod calls;
+mod effects;
 mod face;
 mod gather;
 mod reading;

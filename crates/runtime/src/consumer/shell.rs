@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tidegate_core::consumer::{Alarm, Consumer, Effect, Identity, Input};
-use tidegate_core::ids::{
-    BootId, ConsumerNumber, Epoch, FencingToken, Instant, Offset, PartitionId, Position, ProcessId,
-};
+use tidegate_core::consumer::{Consumer, Identity, Input};
+use tidegate_core::ids::{BootId, ConsumerNumber, Epoch, Instant, Offset, PartitionId, ProcessId};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -102,35 +100,35 @@ pub enum Error {
 
 /// A partition whose sink was acquired.
 #[derive(Debug)]
-struct Target {
-    partition: TopicPartition,
-    sink: Arc<dyn Sink>,
+pub(super) struct Target {
+    pub(super) partition: TopicPartition,
+    pub(super) sink: Arc<dyn Sink>,
 }
 
-struct Shell {
-    config: Arc<Config>,
-    start: Start,
-    core: Consumer,
-    clock: Arc<dyn Clock>,
-    ledger: Arc<dyn ControlLog>,
-    commands: Arc<dyn ControlLog>,
-    sinks: Arc<Sinks>,
-    offsets: Arc<dyn Offsets>,
-    state: Box<dyn StateFile>,
-    persisted: Persisted,
-    reader: ReaderHandle,
-    stop_reader: CancellationToken,
-    listening: Option<Box<dyn ControlReader>>,
-    calls: FuturesUnordered<Call>,
-    writes: JoinSet<Outcome>,
-    writing: BTreeMap<PartitionId, AbortHandle>,
-    targets: BTreeMap<PartitionId, Target>,
-    gatherer: Gatherer,
-    face: Face,
-    inputs: VecDeque<Input>,
-    show_due: Instant,
-    mirror_due: Instant,
-    ended: Option<bool>,
+pub(super) struct Shell {
+    pub(super) config: Arc<Config>,
+    pub(super) start: Start,
+    pub(super) core: Consumer,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ledger: Arc<dyn ControlLog>,
+    pub(super) commands: Arc<dyn ControlLog>,
+    pub(super) sinks: Arc<Sinks>,
+    pub(super) offsets: Arc<dyn Offsets>,
+    pub(super) state: Box<dyn StateFile>,
+    pub(super) persisted: Persisted,
+    pub(super) reader: ReaderHandle,
+    pub(super) stop_reader: CancellationToken,
+    pub(super) listening: Option<Box<dyn ControlReader>>,
+    pub(super) calls: FuturesUnordered<Call>,
+    pub(super) writes: JoinSet<Outcome>,
+    pub(super) writing: BTreeMap<PartitionId, AbortHandle>,
+    pub(super) targets: BTreeMap<PartitionId, Target>,
+    pub(super) gatherer: Gatherer,
+    pub(super) face: Face,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) show_due: Instant,
+    pub(super) mirror_due: Instant,
+    pub(super) ended: Option<bool>,
 }
 
 impl Shell {
@@ -337,161 +335,6 @@ impl Shell {
                 self.perform(effect);
             }
         }
-    }
-
-    // === effects ===
-
-    fn perform(&mut self, effect: Effect) {
-        let consumer = self.start.consumer;
-        match effect {
-            Effect::Locate => {
-                let (ledger, commands) = (Arc::clone(&self.ledger), Arc::clone(&self.commands));
-                self.calls.push(calls::locate(ledger, commands, consumer));
-            }
-            Effect::Listen(from) => {
-                self.listening = None;
-                self.calls.push(calls::listen(Arc::clone(&self.commands), consumer, from));
-            }
-            Effect::FetchCommandEnd(ask) => {
-                self.calls.push(calls::command_end(Arc::clone(&self.commands), consumer, ask));
-            }
-            Effect::Append(id, entry) => {
-                self.calls.push(calls::append(
-                    Arc::clone(&self.ledger),
-                    id,
-                    &entry,
-                    &self.face.metrics,
-                ));
-            }
-            Effect::Acquire(id, token) => {
-                let limit = self.config.ownership.write_timeout;
-                self.calls.push(calls::acquire(Arc::clone(&self.sinks), id, token, limit));
-            }
-            Effect::Read(id, epoch, from) => self.read(id, epoch, from),
-            Effect::Unread(id) => self.unread(id),
-            Effect::Write(id, token) => self.write(id, token),
-            Effect::Abort(id) => self.abort(id),
-            Effect::Release(id, token) => self.release(id, token),
-            Effect::Save { clean, partitions } => self.save(clean, partitions),
-            Effect::Raise(alarm) => self.raise(alarm),
-            Effect::Began(incarnation) => {
-                self.face.metrics.incarnations.inc();
-                tracing::info!(%consumer, %incarnation, "a life has begun");
-            }
-            Effect::Lapsed(incarnation) => {
-                tracing::warn!(%consumer, %incarnation, "the life is over");
-            }
-            Effect::Ignored(refusal) => {
-                self.face.refused(refusal);
-                tracing::debug!(?refusal, "a command was not obeyed");
-            }
-            Effect::Exit(clean) => self.ended = Some(clean),
-        }
-    }
-
-    fn raise(&mut self, alarm: Alarm) {
-        let (Alarm::SinkBehind(id, ..) | Alarm::SinkFailing(id, ..) | Alarm::OutOfRange(id, ..)) =
-            alarm;
-        let known = self.targets.get(&id).map(|target| target.partition.clone());
-        let partition = known.unwrap_or_else(|| TopicPartition { topic: id.topic.to_string(), id });
-        self.face.raise(alarm, &partition, self.clock.unix_ms());
-    }
-
-    fn read(&mut self, id: PartitionId, epoch: Epoch, from: Position) {
-        let Some(target) = self.targets.get(&id) else { return };
-        let partition = target.partition.clone();
-        self.face.clear(id);
-        let reading = self.gatherer.begin(partition.clone(), epoch, from);
-        self.order(Order::Assign(reading, partition, from));
-    }
-
-    fn unread(&mut self, id: PartitionId) {
-        if let Some(partition) = self.gatherer.drop_gathered(id) {
-            self.order(Order::Unassign(partition));
-        }
-    }
-
-    fn pause(&mut self, id: PartitionId, paused: bool) {
-        if let Some(gathering) = self.gatherer.get(id) {
-            let partition = gathering.partition.clone();
-            self.order(Order::Pause(partition, paused));
-        }
-    }
-
-    fn order(&mut self, order: Order) {
-        if let Err(error) = self.reader.orders.try_send(order) {
-            // The reader is gone or stuck for so long that this process cannot work: a new one begins clean.
-            tracing::error!(%error, "the partition reader takes no orders");
-            self.ended = Some(false);
-        }
-    }
-
-    fn write(&mut self, id: PartitionId, token: FencingToken) {
-        let Some((cut, target)) = self.gatherer.cut(id).zip(self.targets.get(&id)) else { return };
-        let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
-        let limit = self.config.ownership.write_timeout;
-        let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));
-        self.writing.insert(id, handle);
-    }
-
-    fn abort(&mut self, id: PartitionId) {
-        if let Some(writing) = self.writing.remove(&id) {
-            writing.abort();
-        }
-        self.unread(id);
-        self.face.clear(id);
-        self.gatherer.remove(id);
-    }
-
-    fn release(&mut self, id: PartitionId, token: FencingToken) {
-        self.face.clear(id);
-        self.gatherer.remove(id);
-        if let Some(target) = self.targets.remove(&id) {
-            self.calls.push(calls::release(target.sink, target.partition, token));
-        }
-    }
-
-    fn save(&mut self, clean: bool, partitions: BTreeMap<PartitionId, Position>) {
-        self.persisted.clean = clean;
-        self.persisted.partitions = partitions;
-        self.persisted.boot = self.start.boot;
-        if let Err(error) = self.state.save(&self.persisted) {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "failed to save the state file; it is a hint only, and the work goes on"
-            );
-        }
-    }
-
-    /// Commits what is durable under the group's name. Somebody who subscribed with that name makes it fail; that is
-    /// shown and blocks nothing.
-    fn mirror(&mut self) {
-        let positions: BTreeMap<_, _> = self
-            .gatherer
-            .iter()
-            .map(|gathering| {
-                (
-                    (gathering.partition.topic.clone(), gathering.partition.id.number),
-                    gathering.stands.0,
-                )
-            })
-            .collect();
-        if positions.is_empty() {
-            return;
-        }
-        let metrics = self.face.metrics.clone();
-        let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
-        self.calls.push(Box::pin(async move {
-            let committed = offsets.commit(&group, &positions).await;
-            Face::committed(&metrics, committed.is_ok());
-            if let Err(error) = committed {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to mirror positions as group offsets"
-                );
-            }
-            Outcome::Nothing
-        }));
     }
 }
 

@@ -247,6 +247,8 @@ pub enum WorkerKind {
     /// Child processes of the controller.
     #[default]
     Process,
+    /// Consumers that you start yourself with `tidegate consumer`; the log says which are wanted.
+    Manual,
 }
 
 /// A pause that doubles each time.

@@ -75,7 +75,12 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     for seed in (arguments.first..).take(usize::try_from(arguments.seeds).unwrap_or(usize::MAX)) {
         let outcome = World::new(Scenario::for_seed(seed), seed).run();
         if arguments.verbose {
-            writeln!(io::stdout(), "seed {seed} hash {:016x} {:?}", outcome.trace_hash, outcome.stats)?;
+            writeln!(
+                io::stdout(),
+                "seed {seed} hash {:016x} {:?}",
+                outcome.trace_hash,
+                outcome.stats
+            )?;
         }
         if outcome.violation.is_some() || arguments.single {
             write_down(&arguments.log, &outcome)?;
@@ -104,7 +109,9 @@ fn write_down(log: &Path, outcome: &Outcome) -> io::Result<()> {
     file.flush()?;
     if let Some(violation) = &outcome.violation {
         eprint(&format!("seed {seed}: {violation}"));
-        eprint(&format!("seed {seed}: replay with: cargo run --release -p tidegate-sim --bin sim -- --seed {seed}"));
+        eprint(&format!(
+            "seed {seed}: replay with: cargo run --release -p tidegate-sim --bin sim -- --seed {seed}"
+        ));
     }
     eprint(&format!("seed {seed}: events are in {}", path.display()));
     Ok(())

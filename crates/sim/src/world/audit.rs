@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use tidegate_core::controller::Role;
 use tidegate_core::ids::{ConsumerNumber, Epoch, Incarnation, Offset, PartitionId, Term};
-use tidegate_core::ledger::{Change, Command, CommandBody, Entry, Evidence, Fold, Ownership, Record, StopReason};
+use tidegate_core::ledger::{
+    Change, Command, CommandBody, Entry, Evidence, Fold, Ownership, Record, StopReason,
+};
 
+use super::World;
 use super::controllers::group;
 use super::process::{Process, ProcessKey};
 use super::queue::Moment;
 use super::shadow::{Held, Shadow};
 use super::sink::Write;
-use super::World;
 
 /// A controller says something every two seconds, and again every second until it has read it; three such times may be
 /// lost, and the slowest reader is three seconds late.
@@ -31,6 +33,8 @@ pub enum Promise {
     NothingLost,
     /// P3: no two processes believe at one moment that they hold a partition.
     OneClaim,
+    /// C2, C3: a lease lasts from before what was acknowledged last, and who cannot hear cannot renew it.
+    Lease,
     /// P4: each record of a controller takes effect at most once, in the order of its `seq`.
     InOrder,
     /// C5: nothing is written after it was said that it stopped.
@@ -138,19 +142,28 @@ impl World {
         if after != before {
             self.audit.reign_heard = self.now;
         }
-        if after != before && let Some(seal) = entry.record.seal() {
+        if after != before
+            && let Some(seal) = entry.record.seal()
+        {
             let rises = before.is_some_and(|reign| reign.term == seal.term && reign.seq < seal.seq);
             if !rises || !self.audit.effects.insert((seal.term, seal.seq)) {
                 self.violate(Promise::InOrder, format_args!("{at:?} {entry:?} after {before:?}"));
             }
         }
-        let folded: BTreeMap<_, _> =
-            self.audit.reference.partitions().map(|(partition, at)| (partition, held(at))).collect();
+        let folded: BTreeMap<_, _> = self
+            .audit
+            .reference
+            .partitions()
+            .map(|(partition, at)| (partition, held(at)))
+            .collect();
         let living = self.audit.reference.lives().iter().map(|(incarnation, _)| incarnation);
         let same_lives = living.eq(self.audit.shadow.living_ones());
         if folded != self.audit.shadow.held || !same_lives {
             let shadow = format!("{:?}", self.audit.shadow);
-            self.violate(Promise::Ledger, format_args!("{at:?}: {folded:?}, but by the table {shadow}"));
+            self.violate(
+                Promise::Ledger,
+                format_args!("{at:?}: {folded:?}, but by the table {shadow}"),
+            );
         }
     }
 
@@ -158,7 +171,10 @@ impl World {
         for (partition, ownership) in before {
             let now = self.audit.reference.ownership(*partition);
             if now.next() < ownership.next() {
-                self.violate(Promise::NeverBack, format_args!("{at:?} {partition}: {ownership:?} -> {now:?}"));
+                self.violate(
+                    Promise::NeverBack,
+                    format_args!("{at:?} {partition}: {ownership:?} -> {now:?}"),
+                );
             }
             let durable = self.audit.durable.get(partition).copied().unwrap_or(0);
             if now.next().is_some_and(|next| next.0 > durable) {
@@ -238,7 +254,10 @@ impl World {
             matches!(ownership, Ownership::Active { incarnation, .. } if of_process(*incarnation))
         });
         if let Some((partition, ownership)) = left {
-            self.violate(Promise::CleanExit, format_args!("{key} leaves {partition} {ownership:?}"));
+            self.violate(
+                Promise::CleanExit,
+                format_args!("{key} leaves {partition} {ownership:?}"),
+            );
         }
     }
 
@@ -250,7 +269,8 @@ impl World {
         let Some(incarnation) = shell.consumer.incarnation(now) else { return };
         let granted = &self.audit.granted;
         let mut holdings = shell.consumer.holdings();
-        let invented = holdings.find(|(at, epoch, _)| !granted.contains(&(*at, *epoch, incarnation)));
+        let invented =
+            holdings.find(|(at, epoch, _)| !granted.contains(&(*at, *epoch, incarnation)));
         drop(holdings);
         if let Some(invented) = invented {
             self.violate(Promise::NothingInvented, format_args!("{key} holds {invented:?}"));
@@ -268,7 +288,8 @@ impl World {
             }
             shell.consumer.holdings().map(|(partition, epoch, _)| (partition, epoch)).collect()
         };
-        let Some(mine) = self.processes.get(&key).map(claims).filter(|mine| !mine.is_empty()) else {
+        let Some(mine) = self.processes.get(&key).map(claims).filter(|mine| !mine.is_empty())
+        else {
             return;
         };
         let others: Vec<_> = self.processes.iter().filter(|(other, _)| **other != key).collect();
@@ -288,7 +309,10 @@ impl World {
     pub(super) fn audit_write_begins(&mut self, write: &Write) {
         let (from, partition, epoch) = (write.from, write.partition, write.token.epoch);
         if self.audit.stopped.contains(&(from, partition, epoch)) {
-            self.violate(Promise::QuietAfterStop, format_args!("{from} writes {partition} in {epoch:?}"));
+            self.violate(
+                Promise::QuietAfterStop,
+                format_args!("{from} writes {partition} in {epoch:?}"),
+            );
         }
     }
 
@@ -300,11 +324,17 @@ impl World {
         *durable = end.max(write.end);
         let (expected, partition) = (write.expected, write.partition);
         if expected > end {
-            self.violate(Promise::ExactlyOnce, format_args!("{partition}: {end}..{expected} is left out"));
+            self.violate(
+                Promise::ExactlyOnce,
+                format_args!("{partition}: {end}..{expected} is left out"),
+            );
         } else if expected < end {
             self.stats.repeated += end.min(write.end) - expected;
             if self.sink.fenced {
-                self.violate(Promise::ExactlyOnce, format_args!("{partition}: {expected}..{end} again"));
+                self.violate(
+                    Promise::ExactlyOnce,
+                    format_args!("{partition}: {expected}..{end} again"),
+                );
             }
         }
     }
@@ -318,7 +348,9 @@ impl World {
         if owns || planned {
             self.violate(
                 Promise::WorkersStay,
-                format_args!("{key} removes c{consumer}, which owns: {owns}, is planned: {planned}"),
+                format_args!(
+                    "{key} removes c{consumer}, which owns: {owns}, is planned: {planned}"
+                ),
             );
         }
     }
@@ -328,20 +360,28 @@ impl World {
         let Some(process) = self.processes.get(&key) else { return };
         let leads = process.controller().is_some_and(|shell| {
             let reign = self.audit.reference.reign();
-            shell.controller.role() == Role::Leading { term: reign.map_or(Term(Offset(0)), |at| at.term) }
+            shell.controller.role()
+                == Role::Leading { term: reign.map_or(Term(Offset(0)), |at| at.term) }
         });
         let harmed = process.harmed_until().max(self.weather.broker_down_until);
         let well_since = harmed.max(self.audit.reign_heard);
         if leads && self.now.since(well_since) > VIGOUR {
             let heard = self.audit.reign_heard;
-            self.violate(Promise::Recovery, format_args!("{key} leads and is well, but silent since {heard:?}"));
+            self.violate(
+                Promise::Recovery,
+                format_args!("{key} leads and is well, but silent since {heard:?}"),
+            );
         }
     }
 
     /// P5: what is not well yet, if anything.
     pub(super) fn ailment(&self) -> Option<String> {
-        let leaders: Vec<_> =
-            self.processes.values().filter_map(Process::controller).filter(|at| at.leads()).collect();
+        let leaders: Vec<_> = self
+            .processes
+            .values()
+            .filter_map(Process::controller)
+            .filter(|at| at.leads())
+            .collect();
         let [leader] = leaders.as_slice() else {
             return Some(format!("{} controllers lead", leaders.len()));
         };
@@ -360,7 +400,10 @@ impl World {
             let now = process.machine.clock(self.now);
             process.consumer().is_some_and(|shell| {
                 shell.consumer.incarnation(now) == Some(incarnation)
-                    && shell.consumer.holdings().any(|(at, held, _)| (at, held) == (partition, epoch))
+                    && shell
+                        .consumer
+                        .holdings()
+                        .any(|(at, held, _)| (at, held) == (partition, epoch))
             })
         });
         (!holds).then(|| format!("{partition} is {ownership:?}, and that process does not hold it"))
@@ -371,6 +414,8 @@ impl World {
         let durable = |partition| self.audit.durable.get(partition).copied().unwrap_or(0);
         let produced = self.data.produced();
         let behind = produced.iter().find(|(partition, end)| durable(partition) < **end);
-        behind.map(|(partition, end)| format!("{partition} is durable to {} of {end}", durable(partition)))
+        behind.map(|(partition, end)| {
+            format!("{partition} is durable to {} of {end}", durable(partition))
+        })
     }
 }

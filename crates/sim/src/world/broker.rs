@@ -93,11 +93,12 @@ impl World {
     fn fate(&mut self, from: ProcessKey) -> Fate {
         let mute = self.processes.get(&from).is_some_and(|process| self.now < process.mute_until);
         let weather = &self.weather;
-        let [lost, unacknowledged, late, twice, slowly] = if mute || self.now < weather.broker_down_until {
-            [700, 0, 300, 0, 0]
-        } else {
-            weather.appends
-        };
+        let [lost, unacknowledged, late, twice, slowly] =
+            if mute || self.now < weather.broker_down_until {
+                [700, 0, 300, 0, 0]
+            } else {
+                weather.appends
+            };
         let mut die = u32::try_from(self.rng.below(1000)).unwrap_or(0);
         let fates = [
             (lost, Fate::Lost),
@@ -116,7 +117,7 @@ impl World {
     }
 
     /// A process hands a record to its client.
-    pub(super) fn append(&mut self, from: ProcessKey, answer: Option<AppendId>, payload: Payload) {
+    pub(super) fn append(&mut self, from: ProcessKey, answer: Option<AppendId>, payload: &Payload) {
         let fate = self.fate(from);
         let latency = self.latency();
         let usual = self.in_order(from, self.now.after(latency));
@@ -272,7 +273,9 @@ impl World {
                 });
                 Input::Consumer(ConsumerInput::Located(located))
             }
-            Question::Commands(id) => Input::Consumer(ConsumerInput::CommandEnd(id, Some(commands))),
+            Question::Commands(id) => {
+                Input::Consumer(ConsumerInput::CommandEnd(id, Some(commands)))
+            }
             Question::Ledger(id) => Input::Controller(ControllerInput::LedgerEnd(id, Some(ledger))),
         };
         let latency = self.latency();

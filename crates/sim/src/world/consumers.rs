@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_core::consumer::{Alarm, Consumer, Effect, Failure, Identity, Input as ConsumerInput};
+use tidegate_core::consumer::{
+    Alarm, AppendId, Consumer, Effect, Failure, Identity, Input as ConsumerInput,
+};
 use tidegate_core::ids::{
     ConsumerNumber, DirectoryId, Epoch, FencingToken, PartitionId, Position, ProcessId,
 };
@@ -12,6 +14,7 @@ use tidegate_core::ledger::{Entry, PartitionFigures, Record};
 use super::audit::Promise;
 use super::broker::{Payload, Question};
 use super::data::RECORD_BYTES;
+use super::leases::LeaseAccount;
 use super::process::{Input, Machine, Process, ProcessKey, Role};
 use super::scenario::consumer_settings;
 use super::sink::Write;
@@ -31,6 +34,8 @@ pub(super) struct ConsumerShell {
     lanes: BTreeMap<PartitionId, Lane>,
     writes: u64,
     ticks: u64,
+    /// What the auditors know of its lease.
+    pub(super) lease: LeaseAccount,
 }
 
 /// A partition between its log and the sink.
@@ -83,17 +88,19 @@ impl World {
             lanes: BTreeMap::new(),
             writes: 0,
             ticks: 0,
+            lease: LeaseAccount::default(),
         };
         let key = self.start(Process::new(id, machine, Role::Consumer(Box::new(shell))));
-        self.trace.note(self.now, format_args!("{key} c{number}"), format_args!("started {id} {directory:?}"));
+        self.trace.note(
+            self.now,
+            format_args!("{key} c{number}"),
+            format_args!("started {id} {directory:?}"),
+        );
         key
     }
 
     fn shell(&mut self, key: ProcessKey) -> Option<&mut ConsumerShell> {
-        match &mut self.processes.get_mut(&key)?.role {
-            Role::Consumer(shell) => Some(shell),
-            Role::Controller(_) => None,
-        }
+        self.processes.get_mut(&key)?.consumer_mut()
     }
 
     fn lane(&mut self, key: ProcessKey, partition: PartitionId) -> Option<&mut Lane> {
@@ -158,14 +165,26 @@ impl World {
             Effect::Raise(alarm) => self.raised(key, alarm),
             Effect::Began(incarnation) => {
                 self.stats.lives += 1;
-                self.trace.note(self.now, format_args!("{key}"), format_args!("began {incarnation:?}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key}"),
+                    format_args!("began {incarnation:?}"),
+                );
             }
             Effect::Lapsed(incarnation) => {
                 self.stats.lapses += 1;
-                self.trace.note(self.now, format_args!("{key}"), format_args!("lapsed {incarnation:?}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key}"),
+                    format_args!("lapsed {incarnation:?}"),
+                );
             }
             Effect::Ignored(refusal) => {
-                self.trace.note(self.now, format_args!("{key}"), format_args!("ignored {refusal:?}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key}"),
+                    format_args!("ignored {refusal:?}"),
+                );
             }
             Effect::Exit(clean) => {
                 self.audit_exit(key, clean);
@@ -174,13 +193,14 @@ impl World {
         }
     }
 
-    fn append_of_consumer(
-        &mut self,
-        key: ProcessKey,
-        id: tidegate_core::consumer::AppendId,
-        entry: Entry,
-    ) {
+    fn append_of_consumer(&mut self, key: ProcessKey, id: AppendId, entry: Entry) {
         let mutant = self.scenario.mutant;
+        if let Some(process) = self.processes.get_mut(&key) {
+            let now = process.machine.clock(self.now);
+            if let Some(shell) = process.consumer_mut() {
+                shell.lease.hands(id, &entry.record, now);
+            }
+        }
         if let Record::Stopped { partitions, .. } = &entry.record {
             for (partition, epoch, _) in partitions {
                 self.audit.stopped.insert((key, *partition, *epoch));
@@ -196,10 +216,16 @@ impl World {
             self.deliver(Duration::from_millis(5), key, Input::Consumer(acknowledged));
             return;
         }
-        self.append(key, Some(id), Payload::Ledger(entry));
+        self.append(key, Some(id), &Payload::Ledger(entry));
     }
 
-    fn begin_lane(&mut self, key: ProcessKey, partition: PartitionId, epoch: Epoch, from: Position) {
+    fn begin_lane(
+        &mut self,
+        key: ProcessKey,
+        partition: PartitionId,
+        epoch: Epoch,
+        from: Position,
+    ) {
         let Some(shell) = self.shell(key) else { return };
         let before = shell.lanes.get(&partition).filter(|before| before.epoch == epoch);
         let lane = Lane {
@@ -258,7 +284,8 @@ impl World {
             let token = FencingToken { generation: entry.generation, epoch: *epoch };
             let (expected, end) = (next.0, next.0 + 1);
             let partition = *partition;
-            let write = Write { from: key, id: 0, partition, token, expected, end, answered: false };
+            let write =
+                Write { from: key, id: 0, partition, token, expected, end, answered: false };
             self.audit_write_begins(&write);
             self.send_write(write);
         }

@@ -47,12 +47,16 @@ impl World {
 
     pub(super) fn perform_controller(&mut self, key: ProcessKey, effect: Effect) {
         match effect {
-            Effect::Append(entry) => self.append(key, None, Payload::Ledger(entry)),
+            Effect::Append(entry) => self.append(key, None, &Payload::Ledger(entry)),
             Effect::Command(consumer, command) => {
                 self.audit_command(key, &command);
                 let command = self.twisted(command);
-                self.trace.note(self.now, format_args!("{key} controller"), format_args!("to c{consumer}: {command:?}"));
-                self.append(key, None, Payload::Command(consumer, command));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key} controller"),
+                    format_args!("to c{consumer}: {command:?}"),
+                );
+                self.append(key, None, &Payload::Command(consumer, command));
             }
             Effect::FetchLedgerEnd(id) => self.ask(key, Question::Ledger(id)),
             Effect::ResolveStarts(partitions) => {
@@ -62,12 +66,20 @@ impl World {
                 self.deliver(latency, key, Input::Controller(ControllerInput::Starts(starts)));
             }
             Effect::EnsureWorker(consumer) => {
-                self.trace.note(self.now, format_args!("{key}"), format_args!("ensure c{consumer}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key}"),
+                    format_args!("ensure c{consumer}"),
+                );
                 let latency = self.latency();
                 self.queue.schedule(self.now.after(latency), Event::Ensure(consumer));
             }
             Effect::RemoveWorker(consumer) => {
-                self.trace.note(self.now, format_args!("{key}"), format_args!("remove c{consumer}"));
+                self.trace.note(
+                    self.now,
+                    format_args!("{key}"),
+                    format_args!("remove c{consumer}"),
+                );
                 self.audit_removal(key, consumer);
                 let latency = self.latency();
                 self.queue.schedule(self.now.after(latency), Event::Remove(consumer));
@@ -99,7 +111,10 @@ impl World {
     }
 
     /// Under one mutant consumers never hear a Stop.
-    fn twisted(&self, mut command: tidegate_core::ledger::Command) -> tidegate_core::ledger::Command {
+    fn twisted(
+        &self,
+        mut command: tidegate_core::ledger::Command,
+    ) -> tidegate_core::ledger::Command {
         use tidegate_core::ledger::CommandBody;
         if self.scenario.mutant == Some(Mutant::NoStop)
             && matches!(command.body, CommandBody::Stop { .. })

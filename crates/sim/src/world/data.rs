@@ -85,8 +85,11 @@ impl Data {
                 leader: 1,
             }
         };
-        let partitions =
-            self.partitions.iter().map(|(at, producer)| (at.number, Some(sample(producer)))).collect();
+        let partitions = self
+            .partitions
+            .iter()
+            .map(|(at, producer)| (at.number, Some(sample(producer))))
+            .collect();
         let topic = TopicRound { listed_at: now, absent_at: None, partitions };
         Round { topics: BTreeMap::from([(TOPIC, topic)]) }
     }

@@ -116,7 +116,11 @@ impl Weather {
     fn foul(intensity: u32, rng: &mut Rng) -> Self {
         let mut upto = |most: u32| {
             let worst = most * intensity / 1000;
-            if rng.chance(333) { 0 } else { u32::try_from(rng.below(u64::from(worst) + 1)).unwrap_or(0) }
+            if rng.chance(333) {
+                0
+            } else {
+                u32::try_from(rng.below(u64::from(worst) + 1)).unwrap_or(0)
+            }
         };
         Self {
             slowness: 1 + upto(8),
@@ -156,7 +160,10 @@ impl World {
 
     pub(super) fn begin_storm(&mut self) {
         if self.scenario.intensity_permille == 0 {
-            self.storm = Storm { urn: vec![Fault::ShiftRates, Fault::GrowTopic, Fault::Terminate], pause: Duration::from_secs(10) };
+            self.storm = Storm {
+                urn: vec![Fault::ShiftRates, Fault::GrowTopic, Fault::Terminate],
+                pause: Duration::from_secs(10),
+            };
         } else {
             self.weather = Weather::foul(self.scenario.intensity_permille, &mut self.rng);
             self.storm = Storm::new(&mut self.rng);
@@ -200,7 +207,10 @@ impl World {
                 let victim = self.a_process(|role| matches!(role, Role::Consumer(_)));
                 self.harm(fault, victim, long);
             }
-            Fault::CrashController | Fault::StallController | Fault::DeafController | Fault::MuteController => {
+            Fault::CrashController
+            | Fault::StallController
+            | Fault::DeafController
+            | Fault::MuteController => {
                 let victim = self.a_controller();
                 self.harm(fault, victim, long);
             }
@@ -230,7 +240,9 @@ impl World {
 
     fn harm(&mut self, fault: Fault, victim: Option<ProcessKey>, time: Duration) {
         let until = self.now.after(time).min(self.storm_ends());
-        let Some((key, process)) = victim.and_then(|key| Some((key, self.processes.get_mut(&key)?))) else {
+        let Some((key, process)) =
+            victim.and_then(|key| Some((key, self.processes.get_mut(&key)?)))
+        else {
             return;
         };
         let harm = match fault {
@@ -254,8 +266,12 @@ impl World {
     }
 
     fn a_process(&mut self, of: impl Fn(&Role) -> bool) -> Option<ProcessKey> {
-        let of_role: Vec<_> =
-            self.processes.iter().filter(|(_, process)| of(&process.role)).map(|(key, _)| *key).collect();
+        let of_role: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| of(&process.role))
+            .map(|(key, _)| *key)
+            .collect();
         self.rng.pick(&of_role).copied()
     }
 

@@ -19,6 +19,7 @@ mod consumers;
 mod controllers;
 mod data;
 mod faults;
+mod leases;
 mod mutants;
 mod process;
 mod queue;
@@ -291,7 +292,8 @@ impl World {
             self.well_since = None;
         }
         let since = *self.well_since.get_or_insert(self.now);
-        let settled = self.now.since(since) >= SETTLE && self.now.since(self.healed_at) >= AFTERMATH;
+        let settled =
+            self.now.since(since) >= SETTLE && self.now.since(self.healed_at) >= AFTERMATH;
         if self.ailment().is_none() && settled {
             self.stats.recovered_after = Some(since.since(self.healed_at));
             self.data.produces = false;
@@ -309,7 +311,10 @@ impl World {
         }
         let (before, after) = (self.unrest_before, self.unrest());
         if before != after {
-            self.violate(Promise::Recovery, format_args!("lapses, fences, take-overs without a fault: {before:?} -> {after:?}"));
+            self.violate(
+                Promise::Recovery,
+                format_args!("lapses, fences, take-overs without a fault: {before:?} -> {after:?}"),
+            );
         }
         self.ended = true;
     }

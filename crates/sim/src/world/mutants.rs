@@ -10,7 +10,8 @@ pub(super) fn twist(mutant: Option<Mutant>, fold: &Fold, at: Offset, entry: &Ent
     let mut twisted = entry.clone();
     match (mutant, &mut twisted.record) {
         (Some(Mutant::CredulousHello), Record::Hello(hello)) => {
-            let incumbent = fold.lives().current(hello.consumer).and_then(|at| fold.lives().get(at));
+            let incumbent =
+                fold.lives().current(hello.consumer).and_then(|at| fold.lives().get(at));
             if let Some(life) = incumbent {
                 (hello.boot, hello.directory) = (life.boot, life.directory);
             }

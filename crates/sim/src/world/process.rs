@@ -103,6 +103,13 @@ impl Process {
         }
     }
 
+    pub(super) fn consumer_mut(&mut self) -> Option<&mut ConsumerShell> {
+        match &mut self.role {
+            Role::Consumer(shell) => Some(shell),
+            Role::Controller(_) => None,
+        }
+    }
+
     pub(super) fn controller(&self) -> Option<&ControllerShell> {
         match &self.role {
             Role::Controller(shell) => Some(shell),
@@ -187,17 +194,29 @@ impl World {
         match (&mut process.role, input) {
             (Role::Consumer(shell), Input::Consumer(input)) => {
                 if !quiet {
-                    self.trace.note(self.now, format_args!("{key} c{}", shell.number), format_args!("{input:?}"));
+                    self.trace.note(
+                        self.now,
+                        format_args!("{key} c{}", shell.number),
+                        format_args!("{input:?}"),
+                    );
                 }
+                shell.lease.takes(&input);
                 let effects = shell.consumer.step(now, input);
                 for effect in effects {
                     self.perform_consumer(key, effect);
                 }
                 self.audit_claims(key);
+                self.audit_lease(key);
             }
             (Role::Controller(shell), Input::Controller(input)) => {
-                if !quiet && !matches!(input, controller::Input::Ledger(_) | controller::Input::Rates(..)) {
-                    self.trace.note(self.now, format_args!("{key} controller"), format_args!("{input:?}"));
+                if !quiet
+                    && !matches!(input, controller::Input::Ledger(_) | controller::Input::Rates(..))
+                {
+                    self.trace.note(
+                        self.now,
+                        format_args!("{key} controller"),
+                        format_args!("{input:?}"),
+                    );
                 }
                 let effects = shell.controller.step(now, input);
                 for effect in effects {
@@ -206,7 +225,8 @@ impl World {
                 self.audit_fold(key);
                 self.audit_vigour(key);
             }
-            (Role::Consumer(_), Input::Controller(_)) | (Role::Controller(_), Input::Consumer(_)) => {}
+            (Role::Consumer(_), Input::Controller(_))
+            | (Role::Controller(_), Input::Consumer(_)) => {}
         }
     }
 }

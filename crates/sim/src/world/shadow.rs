@@ -37,7 +37,9 @@ impl Shadow {
     pub(super) fn apply(&mut self, at: Offset, entry: &Entry) {
         match (&entry.record, self.generation) {
             (Record::Genesis { .. }, None) => self.generation = Some(entry.generation),
-            (_, Some(generation)) if generation == entry.generation => self.record(at, &entry.record),
+            (_, Some(generation)) if generation == entry.generation => {
+                self.record(at, &entry.record);
+            }
             _ => {}
         }
     }
@@ -129,7 +131,8 @@ impl Shadow {
             let same_lock = life.hello.boot.is_some()
                 && life.hello.directory.is_some()
                 && (life.hello.boot, life.hello.directory) == (hello.boot, hello.directory);
-            life.hello.consumer == hello.consumer && (life.hello.process == hello.process || same_lock)
+            life.hello.consumer == hello.consumer
+                && (life.hello.process == hello.process || same_lock)
         };
         let over: Vec<_> = self.lives.iter().filter(over).map(|life| life.incarnation).collect();
         for incarnation in over {

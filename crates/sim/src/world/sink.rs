@@ -52,7 +52,11 @@ impl Sink {
     }
 
     /// Where a partition's chain ends. An owner below the last one that wrote is shut out.
-    fn acquire(&self, partition: PartitionId, token: FencingToken) -> Result<Option<Position>, Failure> {
+    fn acquire(
+        &self,
+        partition: PartitionId,
+        token: FencingToken,
+    ) -> Result<Option<Position>, Failure> {
         match self.chains.get(&partition) {
             Some(chain) if self.fenced && token < chain.token => Err(Failure::Fenced),
             Some(chain) if self.fenced => Ok(Some(Position(chain.end))),
@@ -73,7 +77,12 @@ impl Sink {
 
 impl World {
     /// A consumer asks for a partition of the sink.
-    pub(super) fn ask_sink(&mut self, key: ProcessKey, partition: PartitionId, token: FencingToken) {
+    pub(super) fn ask_sink(
+        &mut self,
+        key: ProcessKey,
+        partition: PartitionId,
+        token: FencingToken,
+    ) {
         let latency = self.rng.between(LATENCY.0, LATENCY.1);
         let [failing, late] = self.weather.acquires;
         let failed = ConsumerInput::AcquireFailed(partition, token.epoch, Failure::Transient);
@@ -124,7 +133,10 @@ impl World {
         self.trace.note(
             self.now,
             format_args!("sink"),
-            format_args!("{what} {partition} {token:?} {}..{} of {}", write.expected, write.end, write.from),
+            format_args!(
+                "{what} {partition} {token:?} {}..{} of {}",
+                write.expected, write.end, write.from
+            ),
         );
         if taken {
             self.audit_write(&write);

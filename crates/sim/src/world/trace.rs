@@ -46,13 +46,8 @@ impl Trace {
         self.lines.get_or_insert_default();
     }
 
-    pub(super) fn note(
-        &mut self,
-        at: Moment,
-        who: fmt::Arguments<'_>,
-        what: fmt::Arguments<'_>,
-    ) {
-        write!(self.hash, "{} {who} {what}\n", at.0).expect("a hash takes any text");
+    pub(super) fn note(&mut self, at: Moment, who: fmt::Arguments<'_>, what: fmt::Arguments<'_>) {
+        writeln!(self.hash, "{} {who} {what}", at.0).expect("a hash takes any text");
         if let Some(lines) = &mut self.lines {
             lines.push(Line { at_us: at.0, who: who.to_string(), what: what.to_string() });
         }

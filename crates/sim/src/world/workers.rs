@@ -48,7 +48,8 @@ impl World {
             None => {
                 let machine = self.any_machine();
                 let directory = DirectoryId(self.rng.wide());
-                self.workers.insert(consumer, Worker { machine, directory, phase: Phase::Starting });
+                self.workers
+                    .insert(consumer, Worker { machine, directory, phase: Phase::Starting });
                 self.start_worker_later(consumer);
             }
         }
@@ -122,10 +123,9 @@ impl World {
             self.queue.schedule(self.now.after(delay), Event::StartController(shell.slot));
         }
         let Some(number) = process.consumer().map(|shell| shell.number) else { return };
-        let of_process = |phase: Phase| {
-            matches!(phase, Phase::Running(own) | Phase::Stopping { process: own, .. } if own == key)
-        };
-        let Some(worker) = self.workers.get(&number).copied().filter(|at| of_process(at.phase)) else {
+        let of_process = |phase: Phase| matches!(phase, Phase::Running(own) | Phase::Stopping { process: own, .. } if own == key);
+        let Some(worker) = self.workers.get(&number).copied().filter(|at| of_process(at.phase))
+        else {
             return;
         };
         let ends = matches!(worker.phase, Phase::Stopping { again: false, .. });

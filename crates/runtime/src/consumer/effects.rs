@@ -1,0 +1,168 @@
+//! What the loop does about each effect of the state machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidegate_core::consumer::{Alarm, Effect};
+use tidegate_core::ids::{Epoch, FencingToken, PartitionId, Position};
+
+use super::calls::{self, Outcome};
+use super::face::Face;
+use super::reading::Order;
+use super::shell::Shell;
+use crate::ports::TopicPartition;
+
+impl Shell {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        let consumer = self.start.consumer;
+        match effect {
+            Effect::Locate => {
+                let (ledger, commands) = (Arc::clone(&self.ledger), Arc::clone(&self.commands));
+                self.calls.push(calls::locate(ledger, commands, consumer));
+            }
+            Effect::Listen(from) => {
+                self.listening = None;
+                self.calls.push(calls::listen(Arc::clone(&self.commands), consumer, from));
+            }
+            Effect::FetchCommandEnd(ask) => {
+                self.calls.push(calls::command_end(Arc::clone(&self.commands), consumer, ask));
+            }
+            Effect::Append(id, entry) => {
+                self.calls.push(calls::append(
+                    Arc::clone(&self.ledger),
+                    id,
+                    &entry,
+                    &self.face.metrics,
+                ));
+            }
+            Effect::Acquire(id, token) => {
+                let limit = self.config.ownership.write_timeout;
+                self.calls.push(calls::acquire(Arc::clone(&self.sinks), id, token, limit));
+            }
+            Effect::Read(id, epoch, from) => self.read(id, epoch, from),
+            Effect::Unread(id) => self.unread(id),
+            Effect::Write(id, token) => self.write(id, token),
+            Effect::Abort(id) => self.abort(id),
+            Effect::Release(id, token) => self.release(id, token),
+            Effect::Save { clean, partitions } => self.save(clean, partitions),
+            Effect::Raise(alarm) => self.raise(alarm),
+            Effect::Began(incarnation) => {
+                self.face.metrics.incarnations.inc();
+                tracing::info!(%consumer, %incarnation, "a life has begun");
+            }
+            Effect::Lapsed(incarnation) => {
+                tracing::warn!(%consumer, %incarnation, "the life is over");
+            }
+            Effect::Ignored(refusal) => {
+                self.face.refused(refusal);
+                tracing::debug!(?refusal, "a command was not obeyed");
+            }
+            Effect::Exit(clean) => self.ended = Some(clean),
+        }
+    }
+
+    fn raise(&mut self, alarm: Alarm) {
+        let (Alarm::SinkBehind(id, ..) | Alarm::SinkFailing(id, ..) | Alarm::OutOfRange(id, ..)) =
+            alarm;
+        let known = self.targets.get(&id).map(|target| target.partition.clone());
+        let partition = known.unwrap_or_else(|| TopicPartition { topic: id.topic.to_string(), id });
+        self.face.raise(alarm, &partition, self.clock.unix_ms());
+    }
+
+    fn read(&mut self, id: PartitionId, epoch: Epoch, from: Position) {
+        let Some(target) = self.targets.get(&id) else { return };
+        let partition = target.partition.clone();
+        self.face.clear(id);
+        let reading = self.gatherer.begin(partition.clone(), epoch, from);
+        self.order(Order::Assign(reading, partition, from));
+    }
+
+    fn unread(&mut self, id: PartitionId) {
+        if let Some(partition) = self.gatherer.drop_gathered(id) {
+            self.order(Order::Unassign(partition));
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: PartitionId, paused: bool) {
+        if let Some(gathering) = self.gatherer.get(id) {
+            let partition = gathering.partition.clone();
+            self.order(Order::Pause(partition, paused));
+        }
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        if let Err(error) = self.reader.orders.try_send(order) {
+            // The reader is gone or stuck for so long that this process cannot work: a new one begins clean.
+            tracing::error!(%error, "the partition reader takes no orders");
+            self.ended = Some(false);
+        }
+    }
+
+    fn write(&mut self, id: PartitionId, token: FencingToken) {
+        let Some((cut, target)) = self.gatherer.cut(id).zip(self.targets.get(&id)) else { return };
+        let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
+        let limit = self.config.ownership.write_timeout;
+        let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));
+        self.writing.insert(id, handle);
+    }
+
+    fn abort(&mut self, id: PartitionId) {
+        if let Some(writing) = self.writing.remove(&id) {
+            writing.abort();
+        }
+        self.unread(id);
+        self.face.clear(id);
+        self.gatherer.remove(id);
+    }
+
+    fn release(&mut self, id: PartitionId, token: FencingToken) {
+        self.face.clear(id);
+        self.gatherer.remove(id);
+        if let Some(target) = self.targets.remove(&id) {
+            self.calls.push(calls::release(target.sink, target.partition, token));
+        }
+    }
+
+    fn save(&mut self, clean: bool, partitions: BTreeMap<PartitionId, Position>) {
+        self.persisted.clean = clean;
+        self.persisted.partitions = partitions;
+        self.persisted.boot = self.start.boot;
+        if let Err(error) = self.state.save(&self.persisted) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to save the state file; it is a hint only, and the work goes on"
+            );
+        }
+    }
+
+    /// Commits what is durable under the group's name. Somebody who subscribed with that name makes it fail; that is
+    /// shown and blocks nothing.
+    pub(super) fn mirror(&mut self) {
+        let positions: BTreeMap<_, _> = self
+            .gatherer
+            .iter()
+            .map(|gathering| {
+                (
+                    (gathering.partition.topic.clone(), gathering.partition.id.number),
+                    gathering.stands.0,
+                )
+            })
+            .collect();
+        if positions.is_empty() {
+            return;
+        }
+        let metrics = self.face.metrics.clone();
+        let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
+        self.calls.push(Box::pin(async move {
+            let committed = offsets.commit(&group, &positions).await;
+            Face::committed(&metrics, committed.is_ok());
+            if let Err(error) = committed {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to mirror positions as group offsets"
+                );
+            }
+            Outcome::Nothing
+        }));
+    }
+}

@@ -1,0 +1,74 @@
+//! An auditor's own account of each consumer's lease: what it may believe, from what it was told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tidegate_core::consumer::{AppendId, Input as ConsumerInput};
+use tidegate_core::ids::{Instant, Offset};
+use tidegate_core::ledger::Record;
+
+use super::World;
+use super::audit::Promise;
+use super::process::ProcessKey;
+use super::queue::Moment;
+use super::scenario::consumer_settings;
+
+/// How long a consumer may live on with a command that it has not read: a lease, a heartbeat whose end was fetched just
+/// before, the 5 % by which its clock may be slow, and the slowest of requests.
+const UNHEARD: Duration = Duration::from_secs(22);
+
+/// What is known of one consumer process.
+#[derive(Debug, Default)]
+pub(super) struct LeaseAccount {
+    /// Hellos and heartbeats without an answer, and when they were handed over by the process's own clock.
+    handed: BTreeMap<AppendId, Instant>,
+    /// When the last one that was acknowledged had been.
+    renewed: Option<Instant>,
+    /// Everything below was read, whatever is read again.
+    read: Offset,
+    /// Since when a command waits to be read.
+    unheard_since: Option<Moment>,
+}
+
+impl LeaseAccount {
+    /// A record is handed over.
+    pub(super) fn hands(&mut self, id: AppendId, record: &Record, now: Instant) {
+        if matches!(record, Record::Hello(_) | Record::Heartbeat { .. }) {
+            self.handed.insert(id, now);
+        }
+    }
+
+    /// An answer is about to be taken in.
+    pub(super) fn takes(&mut self, input: &ConsumerInput) {
+        if let ConsumerInput::Appended(id, _) = input {
+            self.renewed = self.renewed.max(self.handed.remove(id));
+        }
+    }
+}
+
+impl World {
+    /// C2: a lease lasts no longer than from the hand-over of what was acknowledged last. C3: who does not read its
+    /// commands cannot renew it.
+    pub(super) fn audit_lease(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let (now, cursor) = (process.machine.clock(self.now), process.cursor);
+        let Some(shell) = process.consumer_mut() else { return };
+        let left = shell.consumer.lease_left(now);
+        let lease = consumer_settings().lease;
+        let renewed = shell.lease.renewed.unwrap_or_default();
+        shell.lease.read = shell.lease.read.max(cursor);
+        let waits = shell.listening && shell.lease.read < self.broker.command_end(shell.number);
+        let unheard_since = waits.then(|| shell.lease.unheard_since.unwrap_or(self.now));
+        shell.lease.unheard_since = unheard_since;
+        if left > lease.saturating_sub(now.since(renewed)) {
+            self.violate(Promise::Lease, format_args!("{key} has {left:?} left since {renewed:?}"));
+        }
+        let deaf = unheard_since.is_some_and(|since| self.now.since(since) > UNHEARD);
+        if deaf && !left.is_zero() {
+            self.violate(
+                Promise::Lease,
+                format_args!("{key} lives and has heard nothing since {unheard_since:?}"),
+            );
+        }
+    }
+}
