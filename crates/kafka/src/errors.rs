@@ -138,6 +138,9 @@ pub(crate) fn class_of_code(code: Code) -> Class {
         | C::InvalidTopic
         | C::InvalidArgument
         | C::InvalidRecord
+        // A damaged batch: librdkafka would pass over it, and its records would be lost without a word.
+        | C::BadMessage
+        | C::BadCompression
         | C::InvalidTimestamp
         | C::InvalidRequest
         | C::InvalidRequiredAcks

@@ -178,7 +178,10 @@ impl Poller {
         if numbers.is_empty() {
             self.held.remove(&partition.topic);
         }
-        self.consumer.incremental_unassign(&listed(partition, Offset::Invalid)?)
+        let list = listed(partition, Offset::Invalid)?;
+        // In librdkafka a pause outlives the assignment that it was made for: the next one would read nothing, for ever.
+        self.consumer.resume(&list)?;
+        self.consumer.incremental_unassign(&list)
     }
 
     /// Takes what librdkafka has ready, up to the limits of one event.

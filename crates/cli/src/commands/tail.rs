@@ -5,7 +5,7 @@
 //! followed from their beginning.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -54,8 +54,8 @@ struct Message {
     text: String,
 }
 
-/// Names of topics by id; a topic that is made later is shown by its id.
-type TopicNames = BTreeMap<TopicId, String>;
+/// Names of topics by id, as of the last look; a topic that was made since is shown by its id.
+type TopicNames = RwLock<BTreeMap<TopicId, String>>;
 
 pub(super) async fn run(
     args: TailArgs,
@@ -71,7 +71,7 @@ pub(super) async fn run(
         admin: kafka.admin(),
         followed: BTreeSet::new(),
         tasks: TaskSet::new(),
-        names: Arc::new(kafka.admin().list().await?),
+        names: Arc::default(),
         sender: (!args.until_end).then(|| sender.clone()),
     };
     follower.look(&sender, !args.from_beginning, args.until_end).await?;
@@ -136,6 +136,8 @@ impl Follower {
     ) -> anyhow::Result<()> {
         let names: Vec<String> = self.logs.iter().map(|(name, _)| name.clone()).collect();
         let topics = self.admin.describe(&names).await?;
+        let listed = self.admin.list().await?;
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = listed;
         for (name, log) in &self.logs {
             let topic = topics.iter().find(|topic| topic.name == *name);
             for number in 0..topic.map_or(0, |topic| topic.partitions) {
@@ -224,7 +226,10 @@ impl Partition {
         let headers: Vec<_> =
             record.headers.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
         match tidegate_wire::decode(record.key.as_deref(), &headers, record.value.as_deref()) {
-            Ok(decoded) => tidegate_wire::describe(&decoded, &|id| self.names.get(&id).cloned()),
+            Ok(decoded) => {
+                let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+                tidegate_wire::describe(&decoded, &|id| names.get(&id).cloned())
+            }
             Err(error) => format!("unreadable: {error}"),
         }
     }

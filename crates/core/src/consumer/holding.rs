@@ -37,7 +37,7 @@ pub(super) struct Holding {
     /// True once the sink was acquired under this epoch: then a Start is answered with `StartConsumingEvent`.
     pub(super) acquired: bool,
     /// Reading failed during a write, with what [`super::Input::ReadFailed`] says: looked at when that has ended.
-    pub(super) unreadable: Option<bool>,
+    pub(super) unreadable: Option<super::io::ReadFailure>,
 }
 
 impl Holding {

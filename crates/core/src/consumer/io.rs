@@ -56,6 +56,17 @@ pub enum Failure {
     Damaged,
 }
 
+/// Why reading has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReadFailure {
+    /// It may work later.
+    Transient,
+    /// It will not work until a person changes something.
+    Permanent,
+    /// The position does not exist in the log.
+    OutOfRange,
+}
+
 /// What happens to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -83,8 +94,8 @@ pub enum Input {
     Written(PartitionId, Epoch, Position),
     /// A write failed, was given up, or was aborted: its outcome is unknown.
     WriteFailed(PartitionId, Epoch, Failure),
-    /// Reading stopped: the position does not exist (`true`), or it failed otherwise.
-    ReadFailed(PartitionId, Epoch, bool),
+    /// Reading has stopped.
+    ReadFailed(PartitionId, Epoch, ReadFailure),
     /// What was done so far, for the next heartbeat.
     Figures(Vec<PartitionFigures>),
     /// The process was told to end; it may take this long.
@@ -151,6 +162,8 @@ pub enum Alarm {
     SinkBehind(PartitionId, Epoch, Option<Position>, Position),
     /// The sink refuses or is damaged.
     SinkFailing(PartitionId, Epoch, Failure),
+    /// The partition cannot be read.
+    ReadFailing(PartitionId, Epoch),
     /// The position to read does not exist any more.
     OutOfRange(PartitionId, Epoch, Position),
 }

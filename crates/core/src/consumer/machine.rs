@@ -86,10 +86,16 @@ pub struct Consumer {
     pub(super) seen: BTreeMap<PartitionId, Epoch>,
     pub(super) holdings: BTreeMap<PartitionId, Holding>,
     figures: Vec<PartitionFigures>,
+    /// Where in the figures the next heartbeat begins, when they are too many for one.
+    figures_from: usize,
     /// The holdings changed since they were saved.
     unsaved: bool,
     save_due: Instant,
 }
+
+/// Partitions in one heartbeat at most: they are totals, so that the others come with the next ones, and the record stays
+/// far below any broker's limit.
+const FIGURES: usize = 2_000;
 
 /// Pause between two saves of the state file: it is a hint, and each save syncs the disk.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -109,6 +115,7 @@ impl Consumer {
             seen: BTreeMap::new(),
             holdings: BTreeMap::new(),
             figures: Vec::new(),
+            figures_from: 0,
             unsaved: false,
             save_due: now,
         }
@@ -147,7 +154,13 @@ impl Consumer {
     pub fn step(&mut self, now: Instant, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.check_lease(now, &mut effects);
+        // Looking at every holding at every input would cost the square of their number.
+        let looks = matches!(input, Input::Tick | Input::Appended(..));
         self.take(now, input, &mut effects);
+        if looks {
+            self.retry_acquires(now, &mut effects);
+            self.begin_writes(now, &mut effects);
+        }
         self.advance(now, &mut effects);
         effects
     }
@@ -172,15 +185,15 @@ impl Consumer {
             Input::AcquireFailed(partition, epoch, failure) => {
                 self.acquire_failed(now, (partition, epoch), failure, effects);
             }
-            Input::Ready(partition, epoch) => self.ready((partition, epoch)),
+            Input::Ready(partition, epoch) => self.ready(now, (partition, epoch), effects),
             Input::Written(partition, epoch, end) => {
                 self.written(now, (partition, epoch), end, effects);
             }
             Input::WriteFailed(partition, epoch, failure) => {
                 self.write_failed(now, (partition, epoch), failure, effects);
             }
-            Input::ReadFailed(partition, epoch, out_of_range) => {
-                self.read_failed(now, (partition, epoch), out_of_range, effects);
+            Input::ReadFailed(partition, epoch, failure) => {
+                self.read_failed(now, (partition, epoch), failure, effects);
             }
             Input::Figures(figures) => self.figures = figures,
             Input::Shutdown(budget) => self.shut_down(now, budget, effects),
@@ -363,8 +376,6 @@ impl Consumer {
                 effects.push(Effect::Locate);
             }
             Phase::Living(_) => {
-                self.retry_acquires(now, effects);
-                self.begin_writes(now, effects);
                 self.say_goodbye(now, effects);
                 self.flush(now, effects);
                 self.beat(now, effects);
@@ -399,15 +410,19 @@ impl Consumer {
             }
             Pulse::Hearing(end) if heard >= end && living.outbox.is_settled() => {
                 living.lease.seq = living.lease.seq.saturating_add(1);
+                let from = self.figures_from.checked_rem(self.figures.len()).unwrap_or_default();
+                let turn = self.figures.iter().cycle().skip(from);
+                let figures = turn.take(self.figures.len().min(FIGURES)).copied().collect();
                 let record = Record::Heartbeat {
                     incarnation: living.lease.incarnation,
                     seq: living.lease.seq,
                     heard: end,
-                    figures: self.figures.clone(),
+                    figures,
                 };
                 let id = self.ids.next();
                 effects.push(Effect::Append(id, Entry { generation: living.generation, record }));
                 living.lease.pulse = Pulse::Beating { id, handed: now };
+                self.figures_from = from.saturating_add(FIGURES);
             }
             Pulse::Resting(_) | Pulse::Asking(_) | Pulse::Hearing(_) | Pulse::Beating { .. } => {}
         }

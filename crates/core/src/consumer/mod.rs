@@ -30,5 +30,5 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, Settings};
+pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings};
 pub use machine::{Consumer, Identity, Phase};

@@ -486,12 +486,12 @@ fn after_a_write_of_unknown_outcome_the_sink_is_acquired_again() {
 #[test]
 fn reading_that_fails_begins_again_and_from_where_nothing_is_left_it_waits_for_a_person() {
     let mut desk = Desk::reading(false);
-    let effects = desk.step(Input::ReadFailed(partition(0), epoch(20), false));
+    let effects = desk.step(Input::ReadFailed(partition(0), epoch(20), ReadFailure::Transient));
     assert_eq!(effects, [Effect::Unread(partition(0))]);
     assert!(matches!(desk.wait(500)[0], Effect::Acquire(..)));
 
     let mut desk = Desk::reading(false);
-    let effects = desk.step(Input::ReadFailed(partition(0), epoch(20), true));
+    let effects = desk.step(Input::ReadFailed(partition(0), epoch(20), ReadFailure::OutOfRange));
     let alarm = Alarm::OutOfRange(partition(0), epoch(20), Position(100));
     assert!(effects.contains(&Effect::Raise(alarm)));
 }
@@ -500,7 +500,7 @@ fn reading_that_fails_begins_again_and_from_where_nothing_is_left_it_waits_for_a
 fn reading_that_fails_during_a_write_is_looked_at_when_the_write_has_ended() {
     // The shell reads ahead while it writes, and tells once that it cannot: forgotten, nothing would be read again.
     let mut desk = Desk::reading(true);
-    assert_eq!(desk.step(Input::ReadFailed(partition(0), epoch(20), false)), []);
+    assert_eq!(desk.step(Input::ReadFailed(partition(0), epoch(20), ReadFailure::Transient)), []);
     let effects = desk.step(Input::Written(partition(0), epoch(20), Position(150)));
     assert!(effects.contains(&Effect::Unread(partition(0))));
     assert!(matches!(desk.wait(500)[0], Effect::Acquire(..)));

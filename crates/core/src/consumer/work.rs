@@ -4,9 +4,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::holding::{Doing, Holding};
-use super::io::{Alarm, Effect, Failure};
+use super::io::{Alarm, Effect, Failure, ReadFailure};
 use super::machine::Consumer;
-use crate::ids::{Epoch, FencingToken, Instant, PartitionId, Position};
+use crate::ids::{Epoch, FencingToken, Generation, Instant, PartitionId, Position};
 
 /// A partition under the epoch that an answer of the shell is about: an answer for another epoch changes nothing.
 type Held = (PartitionId, Epoch);
@@ -85,31 +85,28 @@ impl Consumer {
         }
     }
 
-    pub(super) fn ready(&mut self, held: Held) {
-        if let Some(holding) = self.held(held)
-            && holding.doing == Doing::Reading
-        {
+    pub(super) fn ready(&mut self, now: Instant, held: Held, effects: &mut Vec<Effect>) {
+        let allowed = self.generation_to_write(now);
+        let Some(holding) = self.held(held) else { return };
+        if holding.doing == Doing::Reading {
             holding.doing = Doing::Gathered;
+            effects.extend(allowed.and_then(|generation| begin_write(held.0, holding, generation)));
         }
     }
 
-    /// C4: a write that could outlast the lease does not begin; the batch waits for the next renewal.
+    /// Begins the writes that have waited for the lease.
     pub(super) fn begin_writes(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let (lease, write_timeout) = (self.settings.lease, self.settings.write_timeout);
-        let Some(living) = self.living() else { return };
-        if living.lease.lapses(lease) <= now.after(write_timeout) {
-            return;
-        }
-        let generation = living.generation;
+        let Some(generation) = self.generation_to_write(now) else { return };
         for (partition, holding) in &mut self.holdings {
-            if holding.doing == Doing::Gathered {
-                holding.doing = Doing::Writing;
-                effects.push(Effect::Write(
-                    *partition,
-                    FencingToken { generation, epoch: holding.epoch },
-                ));
-            }
+            effects.extend(begin_write(*partition, holding, generation));
         }
+    }
+
+    /// C4: a write that could outlast the lease does not begin; its batch waits for the next renewal.
+    fn generation_to_write(&self, now: Instant) -> Option<Generation> {
+        let living = self.living()?;
+        let lapses = living.lease.lapses(self.settings.lease);
+        (lapses > now.after(self.settings.write_timeout)).then_some(living.generation)
     }
 
     pub(super) fn written(
@@ -134,8 +131,8 @@ impl Consumer {
             holding.doing = Doing::Reading;
             let unreadable = holding.unreadable.take();
             self.note_progress(held.0, held.1, next);
-            if let Some(out_of_range) = unreadable {
-                self.read_failed(now, held, out_of_range, effects);
+            if let Some(failure) = unreadable {
+                self.read_failed(now, held, failure, effects);
             }
         }
     }
@@ -176,7 +173,7 @@ impl Consumer {
         &mut self,
         now: Instant,
         held: Held,
-        out_of_range: bool,
+        failure: ReadFailure,
         effects: &mut Vec<Effect>,
     ) {
         let retry = self.settings.retry;
@@ -186,17 +183,34 @@ impl Consumer {
         match holding.doing {
             Doing::Reading | Doing::Gathered => {}
             Doing::Writing => {
-                holding.unreadable = Some(out_of_range);
+                holding.unreadable = Some(failure);
                 return;
             }
             Doing::Acquiring | Doing::Pausing(_) | Doing::Stopping(_) | Doing::Stuck => return,
         }
         effects.push(Effect::Unread(held.0));
-        if out_of_range {
-            holding.doing = Doing::Stuck;
-            effects.push(Effect::Raise(Alarm::OutOfRange(held.0, held.1, holding.next)));
-        } else {
-            holding.doing = Doing::Pausing(now.after(retry));
+        match failure {
+            ReadFailure::Transient => holding.doing = Doing::Pausing(now.after(retry)),
+            ReadFailure::Permanent => {
+                holding.doing = Doing::Pausing(now.after(retry.saturating_mul(STUCK_RETRIES)));
+                effects.push(Effect::Raise(Alarm::ReadFailing(held.0, held.1)));
+            }
+            ReadFailure::OutOfRange => {
+                holding.doing = Doing::Stuck;
+                effects.push(Effect::Raise(Alarm::OutOfRange(held.0, held.1, holding.next)));
+            }
         }
     }
+}
+
+fn begin_write(
+    partition: PartitionId,
+    holding: &mut Holding,
+    generation: Generation,
+) -> Option<Effect> {
+    if holding.doing != Doing::Gathered {
+        return None;
+    }
+    holding.doing = Doing::Writing;
+    Some(Effect::Write(partition, FencingToken { generation, epoch: holding.epoch }))
 }

@@ -310,7 +310,7 @@ impl Controller {
         office.outbox.resend(now, resend, effects);
         if office.tick_due <= now {
             office.tick_due = now.after(tick);
-            if office.outbox.is_empty() {
+            if !office.outbox.holds_tick() {
                 office.outbox.append(now, |seal| Record::Tick { seal }, effects);
             }
         }

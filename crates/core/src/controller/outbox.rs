@@ -65,9 +65,9 @@ impl Outbox {
         }
     }
 
-    /// True when nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+    /// True when a sign of life waits to be read.
+    pub(super) fn holds_tick(&self) -> bool {
+        self.pending.iter().any(|entry| matches!(entry.record, Record::Tick { .. }))
     }
 
     /// True when a plan waits to be read.

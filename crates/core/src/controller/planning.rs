@@ -38,6 +38,10 @@ pub struct PlanState {
 /// Pause between two decisions whatever sets them off: the time in which the first can be read back.
 const DECISION_PAUSE: core::time::Duration = core::time::Duration::from_millis(500);
 
+/// Moves in one plan at most: keeps the record below any broker's limit. What is left over has no owner or is overloaded
+/// still, and sets off the next decision.
+const PLAN_SIZE: usize = 10_000;
+
 /// What planning remembers between decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Planning {
@@ -84,13 +88,19 @@ impl Controller {
         self.planning.state = Some(PlanState { at, read_at: now, done_at: None });
     }
 
-    /// Sees whether the plan in progress has become true.
+    /// Sees whether the plan in progress has become true. A partition that was granted long ago and is not read yet is its
+    /// consumer's trouble, which has an alarm of its own: the other partitions do not wait for it.
     pub(super) fn watch_plan(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(state) = self.planning.state.filter(|state| state.done_at.is_none()) else {
             return;
         };
         let Some(plan) = self.fold.plan() else { return };
-        if plan.body.moves.iter().all(|change| is_done(&self.fold, change)) {
+        let late = now.since(state.read_at) >= self.settings.start_deadline;
+        let settled = |change: &Move| {
+            is_done(&self.fold, change)
+                || late && self.fold.consumer_of(change.partition) == change.to
+        };
+        if plan.body.moves.iter().all(settled) {
             self.planning.state = Some(PlanState { done_at: Some(now), ..state });
             self.demand.settled(now);
             effects.push(Effect::Note(Note::PlanDone(state.at, now.since(state.read_at))));
@@ -230,7 +240,7 @@ impl Controller {
                 reason: reason.into(),
             })
         };
-        solution.assignment.iter().filter_map(changed).collect()
+        solution.assignment.iter().filter_map(changed).take(PLAN_SIZE).collect()
     }
 
     fn append_plan(

@@ -1,5 +1,6 @@
 //! Calls to the ledger, the command partition and the sinks, each ending in an input for the state machine.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use super::gather::{Cut, Done};
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Batch, Class, Clock, ControlLog, ControlReader, Sink, SinkError, TopicPartition,
+    Batch, Class, Clock, ControlLog, ControlReader, Persisted, Sink, SinkError, StateFile,
+    TopicPartition,
 };
 use crate::telemetry::metrics::ConsumerMetrics;
 
@@ -30,6 +32,10 @@ pub(super) enum Outcome {
     Acquired(TopicPartition, Arc<dyn Sink>, Epoch, Option<Position>),
     /// A write has ended.
     Written(PartitionId, Epoch, Result<Done, SinkError>),
+    /// Where partitions end.
+    Ends(BTreeMap<(String, u32), u64>),
+    /// The state file was saved, or could not be.
+    Saved(Box<dyn StateFile>),
     /// Nothing more to do.
     Nothing,
 }
@@ -206,6 +212,23 @@ pub(super) fn release(sink: Arc<dyn Sink>, partition: TopicPartition, token: Fen
         in_time(sink.release(&partition, token), "failed to release the sink").await;
         Outcome::Nothing
     })
+}
+
+/// Saves the state file and gives it back.
+pub(super) fn save_now(mut state: Box<dyn StateFile>, persisted: &Persisted) -> Box<dyn StateFile> {
+    if let Err(error) = state.save(persisted) {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "failed to save the state file; it is a hint only, and the work goes on"
+        );
+    }
+    state
+}
+
+/// Saves the state file beside the loop.
+pub(super) fn save(state: Box<dyn StateFile>, persisted: Persisted) -> Call {
+    let saved = tokio::task::spawn_blocking(move || save_now(state, &persisted));
+    Box::pin(async move { saved.await.map_or(Outcome::Nothing, Outcome::Saved) })
 }
 
 fn failure_of(class: Class) -> Failure {

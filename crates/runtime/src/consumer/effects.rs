@@ -10,7 +10,7 @@ use super::calls::{self, Outcome};
 use super::face::Face;
 use super::reading::Order;
 use super::shell::Shell;
-use crate::ports::TopicPartition;
+use crate::ports::{Bound, Persisted, TopicPartition};
 
 impl Shell {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -62,8 +62,10 @@ impl Shell {
     }
 
     fn raise(&mut self, alarm: Alarm) {
-        let (Alarm::SinkBehind(id, ..) | Alarm::SinkFailing(id, ..) | Alarm::OutOfRange(id, ..)) =
-            alarm;
+        let (Alarm::SinkBehind(id, ..)
+        | Alarm::SinkFailing(id, ..)
+        | Alarm::ReadFailing(id, ..)
+        | Alarm::OutOfRange(id, ..)) = alarm;
         let known = self.targets.get(&id).map(|target| target.partition.clone());
         let partition = known.unwrap_or_else(|| TopicPartition { topic: id.topic.to_string(), id });
         self.face.raise(alarm, &partition, self.clock.unix_ms());
@@ -123,15 +125,16 @@ impl Shell {
         }
     }
 
+    /// The first save of a life and the last one are waited for. Those in between are made beside the loop, the newest
+    /// only: a disk that is slow to sync must not cost the lease for a file that is a hint.
     fn save(&mut self, clean: bool, partitions: BTreeMap<PartitionId, Position>) {
-        self.persisted.clean = clean;
-        self.persisted.partitions = partitions;
-        self.persisted.boot = self.start.boot;
-        if let Err(error) = self.state.save(&self.persisted) {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "failed to save the state file; it is a hint only, and the work goes on"
-            );
+        let waits = clean || partitions.is_empty() || self.ended.is_some();
+        self.persisted =
+            Persisted { clean, partitions, boot: self.start.boot, ..self.persisted.clone() };
+        match self.state.take() {
+            Some(state) if waits => self.state = Some(calls::save_now(state, &self.persisted)),
+            Some(state) => self.calls.push(calls::save(state, self.persisted.clone())),
+            None => self.save_again = true,
         }
     }
 
@@ -151,6 +154,7 @@ impl Shell {
         if positions.is_empty() {
             return;
         }
+        self.fetch_ends(positions.keys().cloned().collect());
         let metrics = self.face.metrics.clone();
         let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
         self.calls.push(Box::pin(async move {
@@ -163,6 +167,23 @@ impl Shell {
                 );
             }
             Outcome::Nothing
+        }));
+    }
+
+    /// Where the held partitions end, also those that are paused or whose sink is away: their backlog is what matters.
+    fn fetch_ends(&mut self, partitions: Vec<(String, u32)>) {
+        let offsets = Arc::clone(&self.offsets);
+        self.calls.push(Box::pin(async move {
+            match offsets.bounds(&partitions, Bound::Latest).await {
+                Ok(ends) => Outcome::Ends(ends),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to fetch the ends of partitions"
+                    );
+                    Outcome::Nothing
+                }
+            }
         }));
     }
 }

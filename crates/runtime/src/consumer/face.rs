@@ -124,6 +124,7 @@ impl Face {
                 partition: name,
                 reason: format!("{failure:?}").to_lowercase(),
             },
+            consumer::Alarm::ReadFailing(..) => Alarm::ReadFailing { partition: name },
             consumer::Alarm::OutOfRange(_, _, next) => {
                 Alarm::OutOfRange { partition: name, next: next.0 }
             }

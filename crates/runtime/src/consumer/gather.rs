@@ -87,7 +87,7 @@ impl Gatherer {
             wrote: false,
             announced: false,
             paused: false,
-            end: None,
+            end: before.as_ref().and_then(|before| before.end),
             figures: before.map_or(none, |before| before.figures),
         };
         self.partitions.insert(id, gathering);
@@ -230,6 +230,16 @@ impl Gatherer {
     /// What was done so far.
     pub(super) fn figures(&self) -> Vec<PartitionFigures> {
         self.partitions.values().map(Gathering::figures).collect()
+    }
+
+    /// Where partitions end, asked of the brokers.
+    pub(super) fn ends(&mut self, ends: &BTreeMap<(String, u32), u64>) {
+        for gathering in self.partitions.values_mut() {
+            let at = (gathering.partition.topic.clone(), gathering.partition.id.number);
+            if let Some(end) = ends.get(&at) {
+                gathering.end = gathering.end.max(Some(Position(*end)));
+            }
+        }
     }
 
     /// Bytes that wait.

@@ -3,6 +3,8 @@
 //! Every assignment has a number of its own: what was read under an earlier one is recognised and dropped, also for
 //! the same partition under the same grant.
 
+use std::collections::BTreeMap;
+
 use tidegate_core::ids::Position;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -55,13 +57,14 @@ pub(super) fn reader(
 ) -> (ReaderHandle, impl Future<Output = Result<(), crate::task::Failure>>) {
     let (orders, orders_in) = mpsc::channel(ORDERS);
     let (reads_out, reads) = mpsc::channel(READS);
-    let task = Reader { client: reader, readings: Vec::new(), orders: orders_in, reads: reads_out };
+    let task =
+        Reader { client: reader, readings: BTreeMap::new(), orders: orders_in, reads: reads_out };
     (ReaderHandle { orders, reads }, task.run(stop))
 }
 
 struct Reader {
     client: Box<dyn PartitionReader>,
-    readings: Vec<(TopicPartition, ReadingId)>,
+    readings: BTreeMap<TopicPartition, ReadingId>,
     orders: mpsc::Receiver<Order>,
     reads: mpsc::Sender<Read>,
 }
@@ -69,9 +72,9 @@ struct Reader {
 impl Reader {
     async fn run(mut self, stop: CancellationToken) -> Result<(), crate::task::Failure> {
         loop {
-            // Cancel-safe: both branches return what they took in the same poll.
+            // Cancel-safe: both branches return what they took in the same poll. Neither goes first, so that a stream of
+            // orders for one partition does not keep the others from being read.
             let event = tokio::select! {
-                biased;
                 () = stop.cancelled() => return Ok(()),
                 order = self.orders.recv() => match order {
                     Some(order) => {
@@ -117,7 +120,9 @@ impl Reader {
             Order::Assign(id, partition, from) => {
                 self.forget(&partition);
                 match self.client.assign(&partition, from).await {
-                    Ok(()) => self.readings.push((partition, id)),
+                    Ok(()) => {
+                        self.readings.insert(partition, id);
+                    }
                     Err(error) => {
                         // The loop has gone: nobody is left to be told.
                         let _gone = self.reads.send(Read::Failed(id, partition, error)).await;
@@ -139,11 +144,11 @@ impl Reader {
     }
 
     fn forget(&mut self, partition: &TopicPartition) {
-        self.readings.retain(|(read, _)| read != partition);
+        self.readings.remove(partition);
     }
 
     fn id(&self, partition: &TopicPartition) -> Option<ReadingId> {
-        self.readings.iter().find(|(read, _)| read == partition).map(|(_, id)| *id)
+        self.readings.get(partition).copied()
     }
 
     fn translate(&self, event: ReadEvent) -> Vec<Read> {

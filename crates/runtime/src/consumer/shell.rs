@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tidegate_core::consumer::{Consumer, Identity, Input};
+use tidegate_core::consumer::{Consumer, Identity, Input, ReadFailure};
 use tidegate_core::ids::{BootId, ConsumerNumber, Epoch, Instant, Offset, PartitionId, ProcessId};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -19,8 +19,8 @@ use super::reading::{self, Order, Read, ReaderHandle};
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord, Record, Sink,
-    StateError, StateFile, TopicPartition,
+    Class, Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord,
+    Record, Sink, StateError, StateFile, TopicPartition,
 };
 use crate::settings;
 use crate::spec::Config;
@@ -114,7 +114,10 @@ pub(super) struct Shell {
     pub(super) commands: Arc<dyn ControlLog>,
     pub(super) sinks: Arc<Sinks>,
     pub(super) offsets: Arc<dyn Offsets>,
-    pub(super) state: Box<dyn StateFile>,
+    /// Away while it is being saved.
+    pub(super) state: Option<Box<dyn StateFile>>,
+    /// What is to be saved has changed meanwhile.
+    pub(super) save_again: bool,
     pub(super) persisted: Persisted,
     pub(super) reader: ReaderHandle,
     pub(super) stop_reader: CancellationToken,
@@ -161,7 +164,8 @@ impl Shell {
             commands: ports.commands,
             sinks: Arc::new(ports.sinks),
             offsets: ports.offsets,
-            state: ports.state,
+            state: Some(ports.state),
+            save_again: false,
             persisted,
             reader,
             stop_reader,
@@ -189,18 +193,50 @@ impl Shell {
                 Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.take(outcome),
                 _ = ticks.tick() => self.tick(),
                 Some(outcome) = self.writes.join_next(), if !self.writes.is_empty() => {
-                    if let Ok(outcome) = outcome {
-                        self.take(outcome);
+                    match outcome {
+                        Ok(outcome) => self.take(outcome),
+                        Err(error) if error.is_panic() => self.broken("a write to a sink", &error),
+                        Err(_) => {}
                     }
                 }
                 records = next_commands(&mut self.listening) => self.take_commands(records),
-                Some(read) = self.reader.reads.recv() => self.take_read(read),
+                read = self.reader.reads.recv() => match read {
+                    Some(read) => self.take_read(read),
+                    None => self.broken("the partition reader", &"it ended"),
+                },
             }
             self.step();
             if let Some(clean) = self.ended {
                 self.stop_reader.cancel();
                 self.writes.shutdown().await;
+                self.save_last().await;
                 return Ok(clean);
+            }
+        }
+    }
+
+    /// Something that must not end has ended: this process cannot keep its promises, and a new one begins clean.
+    fn broken(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        tracing::error!(%error, "{what} is broken");
+        self.ended = Some(false);
+    }
+
+    fn saved(&mut self, state: Box<dyn StateFile>) {
+        self.state = Some(state);
+        if std::mem::take(&mut self.save_again)
+            && let Some(state) = self.state.take()
+        {
+            self.calls.push(calls::save(state, self.persisted.clone()));
+        }
+    }
+
+    /// A save that was under way when the end came is waited for, and then the end itself is saved.
+    async fn save_last(&mut self) {
+        while self.state.is_none()
+            && let Some(outcome) = self.calls.next().await
+        {
+            if let Outcome::Saved(state) = outcome {
+                self.state = Some(calls::save_now(state, &self.persisted));
             }
         }
     }
@@ -210,6 +246,8 @@ impl Shell {
     fn take(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Nothing => {}
+            Outcome::Ends(ends) => self.gatherer.ends(&ends),
+            Outcome::Saved(state) => self.saved(state),
             Outcome::Input(input) => self.inputs.push_back(input),
             Outcome::Listening(Ok(reader)) => self.listening = Some(reader),
             Outcome::Listening(Err(from)) => {
@@ -294,13 +332,25 @@ impl Shell {
             }
             Read::OutOfRange(reading, partition) => {
                 if let Some(gathering) = self.gatherer.of_reading(partition.id, reading) {
-                    self.inputs.push_back(Input::ReadFailed(partition.id, gathering.epoch, true));
+                    self.inputs.push_back(Input::ReadFailed(
+                        partition.id,
+                        gathering.epoch,
+                        ReadFailure::OutOfRange,
+                    ));
                 }
             }
             Read::Failed(reading, partition, error) => {
                 tracing::warn!(%partition, error = &error as &dyn std::error::Error, "reading failed");
                 if let Some(gathering) = self.gatherer.of_reading(partition.id, reading) {
-                    self.inputs.push_back(Input::ReadFailed(partition.id, gathering.epoch, false));
+                    let failure = match error.class() {
+                        Class::Transient => ReadFailure::Transient,
+                        Class::Permanent | Class::Fenced => ReadFailure::Permanent,
+                    };
+                    self.inputs.push_back(Input::ReadFailed(
+                        partition.id,
+                        gathering.epoch,
+                        failure,
+                    ));
                 }
             }
         }

@@ -134,6 +134,7 @@ pub async fn run(
         status,
         config,
         refused: None,
+        worker: start.worker,
     };
     let ran = shell.run(stop).await;
     stop_keeper.cancel();
@@ -161,6 +162,7 @@ pub(super) struct Shell {
     metrics: ControllerMetrics,
     status: tokio::sync::watch::Sender<tidegate_wire::Status>,
     refused: Option<Error>,
+    worker: WorkerSpec,
 }
 
 impl Shell {
@@ -225,6 +227,7 @@ impl Shell {
                         died: None,
                     }));
                 }
+                self.replace_outdated(&list);
                 self.workers = list;
             }
             News::Change(WorkerChange { consumer, phase, died, detail }) => {
@@ -236,6 +239,17 @@ impl Shell {
                 };
                 self.inputs.push_back(Input::Worker(view));
             }
+        }
+    }
+
+    /// A worker that was started with another configuration, by a controller before this one, is replaced: one at a time,
+    /// and only while all others run.
+    fn replace_outdated(&self, list: &BTreeMap<ConsumerNumber, WorkerState>) {
+        let settled = list.values().all(|worker| worker.phase == Phase::Running);
+        let outdated = list.iter().find(|(_, worker)| worker.spec != self.worker);
+        if let Some((consumer, _)) = outdated.filter(|_| settled) {
+            tracing::info!(%consumer, "a worker has another configuration and is replaced");
+            self.wish(Wish::Run(*consumer));
         }
     }
 
@@ -325,7 +339,7 @@ impl Shell {
         }
     }
 
-    fn wish(&mut self, wish: Wish) {
+    fn wish(&self, wish: Wish) {
         if let Err(error) = self.keeper.wishes.try_send(wish) {
             tracing::error!(%error, ?wish, "the keeper of the workers takes no wishes");
         }

@@ -33,7 +33,8 @@ pub enum Promise {
     NothingLost,
     /// P3: no two processes believe at one moment that they hold a partition.
     OneClaim,
-    /// C2, C3: a lease lasts from before what was acknowledged last, and who cannot hear cannot renew it.
+    /// C2, C3, C4: a lease lasts from before what was acknowledged last, who cannot hear cannot renew it, and no write
+    /// begins that could outlast it.
     Lease,
     /// P4: each record of a controller takes effect at most once, in the order of its `seq`.
     InOrder,
@@ -388,7 +389,22 @@ impl World {
         if leader.controller.plan_state().is_none_or(|plan| plan.done_at.is_none()) {
             return Some("the last plan is not carried out".into());
         }
+        let nobody = self.processes.iter().find(|(_, process)| !self.is_known(process));
+        if let Some((key, _)) = nobody {
+            return Some(format!(
+                "{key} is no living incarnation, or does not know that it is one"
+            ));
+        }
         self.data.produced().keys().find_map(|partition| self.orphaned(*partition))
+    }
+
+    /// True unless it is a consumer that should live and does not, or lives in its own eyes only.
+    fn is_known(&self, process: &Process) -> bool {
+        process.consumer().is_none_or(|shell| {
+            let incarnation = shell.consumer.incarnation(process.machine.clock(self.now));
+            let known = |incarnation| self.audit.reference.lives().get(incarnation).is_some();
+            shell.consumer.is_leaving() || incarnation.is_some_and(known)
+        })
     }
 
     fn orphaned(&self, partition: PartitionId) -> Option<String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::consumer::{
-    Alarm, AppendId, Consumer, Effect, Failure, Identity, Input as ConsumerInput,
+    Alarm, AppendId, Consumer, Effect, Failure, Identity, Input as ConsumerInput, ReadFailure,
 };
 use tidegate_core::ids::{
     ConsumerNumber, DirectoryId, Epoch, FencingToken, PartitionId, Position, ProcessId,
@@ -121,7 +121,11 @@ impl World {
             let end = produced.get(partition).copied().unwrap_or(0);
             if lane.reads && unreadable {
                 lane.reads = false;
-                inputs.push(ConsumerInput::ReadFailed(*partition, lane.epoch, false));
+                inputs.push(ConsumerInput::ReadFailed(
+                    *partition,
+                    lane.epoch,
+                    ReadFailure::Transient,
+                ));
             }
             if lane.reads && !lane.announced && lane.writing.is_none() && end > lane.stands {
                 lane.announced = true;
@@ -156,10 +160,13 @@ impl World {
                 }
             }
             Effect::Write(partition, token) => self.begin_write(key, partition, token),
-            Effect::Abort(partition) | Effect::Release(partition, _) => {
-                if let Some(shell) = self.shell(key) {
-                    shell.lanes.remove(&partition);
+            Effect::Abort(partition) => self.drop_lane(key, partition),
+            Effect::Release(partition, _) => {
+                if self.lane(key, partition).is_some_and(|lane| lane.writing.is_some()) {
+                    let what = format_args!("{key} gives {partition} back during a write");
+                    self.violate(Promise::QuietAfterStop, what);
                 }
+                self.drop_lane(key, partition);
             }
             Effect::Save { clean, partitions } => self.save(key, clean, partitions),
             Effect::Raise(alarm) => self.raised(key, alarm),
@@ -219,6 +226,12 @@ impl World {
         self.append(key, Some(id), &Payload::Ledger(entry));
     }
 
+    fn drop_lane(&mut self, key: ProcessKey, partition: PartitionId) {
+        if let Some(shell) = self.shell(key) {
+            shell.lanes.remove(&partition);
+        }
+    }
+
     fn begin_lane(
         &mut self,
         key: ProcessKey,
@@ -248,6 +261,7 @@ impl World {
         lane.writing = Some(id);
         let (expected, end) = (lane.stands, produced.min(lane.stands + BATCH));
         let write = Write { from: key, id, partition, token, expected, end, answered: true };
+        self.audit_lease_of_write(key);
         self.audit_write_begins(&write);
         self.send_write(write);
         let timeout = consumer_settings().write_timeout;
@@ -300,7 +314,7 @@ impl World {
     fn raised(&mut self, key: ProcessKey, alarm: Alarm) {
         self.trace.note(self.now, format_args!("{key}"), format_args!("{alarm:?}"));
         match alarm {
-            Alarm::SinkFailing(..) => self.stats.alarms += 1,
+            Alarm::SinkFailing(..) | Alarm::ReadFailing(..) => self.stats.alarms += 1,
             Alarm::SinkBehind(..) | Alarm::OutOfRange(..) => {
                 self.violate(Promise::NothingLost, format_args!("{key} raises {alarm:?}"));
             }

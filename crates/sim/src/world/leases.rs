@@ -71,4 +71,14 @@ impl World {
             );
         }
     }
+
+    /// C4.
+    pub(super) fn audit_lease_of_write(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get(&key) else { return };
+        let now = process.machine.clock(self.now);
+        let left = process.consumer().map(|shell| shell.consumer.lease_left(now));
+        if left.is_some_and(|left| left <= consumer_settings().write_timeout) {
+            self.violate(Promise::Lease, format_args!("{key} writes with {left:?} left"));
+        }
+    }
 }

@@ -58,6 +58,11 @@ pub enum Alarm {
         /// Why, in a few words.
         reason: String,
     },
+    /// A partition cannot be read.
+    ReadFailing {
+        /// Topic and number.
+        partition: String,
+    },
     /// The records to read next are not in the partition any more.
     OutOfRange {
         /// Topic and number.
@@ -145,6 +150,7 @@ impl Alarm {
         "hot-partition",
         "sink-behind",
         "sink-failing",
+        "read-failing",
         "out-of-range",
         "foreign-ledger",
         "weak-ledger",
@@ -164,6 +170,7 @@ impl Alarm {
             Self::HotPartition { .. } => "hot-partition",
             Self::SinkBehind { .. } => "sink-behind",
             Self::SinkFailing { .. } => "sink-failing",
+            Self::ReadFailing { .. } => "read-failing",
             Self::OutOfRange { .. } => "out-of-range",
             Self::ForeignLedger { .. } => "foreign-ledger",
             Self::WeakLedger { .. } => "weak-ledger",
@@ -182,6 +189,7 @@ impl Alarm {
         match self {
             Self::SinkBehind { .. }
             | Self::SinkFailing { .. }
+            | Self::ReadFailing { .. }
             | Self::OutOfRange { .. }
             | Self::ForeignLedger { .. }
             | Self::PlanInfeasible { .. }
@@ -206,6 +214,7 @@ impl Alarm {
             Self::HotPartition { partition, .. }
             | Self::SinkBehind { partition, .. }
             | Self::SinkFailing { partition, .. }
+            | Self::ReadFailing { partition }
             | Self::OutOfRange { partition, .. } => format!("partition {partition}"),
             Self::ForeignLedger { topic }
             | Self::WeakLedger { topic, .. }
@@ -257,6 +266,12 @@ impl fmt::Display for Alarm {
             ),
             Self::SinkFailing { partition, reason } => {
                 write!(f, "the sink of partition {partition} cannot be written to: {reason}")
+            }
+            Self::ReadFailing { partition } => {
+                write!(
+                    f,
+                    "partition {partition} cannot be read: see the consumer's log for the cause"
+                )
             }
             Self::OutOfRange { partition, next } => write!(
                 f,
@@ -317,6 +332,7 @@ mod tests {
             },
             Alarm::SinkBehind { partition: partition(), sink: None, ledger: 7 },
             Alarm::SinkFailing { partition: partition(), reason: reason() },
+            Alarm::ReadFailing { partition: partition() },
             Alarm::OutOfRange { partition: partition(), next: 7 },
             Alarm::ForeignLedger { topic: topic() },
             Alarm::WeakLedger { topic: topic(), reason: reason() },
