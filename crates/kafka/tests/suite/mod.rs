@@ -133,7 +133,8 @@ macro_rules! suite {
                 positions_outside_the_log_are_out_of_range,
                 a_log_cut_under_a_reader_is_out_of_range,
                 a_partition_of_another_topic_or_number_is_refused,
-                a_paused_partition_keeps_its_place_and_its_end;
+                a_paused_partition_keeps_its_place_and_its_end,
+                a_partition_that_was_paused_when_it_was_given_up_is_read_when_it_comes_back;
             sizes:
                 a_round_follows_pattern_growth_and_writes;
         }

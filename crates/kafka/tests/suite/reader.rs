@@ -220,3 +220,20 @@ pub(crate) async fn a_paused_partition_keeps_its_place_and_its_end(kafka: Kafka)
     let records = read(&mut reader, 100).await;
     assert!(records[&0].iter().map(|record| record.offset).eq(0..100));
 }
+
+/// Mechanism: librdkafka's pause flag belongs to the partition, not to the assignment, so that a partition that was paused
+/// when it was given up was silent for ever when it was taken up again.
+pub(crate) async fn a_partition_that_was_paused_when_it_was_given_up_is_read_when_it_comes_back(
+    kafka: Kafka,
+) {
+    let topic = new_topic(&kafka, "pause-again", 1).await;
+    let mut reader = reader(&kafka);
+    let part = partition(&kafka, &topic, 0).await;
+    fill(&kafka, &topic, 0, 10).await;
+    reader.assign(&part, Position(0)).await.unwrap();
+    reader.pause(&part, true).await.unwrap();
+    reader.unassign(&part).await.unwrap();
+    reader.assign(&part, Position(5)).await.unwrap();
+    let records = read(&mut reader, 5).await;
+    assert!(records[&0].iter().map(|record| record.offset).eq(5..10));
+}
