@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_core::ids::GroupName;
 
 use super::config::{Config, SinkTarget, Topic, TopicPattern};
-use super::sections::{Controller, Monitor, Ownership, TopicOfInterest};
+use super::sections::{Controller, Monitor, Ownership, Start, TopicOfInterest};
 use super::units::Span;
 use super::{Fault, GroupSpec, Permille};
 use crate::security::{Mechanism, Sasl, Tls};
@@ -33,6 +33,7 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
     ownership(&spec.ownership, &mut faults);
     consumer(spec, &mut faults);
     workers(spec, &mut faults);
+    not_yet(spec, &mut faults);
     let config = Config {
         group: GroupName(spec.group.clone()),
         mode: spec.mode,
@@ -50,6 +51,34 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
     };
     (config, faults.0)
 }
+
+/// What the spec has a place for and no process acts upon yet: better refused than silently without effect.
+fn not_yet(spec: &GroupSpec, faults: &mut Checks) {
+    let default = GroupSpec::default();
+    let same = [
+        ("consumers.maxSurge", spec.consumers.max_surge == default.consumers.max_surge),
+        ("monitor.logSizesOnly", spec.monitor.log_sizes_only == default.monitor.log_sizes_only),
+        (
+            "controller.decisionPeriod",
+            spec.controller.decision_period == default.controller.decision_period,
+        ),
+        (
+            "controller.handoffDeadline",
+            spec.controller.handoff_deadline == default.controller.handoff_deadline,
+        ),
+        ("consumer.onSinkBehind", spec.consumer.on_sink_behind == default.consumer.on_sink_behind),
+    ];
+    for (path, same) in same {
+        faults.require(path, same, NOT_YET);
+    }
+    for (index, topic) in spec.topics.iter().enumerate() {
+        let resolved = !matches!(topic.start, Start::Timestamp(_));
+        faults.require(&format!("topics[{index}].start"), resolved, NOT_YET);
+    }
+}
+
+/// What is said of a value that nothing acts upon.
+const NOT_YET: &str = "has no effect in this version: leave it out";
 
 /// The faults found so far, with one method for each kind of check.
 #[derive(Default)]

@@ -167,9 +167,21 @@ fn every_key_has_a_variable_of_its_own() {
 
 #[test]
 fn what_is_printed_is_the_spec_again() {
-    let spec =
-        minimal_and("topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]").unwrap();
+    let spec = minimal_and("topics: [{name: 'a*', sink: 'file:///x', start: latest}]").unwrap();
     assert_eq!(parse(&spec.print()).unwrap(), spec);
+}
+
+#[test]
+fn what_nothing_acts_upon_yet_is_refused() {
+    let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]\n\
+                consumer: {onSinkBehind: rewind}\nmonitor: {logSizesOnly: true}\n\
+                consumers: {maxSurge: 2}\n";
+    insta::assert_snapshot!(minimal_and(text).unwrap_err(), @"
+    consumers.maxSurge: has no effect in this version: leave it out
+    monitor.logSizesOnly: has no effect in this version: leave it out
+    consumer.onSinkBehind: has no effect in this version: leave it out
+    topics[0].start: has no effect in this version: leave it out
+    ");
 }
 
 #[test]
