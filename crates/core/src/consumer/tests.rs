@@ -469,6 +469,16 @@ fn progress_is_one_record_in_flight_and_the_newest_position_after_a_failure() {
 }
 
 #[test]
+fn progress_that_failed_is_told_again_even_when_nothing_new_is_durable() {
+    let mut desk = Desk::reading(true);
+    desk.now_ms += 200;
+    let effects = desk.step(Input::Written(partition(0), epoch(20), Position(150)));
+    let (id, progress) = appends(&effects)[0];
+    desk.step(Input::AppendFailed(id));
+    assert!(says(&desk.wait(500), progress));
+}
+
+#[test]
 fn after_a_write_of_unknown_outcome_the_sink_is_acquired_again() {
     for failure in [Failure::Transient, Failure::Fenced] {
         let mut desk = Desk::reading(true);
@@ -553,8 +563,11 @@ fn r9_a_stop_for_an_epoch_that_is_not_held_bars_it_for_ever() {
     let effects = desk.command(start(TERM, 20, &[0]));
     assert!(says(&effects, &barred), "its late Start is answered with the end");
     assert_eq!(desk.holds(0), None);
-    desk.command(start(TERM, 21, &[0]));
-    assert_eq!(desk.holds(0), Some(epoch(21)));
+    desk.command(stop(30, &[0]));
+    desk.command(start(TERM, 30, &[0]));
+    assert_eq!(desk.holds(0), None, "a later one is barred as well");
+    desk.command(start(TERM, 31, &[0]));
+    assert_eq!(desk.holds(0), Some(epoch(31)));
 }
 
 #[test]

@@ -13,9 +13,10 @@ use super::process::ProcessKey;
 use super::queue::Moment;
 use super::scenario::consumer_settings;
 
-/// How long a consumer may live on with a command that it has not read: a lease, a heartbeat whose end was fetched just
-/// before, the 5 % by which its clock may be slow, and the slowest of requests.
-const UNHEARD: Duration = Duration::from_secs(22);
+/// How long a consumer may live on with a command that it has not read: it may stand still for nearly a lease between the
+/// answer where its commands end and the heartbeat, which renews for another; its clock may be slow by 5 %, and requests
+/// take their time.
+const UNHEARD: Duration = Duration::from_secs(34);
 
 /// What is known of one consumer process.
 #[derive(Debug, Default)]
