@@ -94,9 +94,8 @@ impl Shell {
 
     pub(super) fn order(&mut self, order: Order) {
         if let Err(error) = self.reader.orders.try_send(order) {
-            // The reader is gone or stuck for so long that this process cannot work: a new one begins clean.
-            tracing::error!(%error, "the partition reader takes no orders");
-            self.ended = Some(false);
+            // It is gone, or stuck for so long that its queue is full.
+            self.broken("the partition reader", &error);
         }
     }
 

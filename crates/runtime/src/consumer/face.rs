@@ -75,11 +75,7 @@ impl Face {
 
     /// A write failed.
     pub(super) fn sink_failed(&self, class: Class) {
-        let reason = match class {
-            Class::Transient => "transient",
-            Class::Permanent => "permanent",
-            Class::Fenced => "fenced",
-        };
+        let reason = class.name();
         self.metrics.sink_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 

@@ -216,7 +216,7 @@ impl Shell {
     }
 
     /// Something that must not end has ended: this process cannot keep its promises, and a new one begins clean.
-    fn broken(&mut self, what: &str, error: &dyn std::fmt::Display) {
+    pub(super) fn broken(&mut self, what: &str, error: &dyn std::fmt::Display) {
         tracing::error!(%error, "{what} is broken");
         self.ended = Some(false);
     }

@@ -42,11 +42,7 @@ impl Face {
 
     /// A round failed as a whole, or one broker's part of it.
     pub(super) fn failed(&self, class: Class) {
-        let reason = match class {
-            Class::Transient => "transient",
-            Class::Permanent => "permanent",
-            Class::Fenced => "fenced",
-        };
+        let reason = class.name();
         self.shown.metrics.sample_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 

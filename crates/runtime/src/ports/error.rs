@@ -13,6 +13,17 @@ pub enum Class {
     Fenced,
 }
 
+impl Class {
+    /// A fixed word for labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
 /// A call through a port that failed.
 ///
 /// ```
