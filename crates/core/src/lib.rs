@@ -15,3 +15,5 @@ pub mod ids;
 pub mod ledger;
 pub mod pack;
 pub mod rates;
+#[cfg(test)]
+mod samples;

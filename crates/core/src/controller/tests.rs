@@ -15,30 +15,18 @@ use core::time::Duration;
 use super::*;
 use crate::demand;
 use crate::ids::{
-    BootId, ConsumerNumber, DirectoryId, Epoch, Generation, GroupName, Incarnation, Instant,
-    Offset, PartitionId, Position, ProcessId, Term, TopicId,
+    BootId, DirectoryId, Epoch, GroupName, Incarnation, Instant, Offset, Position, ProcessId, Term,
+    TopicId,
 };
 use crate::ledger::{
     Command, CommandBody, Entry, Evidence, Hello, Ignored, Move, Ownership, PlanBody, Record, Seal,
     StopReason,
 };
 use crate::rates::{Measurement, Sample, Source, TopicReport};
+use crate::samples::{GENERATION, consumer, group, partition};
 
-const GENERATION: Generation = Generation(1);
 const ME: ProcessId = ProcessId(100);
 const PREDECESSOR: ProcessId = ProcessId(200);
-
-fn group() -> GroupName {
-    GroupName("orders".into())
-}
-
-fn consumer(number: u32) -> ConsumerNumber {
-    ConsumerNumber::new(number).expect("test consumers count from 1")
-}
-
-fn partition(number: u32) -> PartitionId {
-    PartitionId { topic: TopicId::default(), number }
-}
 
 fn settings() -> Settings {
     Settings {

@@ -12,23 +12,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::{
-    BootId, ConsumerNumber, DirectoryId, Epoch, Generation, GroupName, Incarnation, Offset,
-    PartitionId, Position, ProcessId, Term, TopicId,
+    BootId, DirectoryId, Epoch, Generation, GroupName, Incarnation, Offset, Position, ProcessId,
+    Term,
 };
-
-const GENERATION: Generation = Generation(1);
-
-fn group() -> GroupName {
-    GroupName("orders".into())
-}
-
-fn consumer(number: u32) -> ConsumerNumber {
-    ConsumerNumber::new(number).expect("test consumers count from 1")
-}
-
-fn partition(number: u32) -> PartitionId {
-    PartitionId { topic: TopicId::default(), number }
-}
+use crate::samples::{GENERATION, consumer, group, partition};
 
 /// The Hello of a process on a machine and with a directory of its own.
 fn hello(of: u32, process: u128, attempt: u32, seen: u64) -> Hello {
