@@ -19,6 +19,10 @@ use tidegate_runtime::ports::{AppendError, Class, ControlReader};
 
 use crate::suite::{client, new_log, new_topic, raw, soon};
 
+/// After how long an append of these tests is given up. A first append takes half a second on an idle machine, and some
+/// appends here have to arrive while all the other tests run.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+
 mod shared {
     fn bootstrap() -> String {
         crate::shared_broker()
@@ -67,7 +71,7 @@ async fn read_values(reader: &mut Box<dyn ControlReader>, count: usize) -> Vec<S
 async fn an_append_whose_acknowledgements_are_lost_is_unknown_and_stored_once() {
     let (broker, kafka) = broker(1).await;
     let topic = new_topic(&kafka, "lost", 1).await;
-    let options = ControlOptions { append_timeout: Duration::from_secs(2) };
+    let options = ControlOptions { append_timeout: APPEND_TIMEOUT };
     let log = kafka.control_log(&topic, options).unwrap();
     log.append(0, raw("before")).await.unwrap();
     let fault = broker.inject(FaultRule::new(ApiKey::Produce, FaultAction::ApplyThenDrop));
@@ -93,12 +97,13 @@ async fn an_append_whose_acknowledgements_are_lost_is_unknown_and_stored_once() 
 async fn an_append_that_never_arrives_is_unknown_and_one_that_is_refused_is_not() {
     let (broker, kafka) = broker(1).await;
     let topic = new_topic(&kafka, "fails", 1).await;
-    let options = ControlOptions { append_timeout: Duration::from_secs(1) };
+    let options = ControlOptions { append_timeout: APPEND_TIMEOUT };
     let log = kafka.control_log(&topic, options).unwrap();
     log.append(0, raw("before")).await.unwrap();
-    broker.inject(FaultRule::new(ApiKey::Produce, FaultAction::DropConnection));
+    let fault = broker.inject(FaultRule::new(ApiKey::Produce, FaultAction::DropConnection));
     let outcome = soon("the outcome", log.append(0, raw("x"))).await;
     assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    assert!(broker.fault_hits(fault).unwrap() > 0);
     broker.clear_faults();
     let denied = FaultAction::Error(ResponseError::TopicAuthorizationFailed);
     broker.inject(FaultRule::new(ApiKey::Produce, denied));
