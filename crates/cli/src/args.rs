@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show the decoded messages of the control topics, live.
     Tail(TailArgs),
+    /// Look into the group's ledger, end a consumer's life in it, or begin it anew.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// Check, print or describe the specification of a group.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -209,6 +212,39 @@ pub(crate) enum TailTopics {
     /// All of them.
     #[default]
     All,
+}
+
+/// `tidegate ledger`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Print all records that are kept, and the state that follows from them.
+    Dump {
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// Prints the state only.
+        #[arg(long)]
+        state: bool,
+    },
+    /// End the life of a consumer whose process is known to be dead, without waiting for its lease.
+    Fence {
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// Number of the consumer.
+        #[arg(long, value_name = "N", value_parser = consumer_number)]
+        consumer: ConsumerNumber,
+        /// Confirms that the process is dead: one that lives may write once more to a sink that does not fence.
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Delete the ledger's topic and make it anew. The group begins another generation; positions come from consumers,
+    /// sinks and the group's committed offsets.
+    Reset {
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// Confirms that the ledger is to be deleted.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// `tidegate config`.

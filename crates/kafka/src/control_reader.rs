@@ -4,7 +4,7 @@
 //!  connect to the leader ──► fetch ──records──► bounded channel ──► next
 //!        ▲                     │
 //!        └── pause ◄─ moved leader, lost broker, time-out
-//!                              └─ below the start: Fenced; beyond the end, or another topic: Permanent
+//!                              └─ below the start: Trimmed; beyond the end, or another topic: Lost
 //! ```
 //!
 //! The reader has a connection of its own, because a broker holds a long poll back and with it whatever was sent after.
@@ -20,7 +20,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 use tidegate_core::ids::TopicId;
-use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord};
+use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord, ReadError};
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::mpsc;
 
@@ -54,7 +54,7 @@ const FETCH_BY_ID: i16 = 13;
 /// The port's reader.
 #[derive(Debug)]
 pub(crate) struct KafkaControlReader {
-    records: mpsc::Receiver<Result<Vec<RawRecord>, Error>>,
+    records: mpsc::Receiver<Result<Vec<RawRecord>, ReadError>>,
     place: String,
     _fetcher: Task<()>,
 }
@@ -71,7 +71,7 @@ struct Fetcher {
     id: Option<TopicId>,
     garbled: u32,
     pause: Duration,
-    records: mpsc::Sender<Result<Vec<RawRecord>, Error>>,
+    records: mpsc::Sender<Result<Vec<RawRecord>, ReadError>>,
 }
 
 /// Why a round of fetching ended.
@@ -80,7 +80,7 @@ enum End {
     /// Try again, at once or after a pause.
     Again(Error),
     /// The position cannot be continued.
-    Over(Error),
+    Over(ReadError),
     /// Nobody reads any more.
     Unread,
 }
@@ -109,11 +109,11 @@ impl KafkaControlReader {
 
 #[async_trait]
 impl ControlReader for KafkaControlReader {
-    async fn next(&mut self) -> Result<Vec<RawRecord>, Error> {
+    async fn next(&mut self) -> Result<Vec<RawRecord>, ReadError> {
         // Cancel-safe because the position is the fetcher's and the channel keeps what was not taken.
         self.records.recv().await.unwrap_or_else(|| {
             let text = format!("the reader of partition {} has ended", self.place);
-            Err(Error::new(Class::Permanent, text))
+            Err(ReadError::Failed(Error::new(Class::Permanent, text)))
         })
     }
 }
@@ -153,7 +153,7 @@ impl Fetcher {
         };
         let topic = match self.fetch_topic(&connection).await {
             Ok(topic) => topic,
-            Err(error) => return self.classify(error),
+            Err(end) => return end,
         };
         loop {
             let fetched = match self.fetch(&connection, topic.clone()).await {
@@ -173,14 +173,16 @@ impl Fetcher {
 
     /// What every fetch of this round says of the topic. The first round notes the topic's id; a later one that finds
     /// another id ends the reader.
-    async fn fetch_topic(&mut self, connection: &Connection) -> Result<(FetchTopic, i16), Error> {
-        let meta = self.cluster.topic(&self.topic).await?;
+    async fn fetch_topic(&mut self, connection: &Connection) -> Result<(FetchTopic, i16), End> {
+        let meta = self.cluster.topic(&self.topic).await.map_err(|error| self.classify(error))?;
         let id = *self.id.get_or_insert(meta.id);
         if id != meta.id {
             let text = format!("topic {} was deleted and created again", self.topic);
-            return Err(Error::new(Class::Permanent, text));
+            return Err(End::Over(ReadError::Lost(Error::new(Class::Permanent, text))));
         }
-        let version = connection.version::<FetchRequest>(FETCH_BY_ID)?;
+        let version = connection
+            .version::<FetchRequest>(FETCH_BY_ID)
+            .map_err(|error| self.classify(error))?;
         let topic = if version >= FETCH_BY_ID {
             meta.by_id
         } else {
@@ -226,7 +228,7 @@ impl Fetcher {
             Some(code) => return Err(self.refused(code)),
         }
         if partition.diverging_epoch.epoch >= 0 || partition.diverging_epoch.end_offset >= 0 {
-            return Err(End::Over(self.truncated()));
+            return Err(End::Over(ReadError::Lost(self.truncated())));
         }
         let records = self.decode(partition)?;
         self.pause = FIRST_PAUSE;
@@ -263,7 +265,7 @@ impl Fetcher {
             self.topic, self.partition, self.next
         );
         let error = Error::new(class, text).because(cause);
-        if over { End::Over(error) } else { End::Again(error) }
+        if over { End::Over(ReadError::Failed(error)) } else { End::Again(error) }
     }
 
     /// The leader says that the position is not in its log: finds out on which side it is.
@@ -271,14 +273,14 @@ impl Fetcher {
         let start = self.cluster.bound(&self.topic, self.partition, Bound::Earliest).await;
         let end = self.cluster.bound(&self.topic, self.partition, Bound::Latest).await;
         match (start, end) {
-            (Ok(start), _) if self.next < start => End::Over(Error::new(
-                Class::Fenced,
-                format!(
+            (Ok(start), _) if self.next < start => {
+                let text = format!(
                     "offset {} of partition {}-{} is below the log's start {start}",
                     self.next, self.topic, self.partition
-                ),
-            )),
-            (Ok(_), Ok(end)) if self.next > end => End::Over(self.truncated()),
+                );
+                End::Over(ReadError::Trimmed(Error::new(Class::Permanent, text)))
+            }
+            (Ok(_), Ok(end)) if self.next > end => End::Over(ReadError::Lost(self.truncated())),
             (Ok(_), Ok(_)) => {
                 // In range after all: a leader that had not caught up, or one that no longer knows the epoch.
                 self.last_epoch = -1;
@@ -310,8 +312,10 @@ impl Fetcher {
         if error.class() == Class::Transient {
             self.cluster.forget(&self.topic);
             End::Again(error)
+        } else if errors::is_missing(&error) {
+            End::Over(ReadError::Lost(error))
         } else {
-            End::Over(error)
+            End::Over(ReadError::Failed(error))
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod errors;
 #[cfg(test)]
 mod generated;
+pub mod ledger;
 pub mod manual;
 pub mod monitor;
 pub mod ports;

@@ -11,6 +11,13 @@ use crate::spec::{Config, Mode};
 /// Pause before something that was not answered is sent again.
 const RESEND: Duration = Duration::from_secs(1);
 
+/// Offsets of the ledger from one mark to the next. Twenty busy consumers write some 100 records a second: a mark every
+/// 40 s, and two marks are replayed at a start in some tens of milliseconds.
+const MARK_EVERY: u64 = 4096;
+
+/// Shortest time between two snapshots: one of 100,000 partitions takes 4 MB, which is nothing a minute.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
+
 /// The controller's settings. `jitter` keeps two candidates from standing at the same moment.
 pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> controller::Settings {
     controller::Settings {
@@ -23,6 +30,8 @@ pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> con
         tick: config.ownership.tick,
         elect_after: config.ownership.elect_after.saturating_add(jitter),
         genesis,
+        mark_every: MARK_EVERY,
+        snapshot_pause: SNAPSHOT_PAUSE,
         resend: RESEND,
         // A worker that died with proof is started again by its keeper after the first backoff, and says Hello within a
         // second: five times that, and its partitions go elsewhere.

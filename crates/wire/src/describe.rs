@@ -183,10 +183,11 @@ impl Line<'_> {
 
     fn entry(&mut self, entry: &Entry) {
         match &entry.record {
-            Record::Genesis { group } => {
+            Record::Genesis { group, first } => {
                 self.kind(Kind::Genesis);
                 self.field("generation", entry.generation.0);
                 self.field("group", group);
+                self.field("first", first);
             }
             Record::Elect { process, attempt } => {
                 self.kind(Kind::Elect);
@@ -213,12 +214,12 @@ impl Line<'_> {
                 self.field("beat", beat);
                 self.field("evidence", EvidenceWord::of(*evidence).text());
             }
-            Record::Snapshot { upto, part, of, version, body } => {
+            Record::Snapshot { upto, part, of, facts, .. } => {
                 self.kind(Kind::Snapshot);
                 self.field("upto", upto.0);
                 self.field("part", format_args!("{}/{of}", u64::from(*part) + 1));
-                self.field("version", version);
-                self.field("bytes", body.len());
+                self.field("lives", facts.lives.len());
+                self.field("partitions", facts.partitions.len());
             }
             Record::Unknown { kind } => self.unknown(kind),
             spoken => self.spoken(spoken),

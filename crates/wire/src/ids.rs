@@ -115,33 +115,3 @@ impl JsonSchema for Consumer {
         })
     }
 }
-
-/// Bytes as a string of base 64.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blob(pub(crate) Vec<u8>);
-
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use base64::Engine as _;
-        serializer.serialize_str(&base64::engine::general_purpose::STANDARD.encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use base64::Engine as _;
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let decoded = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
-        decoded.map(Self).map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for Blob {
-    fn schema_name() -> Cow<'static, str> {
-        "Blob".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "contentEncoding": "base64" })
-    }
-}

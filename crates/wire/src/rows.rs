@@ -14,8 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::SerializeTuple as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tidegate_core::ids::{Epoch, Offset, PartitionId, Position};
-use tidegate_core::ledger::{Move, PartitionFigures};
+use tidegate_core::ids::{Epoch, Incarnation, Offset, PartitionId, Position};
+use tidegate_core::ledger::{Move, Ownership, PartitionFigures};
 
 use crate::ids::{Consumer, TopicText};
 
@@ -162,6 +162,18 @@ row! {
     }
 }
 
+row! {
+    /// A partition with what is known of its position, its owner (the offset of its `Hello`), the grant, and whether the
+    /// owner has said that it reads.
+    OwnershipRow {
+        number "number": u32,
+        next "next": Option<u64>,
+        incarnation "incarnation": Option<u64>,
+        epoch "epoch": Option<u64>,
+        active "active": Option<bool>,
+    }
+}
+
 impl Row for u32 {
     type Item = PartitionId;
 
@@ -234,6 +246,38 @@ impl Row for FiguresRow {
     fn at(self, topic: tidegate_core::ids::TopicId) -> PartitionFigures {
         let Self { number, records, bytes, busy_us, lag } = self;
         PartitionFigures { partition: number.at(topic), records, bytes, busy_us, lag }
+    }
+}
+
+impl Row for OwnershipRow {
+    type Item = (PartitionId, Ownership);
+
+    fn of((id, ownership): &Self::Item) -> (PartitionId, Self) {
+        let owner = ownership.owner();
+        let row = Self {
+            number: id.number,
+            next: ownership.next().map(|next| next.0),
+            incarnation: owner.map(|(_, incarnation)| incarnation.0.0),
+            epoch: owner.map(|(epoch, _)| epoch.0.0),
+            active: owner.map(|_| matches!(ownership, Ownership::Active { .. })),
+        };
+        (*id, row)
+    }
+
+    fn at(self, topic: tidegate_core::ids::TopicId) -> Self::Item {
+        let next = self.next.map(Position);
+        let ownership = match (self.incarnation, self.epoch, next) {
+            (Some(incarnation), Some(epoch), Some(next)) => {
+                let (incarnation, epoch) = (Incarnation(Offset(incarnation)), Epoch(Offset(epoch)));
+                if self.active == Some(true) {
+                    Ownership::Active { epoch, incarnation, next }
+                } else {
+                    Ownership::Granted { epoch, incarnation, next }
+                }
+            }
+            _ => Ownership::Free { next },
+        };
+        (self.number.at(topic), ownership)
     }
 }
 

@@ -4,7 +4,9 @@ mod audit;
 mod config;
 mod dev_broker;
 mod docs;
+mod ledger;
 pub(crate) mod load;
+mod message;
 mod processes;
 mod status;
 mod tail;
@@ -30,6 +32,7 @@ pub(crate) async fn run(
         Command::Consumer(args) => Box::pin(processes::consumer(args, signals)).await,
         Command::Status(args) => status::run(&args, output).await,
         Command::Tail(args) => tail::run(args, output, signals).await,
+        Command::Ledger(command) => ledger::run(command, output).await,
         Command::Config(command) => config::run(command, output),
         Command::DevBroker(args) => dev_broker::run(&args, output, signals).await,
         Command::Load(args) => load::run(args, output, signals).await,

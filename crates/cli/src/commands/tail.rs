@@ -8,16 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::Value;
 use tidegate_core::ids::TopicId;
 use tidegate_kafka::Kafka;
-use tidegate_runtime::ports::{Admin, ControlLog, Error, RawRecord};
+use tidegate_runtime::ports::{Admin, ControlLog, RawRecord, ReadError};
 use tidegate_runtime::spec::Config;
 use tidegate_runtime::task::TaskSet;
-use tidegate_wire::TYPE_HEADER;
 use tokio::sync::mpsc;
 
+use super::message::Message;
 use crate::args::{TailArgs, TailTopics};
 use crate::failure::Exit;
 use crate::output::Output;
@@ -36,23 +34,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the readers may take to end.
 const END: Duration = Duration::from_secs(1);
-
-/// A message as it is printed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Message {
-    topic: String,
-    partition: u32,
-    offset: u64,
-    timestamp_ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(rename = "type")]
-    kind: String,
-    value: Value,
-    /// The same in one line, for people.
-    text: String,
-}
 
 /// Names of topics by id, as of the last look; a topic that was made since is shown by its id.
 type TopicNames = RwLock<BTreeMap<TopicId, String>>;
@@ -82,7 +63,7 @@ pub(super) async fn run(
             biased;
             () = signals.next() => break,
             message = messages.recv() => match message {
-                Some(message) => print(&message, output)?,
+                Some(message) => message.print(output)?,
                 None => break,
             },
             _ = looks.tick() => {
@@ -172,6 +153,9 @@ impl Partition {
     async fn follow(&self, mut next: u64, end: Option<u64>, sender: mpsc::Sender<Message>) {
         while end.is_none_or(|end| next < end) && !sender.is_closed() {
             if let Err(error) = self.read(&mut next, end, &sender).await {
+                if matches!(error, ReadError::Trimmed(_) | ReadError::Lost(_)) {
+                    next = self.log.start(self.number).await.unwrap_or(next);
+                }
                 let (topic, partition) = (&self.topic, self.number);
                 tracing::warn!(
                     topic,
@@ -189,8 +173,8 @@ impl Partition {
         next: &mut u64,
         end: Option<u64>,
         sender: &mpsc::Sender<Message>,
-    ) -> Result<(), Error> {
-        let mut reader = self.log.read(self.number, *next).await?;
+    ) -> Result<(), ReadError> {
+        let mut reader = self.log.read(self.number, *next).await.map_err(ReadError::Failed)?;
         while end.is_none_or(|end| *next < end) {
             for record in reader.next().await? {
                 *next = record.offset + 1;
@@ -204,56 +188,7 @@ impl Partition {
     }
 
     fn message(&self, record: &RawRecord) -> Message {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let kind = record.headers.iter().find(|(name, _)| name == TYPE_HEADER);
-        let value = record.value.as_deref().map_or(Value::Null, |value| {
-            serde_json::from_slice(value).unwrap_or_else(|_| Value::String(text(value)))
-        });
-        Message {
-            topic: self.topic.clone(),
-            partition: self.number,
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            key: record.key.as_deref().map(text),
-            kind: kind.map_or_else(|| "unknown".to_owned(), |(_, kind)| text(kind)),
-            value,
-            text: self.describe(record),
-        }
-    }
-
-    /// What cannot be decoded is told and not hidden: somebody wrote it.
-    fn describe(&self, record: &RawRecord) -> String {
-        let headers: Vec<_> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), &**value)).collect();
-        match tidegate_wire::decode(record.key.as_deref(), &headers, record.value.as_deref()) {
-            Ok(decoded) => {
-                let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-                tidegate_wire::describe(&decoded, &|id| names.get(&id).cloned())
-            }
-            Err(error) => format!("unreadable: {error}"),
-        }
-    }
-}
-
-// === printing ===
-
-fn print(message: &Message, output: &Output) -> anyhow::Result<()> {
-    let Message { topic, partition, offset, timestamp_ms, text, .. } = message;
-    output.result(&format!("{} {topic}-{partition} @{offset} {text}", time(*timestamp_ms)), message)
-}
-
-/// The time of the day, in UTC.
-fn time(unix_ms: u64) -> String {
-    let (seconds, ms) = (unix_ms / 1000 % 86_400, unix_ms % 1000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_of_the_day() {
-        assert_eq!(time(1_700_000_000_123), "22:13:20.123");
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        Message::of((&self.topic, self.number), record, &names)
     }
 }

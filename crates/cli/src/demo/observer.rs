@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_core::ids::Offset;
-use tidegate_runtime::ports::{ControlLog, Error, RawRecord};
+use tidegate_runtime::ports::{ControlLog, RawRecord, ReadError};
 use tidegate_runtime::task::{Task, spawn_named};
 
 use super::observed::Observed;
@@ -75,8 +75,8 @@ async fn read(
     log: &dyn ControlLog,
     next: &mut u64,
     take: &(impl Fn(&RawRecord) + Send),
-) -> Result<(), Error> {
-    let mut reader = log.read(0, *next).await?;
+) -> Result<(), ReadError> {
+    let mut reader = log.read(0, *next).await.map_err(ReadError::Failed)?;
     loop {
         for record in reader.next().await? {
             *next = record.offset + 1;

@@ -18,6 +18,7 @@ impl Consumer {
         command: Command,
         effects: &mut Vec<Effect>,
     ) {
+        self.note_told(command.generation);
         let Some(living) = self.living() else { return };
         if command.generation > living.generation {
             self.lapse(now, effects);

@@ -76,6 +76,8 @@ pub struct Consumer {
     pub(super) phase: Phase,
     pub(super) ids: AppendIds,
     attempt: u32,
+    /// The highest generation that a command was of. The ledger may begin with records of an older one.
+    told: Generation,
     /// The generation of the last life; term and epochs are offsets in it.
     pub(super) generation: Option<Generation>,
     /// Everything in the command partition below this was obeyed.
@@ -109,6 +111,7 @@ impl Consumer {
             phase: Phase::Locating { asked: false, at: now },
             ids: AppendIds::default(),
             attempt: 0,
+            told: Generation::default(),
             generation: None,
             heard: Offset(0),
             term: None,
@@ -228,10 +231,11 @@ impl Consumer {
         let Phase::Locating { asked: true, .. } = self.phase else {
             return;
         };
-        let Some(located) = located else {
+        let Some(mut located) = located else {
             self.phase = Phase::Locating { asked: false, at: now.after(self.settings.retry) };
             return;
         };
+        located.generation = located.generation.max(self.told);
         self.attempt = self.attempt.saturating_add(1);
         self.heard = located.command_end;
         effects.push(Effect::Listen(located.command_end));
@@ -338,6 +342,8 @@ impl Consumer {
         let Some(living) = self.living() else { return };
         let leaving = living.leaving.map(|leaving| leaving.goodbye.is_some());
         effects.push(Effect::Lapsed(living.lease.incarnation));
+        // The next Hello says what was held: a ledger that has lost its records is rebuilt from that.
+        self.identity.persisted = self.owned().into_iter().collect();
         for partition in core::mem::take(&mut self.holdings).into_keys() {
             effects.push(Effect::Abort(partition));
         }
@@ -355,6 +361,10 @@ impl Consumer {
             self.term = None;
             self.seen.clear();
         }
+    }
+
+    pub(super) fn note_told(&mut self, generation: Generation) {
+        self.told = self.told.max(generation);
     }
 
     pub(super) fn owned(&self) -> BTreeMap<PartitionId, Position> {
@@ -414,6 +424,7 @@ impl Consumer {
                 let turn = self.figures.iter().cycle().skip(from);
                 let figures = turn.take(self.figures.len().min(FIGURES)).copied().collect();
                 let record = Record::Heartbeat {
+                    consumer: self.identity.consumer,
                     incarnation: living.lease.incarnation,
                     seq: living.lease.seq,
                     heard: end,

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::io::{Effect, Note};
+use super::io::Effect;
 use super::machine::Controller;
 use crate::ids::{Instant, Offset, ProcessId, Term};
 use crate::ledger::{Entry, Fold, Record};
@@ -55,10 +55,10 @@ impl Election {
         }
     }
 
-    /// True when the fold has read everything up to an end that was fetched at this moment or later: silence means
+    /// True when everything was read up to an end that was fetched at this moment or later: silence means
     /// something only to who has read to the end of it.
-    pub(super) fn is_caught_up(&self, fold: &Fold, since: Instant) -> bool {
-        self.end.is_some_and(|(end, asked_at)| asked_at >= since && fold.position() >= end)
+    pub(super) fn is_caught_up(&self, read_upto: Offset, since: Instant) -> bool {
+        self.end.is_some_and(|(end, asked_at)| asked_at >= since && read_upto >= end)
     }
 
     /// True when the end must be asked for: none is known that was fetched at this moment or later.
@@ -80,10 +80,12 @@ impl Election {
 }
 
 impl Controller {
-    /// Stands for election after silence, having read to the end of it. An empty ledger is begun first.
+    /// Stands for election after silence, having read to the end of it. An empty ledger is
+    /// begun first, and one that has lost records is begun anew.
     pub(super) fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (resend, elect_after) = (self.settings.resend, self.settings.elect_after);
-        let vacant = self.fold.reign().is_none();
+        let sound = self.sound_generation();
+        let vacant = sound.is_none() || self.fold.reign().is_none();
         let silent_at =
             if vacant { Instant::default() } else { self.election.term_heard.after(elect_after) };
         if silent_at > now {
@@ -94,10 +96,10 @@ impl Controller {
             self.election.asked = Some((id, now));
             effects.push(Effect::FetchLedgerEnd(id));
         }
-        if !self.election.is_caught_up(&self.fold, silent_at) {
+        if !self.election.is_caught_up(self.read_upto(), silent_at) {
             return;
         }
-        let Some(generation) = self.fold.generation() else {
+        let Some(generation) = sound else {
             self.begin_ledger(now, effects);
             return;
         };
@@ -111,19 +113,5 @@ impl Controller {
             let record = Record::Elect { process: self.process, attempt: self.election.attempt };
             effects.push(Effect::Append(Entry { generation, record }));
         }
-    }
-
-    fn begin_ledger(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self
-            .genesis_sent
-            .is_some_and(|at| now.since(at) < self.settings.resend.saturating_mul(5))
-        {
-            return;
-        }
-        self.genesis_sent = Some(now);
-        let generation = self.settings.genesis;
-        let record = Record::Genesis { group: self.fold.group().clone() };
-        effects.push(Effect::Note(Note::Genesis(generation)));
-        effects.push(Effect::Append(Entry { generation, record }));
     }
 }

@@ -104,7 +104,7 @@ impl Controller {
         due
     }
 
-    /// K2: what is Free goes to the consumer that the plan names, once that is ready.
+    /// K2, K6: what is Free goes to the consumer that the plan names, once that is ready.
     fn due_grant(
         &self,
         now: Instant,
@@ -113,6 +113,9 @@ impl Controller {
         due: &mut Due,
     ) {
         let Target::Consumer(consumer) = target else { return };
+        if !self.is_settled(now) {
+            return;
+        }
         let Some(from) = next.or_else(|| self.starts.get(&partition).copied()) else {
             due.unresolved.push(partition);
             return;
@@ -215,6 +218,16 @@ impl Controller {
     /// A command to an incarnation, living or ended.
     pub(super) fn command(&self, incarnation: Incarnation, body: CommandBody) -> Option<Effect> {
         let consumer = self.fold.lives().consumer_of(incarnation)?;
+        self.command_to(consumer, incarnation, body)
+    }
+
+    /// A command to an incarnation that the ledger may know nothing of.
+    pub(super) fn command_to(
+        &self,
+        consumer: ConsumerNumber,
+        incarnation: Incarnation,
+        body: CommandBody,
+    ) -> Option<Effect> {
         let generation = self.fold.generation()?;
         Some(Effect::Command(consumer, Command { generation, incarnation, body }))
     }

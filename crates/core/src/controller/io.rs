@@ -34,8 +34,13 @@ pub struct Settings {
     pub tick: Duration,
     /// Silence of the current term after which this process stands for election; the shell adds jitter.
     pub elect_after: Duration,
-    /// Generation to begin an empty ledger with: unix seconds.
+    /// Generation to begin a ledger with: unix seconds.
     pub genesis: Generation,
+    /// Offsets from one mark in the ledger to the next: at a mark every reader keeps the fold, to write a snapshot of it
+    /// or to compare it with one.
+    pub mark_every: u64,
+    /// Shortest time between two snapshots.
+    pub snapshot_pause: Duration,
     /// Pause before a command or a record that was not answered is sent again.
     pub resend: Duration,
     /// How long a consumer that lost its process may take to come back before its partitions go elsewhere.
@@ -55,6 +60,12 @@ pub struct Settings {
 pub enum Input {
     /// Time has passed.
     Tick,
+    /// The ledger is read anew from this offset, the first that is left.
+    LedgerOpened(Offset),
+    /// The ledger has lost records that were read before, or its topic was made anew. It is opened again.
+    LedgerLost,
+    /// Answer to [`Effect::LookForTraces`]: whether there are any.
+    Traces(bool),
     /// Records of the ledger, in order; `None` for one that could not be decoded.
     Ledger(Vec<(Offset, Option<Entry>)>),
     /// Answer to [`Effect::FetchLedgerEnd`] with its id; `None` when it failed.
@@ -89,12 +100,17 @@ pub enum Effect {
     Command(ConsumerNumber, Command),
     /// Fetch the ledger's end and answer with [`Input::LedgerEnd`] and this id.
     FetchLedgerEnd(u64),
+    /// The ledger is empty: find out whether the group has left traces of an earlier life (committed offsets, workers), and
+    /// answer with [`Input::Traces`].
+    LookForTraces,
     /// Find where these partitions begin, by the spec's start policy, and answer with [`Input::Starts`].
     ResolveStarts(Vec<PartitionId>),
     /// Make sure that this consumer's worker runs. Its command partition must exist first.
     EnsureWorker(ConsumerNumber),
     /// End this consumer's worker: it owns nothing and is planned nothing.
     RemoveWorker(ConsumerNumber),
+    /// Let the broker delete what is below this offset: in the ledger, or in a consumer's command partition.
+    Trim(Option<ConsumerNumber>, Offset),
     /// Stop everything: the ledger belongs to another group.
     RefuseLedger,
     /// Something to tell, for the log and the metrics.
@@ -137,6 +153,10 @@ pub enum Note {
         /// From the end of the old ownership to the begin of the new, as read; `None` for a partition's first owner.
         pause: Option<Duration>,
     },
-    /// The ledger was empty: its first life begins with this generation.
+    /// The ledger is empty, or has lost records: a life of it begins with this generation.
     Genesis(Generation),
+    /// A snapshot of everything below this offset was read back, and is what this process had read.
+    Snapshot(Offset),
+    /// A snapshot says something else than this process had read below this offset.
+    SnapshotDiffers(Offset),
 }

@@ -4,9 +4,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::archive::Archive;
 use super::election::{Election, Role};
 use super::handoff::Sent;
 use super::io::{Effect, Input, Mode, Note, Settings, WorkerView};
+use super::lives::Lineage;
 use super::outbox::Outbox;
 use super::planning::{Explanation, PlanState, Planning};
 use super::silence::Silence;
@@ -16,7 +18,7 @@ use crate::ids::{
     ConsumerNumber, Generation, GroupName, Incarnation, Instant, Offset, PartitionId, Position,
     ProcessId, Term,
 };
-use crate::ledger::{Evidence, Fold, Record};
+use crate::ledger::{Evidence, Fold, Record, Replay};
 
 /// How many processes that are known to be dead are remembered: a Hello of one may still arrive.
 const DEAD_REMEMBERED: usize = 1024;
@@ -73,7 +75,10 @@ pub struct Controller {
     pub(super) workers: BTreeMap<ConsumerNumber, Instant>,
     dead: BTreeSet<ProcessId>,
     questions: u64,
-    pub(super) genesis_sent: Option<Instant>,
+    pub(super) lineage: Lineage,
+    pub(super) archive: Archive,
+    /// Where consumers say that partitions were before the ledger knew of them.
+    pub(super) homes: BTreeMap<PartitionId, ConsumerNumber>,
     /// Something changed that grants, commands or plans may follow from.
     pub(super) dirty: bool,
     /// When to look at everything again whatever happens, for what follows from time alone.
@@ -85,7 +90,7 @@ impl Controller {
     pub fn new(settings: Settings, group: GroupName, process: ProcessId, now: Instant) -> Self {
         Self {
             process,
-            fold: Fold::new(group),
+            fold: Fold::new(group.clone()),
             election: Election::new(now),
             office: None,
             silence: Silence::default(),
@@ -97,7 +102,9 @@ impl Controller {
             workers: BTreeMap::new(),
             dead: BTreeSet::new(),
             questions: 0,
-            genesis_sent: None,
+            lineage: Lineage::new(Replay::new(group, Offset(0))),
+            archive: Archive::default(),
+            homes: BTreeMap::new(),
             dirty: true,
             look_due: now,
             settings,
@@ -149,15 +156,22 @@ impl Controller {
         let mut effects = Vec::new();
         match input {
             Input::Tick => {}
+            Input::LedgerOpened(start) => self.ledger_opened(start, &mut effects),
+            Input::LedgerLost => self.ledger_lost(&mut effects),
+            Input::Traces(left) => self.lineage.note_traces(left),
             Input::Ledger(records) => {
                 for (at, entry) in records {
-                    self.read(now, at, entry.as_ref(), &mut effects);
+                    for (at, entry) in self.replayed(now, at, entry, &mut effects) {
+                        self.read(now, at, entry.as_ref(), &mut effects);
+                    }
                 }
             }
             Input::LedgerEnd(id, end) => self.ledger_end(id, end),
             Input::Rates(topic, report) => self.demand.report(now, topic, &report),
             Input::Starts(starts) => {
-                self.starts.extend(starts);
+                for (partition, start) in starts {
+                    self.note_start(partition, start);
+                }
                 self.dirty = true;
             }
             Input::Worker(worker) => self.worker(now, worker),
@@ -168,6 +182,12 @@ impl Controller {
         }
         self.advance(now, &mut effects);
         effects
+    }
+
+    /// Where a partition begins that the ledger has never heard of: the furthest that anybody knows to be durable.
+    pub(super) fn note_start(&mut self, partition: PartitionId, start: Position) {
+        let known = self.starts.entry(partition).or_insert(start);
+        *known = start.max(*known);
     }
 
     fn ledger_end(&mut self, id: u64, end: Option<Offset>) {
@@ -214,6 +234,7 @@ impl Controller {
             self.decide(now, effects);
             self.reconcile(now, effects);
             self.keep_workers(now, effects);
+            self.write_snapshot(now, effects);
         }
         self.tick(now, effects);
     }

@@ -17,10 +17,13 @@
 //! - K3: a partition is taken from its owner only when the consumer that is to have it is ready.
 //! - K4: silence fences only after the ledger was read up to an end fetched after the suspicion, and names the last beat.
 //! - K5: a worker is removed only when its consumer owns nothing and is planned nothing.
+//! - K6: in a new generation of the ledger nothing is granted before every lease of an older one has lapsed.
 
+mod archive;
 mod election;
 mod handoff;
 mod io;
+mod lives;
 mod machine;
 mod outbox;
 mod planning;
@@ -28,6 +31,8 @@ mod reading;
 mod silence;
 mod standing;
 
+#[cfg(test)]
+mod lives_tests;
 #[cfg(test)]
 mod tests;
 

@@ -196,6 +196,7 @@ impl Controller {
         for (partition, item) in &mut problem.items {
             if item.home.is_none() {
                 let last = self.handovers.get(partition).map(|handover| handover.from);
+                let last = last.or_else(|| self.homes.get(partition).copied());
                 item.home = last.filter(|consumer| !problem.unavailable.contains(consumer));
             }
         }

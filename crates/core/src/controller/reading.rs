@@ -6,9 +6,11 @@ use super::io::{Effect, Note};
 use super::machine::{Controller, Handover, Office};
 use super::standing::Standings;
 use crate::demand::Lag;
-use crate::ids::{ConsumerNumber, Incarnation, Instant, Offset, PartitionId};
+use crate::ids::{
+    ConsumerNumber, Epoch, Incarnation, Instant, Offset, PartitionId, Position, Term,
+};
 use crate::ledger::{
-    Change, CommandBody, Entry, Evidence, Ignored, PartitionFigures, Record, StopReason,
+    Change, CommandBody, Entry, Evidence, Hello, Ignored, PartitionFigures, Record, StopReason,
 };
 
 impl Controller {
@@ -26,6 +28,7 @@ impl Controller {
         };
         let before = self.fold.reign();
         let applied = self.fold.apply(at, entry);
+        self.archive.pass(&self.fold, self.settings.mark_every);
         if self.fold.reign() != before {
             self.election.term_heard = now;
         }
@@ -35,8 +38,11 @@ impl Controller {
         match applied {
             Ok(change) => self.applied(now, at, &entry.record, &change, effects),
             Err(Ignored::ForeignGroup) => effects.push(Effect::RefuseLedger),
-            Err(Ignored::NoEffect) => {}
+            Err(Ignored::NoEffect) => self.read_remark(entry, effects),
             Err(reason) => {
+                if reason == Ignored::OtherGeneration {
+                    self.note_generation(entry, effects);
+                }
                 effects.push(Effect::Note(Note::Ignored(at, reason)));
                 self.answer_ignored(at, &entry.record, reason, effects);
             }
@@ -54,14 +60,51 @@ impl Controller {
         if self.office.is_none() {
             return;
         }
-        let ended = match record {
-            Record::Hello(_) if matches!(reason, Ignored::LateHello | Ignored::StaleAttempt) => {
-                Some(Incarnation(at))
+        let over = matches!(reason, Ignored::NotLiving | Ignored::OtherGeneration);
+        let command = match record {
+            Record::Hello(hello)
+                if over || matches!(reason, Ignored::LateHello | Ignored::StaleAttempt) =>
+            {
+                self.command_to(hello.consumer, Incarnation(at), CommandBody::Ended)
             }
-            _ if reason == Ignored::NotLiving => record.speaker(),
+            Record::Heartbeat { consumer, incarnation, .. } if over => {
+                self.command_to(*consumer, *incarnation, CommandBody::Ended)
+            }
+            _ if over => record
+                .speaker()
+                .and_then(|incarnation| self.command(incarnation, CommandBody::Ended)),
             _ => None,
         };
-        effects.extend(ended.and_then(|incarnation| self.command(incarnation, CommandBody::Ended)));
+        effects.extend(command);
+    }
+
+    /// What the fold passes over and a controller does not: parts of snapshots, and what consumers say that they hold.
+    fn read_remark(&mut self, entry: &Entry, effects: &mut Vec<Effect>) {
+        match &entry.record {
+            Record::Snapshot { .. } => self.snapshot_read(entry, effects),
+            Record::State { incarnation, partitions } => {
+                self.state_read(*incarnation, partitions, effects);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whoever holds what the ledger does not give it is told to stop.
+    fn state_read(
+        &self,
+        incarnation: Incarnation,
+        held: &[(PartitionId, Epoch, Position)],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(office) = &self.office else { return };
+        for (partition, epoch, _) in held {
+            if self.fold.ownership(*partition).owner() != Some((*epoch, incarnation)) {
+                let (term, deadline) = (office.term, self.settings.write_timeout);
+                let partitions = Vec::from([*partition]);
+                let stop = CommandBody::Stop { term, epoch: *epoch, partitions, deadline };
+                effects.extend(self.command(incarnation, stop));
+            }
+        }
     }
 
     fn applied(
@@ -77,19 +120,21 @@ impl Controller {
         match record {
             Record::Elect { .. } => self.elected(now, effects),
             Record::Plan { .. } => self.plan_read(now, at),
+            Record::Genesis { first, .. } => self.generation_read(now, *first, effects),
             Record::Hello(hello) => {
                 self.silence.heard(Incarnation(at), now);
+                self.note_persisted(hello);
                 self.joined(hello.consumer, Incarnation(at), effects);
             }
-            Record::Heartbeat { incarnation, figures, .. } => {
+            Record::Heartbeat { incarnation, heard, figures, .. } => {
                 self.silence.heard(*incarnation, now);
+                self.archive.heard(*incarnation, *heard);
                 self.note_figures(now, figures);
             }
             Record::Started { incarnation, .. } => {
                 self.note_moves(now, *incarnation, &change.activated, effects);
             }
-            Record::Genesis { .. }
-            | Record::Tick { .. }
+            Record::Tick { .. }
             | Record::Grant { .. }
             | Record::Progress { .. }
             | Record::Stopped { .. }
@@ -116,6 +161,7 @@ impl Controller {
         let silent = matches!(record, Record::Fenced { evidence: Evidence::Silence, .. });
         for incarnation in &change.ended {
             self.silence.forget(*incarnation);
+            self.archive.forget(*incarnation);
             let lives = self.fold.lives();
             let Some(consumer) = lives.consumer_of(*incarnation) else { continue };
             if lives.current(consumer).is_some() {
@@ -124,6 +170,16 @@ impl Controller {
                 self.standings.pass_over(consumer, now.after(self.settings.late_penalty));
             } else {
                 self.standings.expect(consumer, now.after(self.settings.restart_grace));
+            }
+        }
+    }
+
+    /// What a consumer held before counts where the ledger knows nothing: after it was lost.
+    fn note_persisted(&mut self, hello: &Hello) {
+        for (partition, next) in &hello.persisted {
+            if self.fold.ownership(*partition).next().is_none() {
+                self.note_start(*partition, *next);
+                self.homes.insert(*partition, hello.consumer);
             }
         }
     }
@@ -182,6 +238,14 @@ impl Controller {
         self.standings = Standings::default();
         self.dirty = true;
         effects.push(Effect::Note(Note::Leading(true)));
+        self.ask_states(term, effects);
+    }
+
+    /// A new controller asks everybody what they hold: nobody may read what the ledger does not give to it.
+    fn ask_states(&self, term: Term, effects: &mut Vec<Effect>) {
+        for (incarnation, _) in self.fold.lives().iter() {
+            effects.extend(self.command(incarnation, CommandBody::StateQuery { term }));
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use core::time::Duration;
 use super::*;
 use crate::demand;
 use crate::ids::{
-    BootId, DirectoryId, Epoch, GroupName, Incarnation, Instant, Offset, Position, ProcessId, Term,
-    TopicId,
+    BootId, DirectoryId, Epoch, Generation, GroupName, Incarnation, Instant, Offset, Position,
+    ProcessId, Term, TopicId,
 };
 use crate::ledger::{
     Command, CommandBody, Entry, Evidence, Hello, Ignored, Move, Ownership, PlanBody, Record, Seal,
@@ -25,10 +25,10 @@ use crate::ledger::{
 use crate::rates::{Measurement, Sample, Source, TopicReport};
 use crate::samples::{GENERATION, consumer, group, partition};
 
-const ME: ProcessId = ProcessId(100);
-const PREDECESSOR: ProcessId = ProcessId(200);
+pub(super) const ME: ProcessId = ProcessId(100);
+pub(super) const PREDECESSOR: ProcessId = ProcessId(200);
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         mode: Mode::Own,
         lease: Duration::from_secs(15),
@@ -36,6 +36,8 @@ fn settings() -> Settings {
         tick: Duration::from_secs(2),
         elect_after: Duration::from_secs(12),
         genesis: GENERATION,
+        mark_every: 4096,
+        snapshot_pause: Duration::from_secs(60),
         resend: Duration::from_secs(1),
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(60),
@@ -49,7 +51,7 @@ fn settings() -> Settings {
     }
 }
 
-fn hello(of: u32, process: u128) -> Record {
+pub(super) fn hello(of: u32, process: u128) -> Record {
     Record::Hello(Hello {
         consumer: consumer(of),
         process: ProcessId(process),
@@ -85,23 +87,78 @@ fn report(rates: &[u64]) -> TopicReport {
 }
 
 /// A controller with a ledger that keeps whatever is appended, and reads it when told to.
-struct Desk {
-    controller: Controller,
-    now_ms: u64,
-    ledger: Vec<Entry>,
-    read: usize,
+pub(super) struct Desk {
+    pub(super) controller: Controller,
+    pub(super) now_ms: u64,
+    pub(super) generation: Generation,
+    pub(super) ledger: Vec<Entry>,
+    pub(super) read: usize,
 }
 
 impl Desk {
-    fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
         let controller = Controller::new(settings, group(), ME, Instant::default());
-        Self { controller, now_ms: 0, ledger: Vec::new(), read: 0 }
+        Self { controller, now_ms: 0, generation: GENERATION, ledger: Vec::new(), read: 0 }
+    }
+
+    /// One that has begun a ledger and leads.
+    pub(super) fn leader(settings: Settings) -> Self {
+        let mut desk = Self::new(settings);
+        desk.calm();
+        assert!(matches!(desk.controller.role(), Role::Leading { .. }));
+        desk
+    }
+
+    /// Another process that finds the same ledger without what is below an offset.
+    pub(super) fn successor_of(
+        other: &Self,
+        settings: Settings,
+        process: ProcessId,
+        start: Offset,
+    ) -> Self {
+        let controller = Controller::new(settings, group(), process, other.now());
+        let read = usize::try_from(start.0).expect("a test's ledger is short");
+        let (now_ms, generation, ledger) = (other.now_ms, other.generation, other.ledger.clone());
+        let mut desk = Self { controller, now_ms, generation, ledger, read };
+        desk.step(Input::LedgerOpened(start));
+        desk
+    }
+
+    /// The ledger is cut after so many records and read again.
+    pub(super) fn reopen(&mut self, kept: usize) {
+        self.ledger.truncate(kept);
+        self.read = 0;
+        self.step(Input::LedgerOpened(Offset(0)));
+        self.read();
+    }
+
+    /// Somebody else was elected and fell silent: what this process does when it is in office again.
+    pub(super) fn takeover(&mut self) -> Vec<Effect> {
+        self.say(Record::Elect { process: PREDECESSOR, attempt: 2 });
+        self.now_ms += 12_000;
+        self.calm()
+    }
+
+    /// Who is asked what it holds.
+    pub(super) fn queries(effects: &[Effect]) -> Vec<Incarnation> {
+        let asked = |effect: &Effect| match effect {
+            Effect::Command(_, command) => {
+                let asks = matches!(command.body, CommandBody::StateQuery { .. });
+                asks.then_some(command.incarnation)
+            }
+            _ => None,
+        };
+        effects.iter().filter_map(asked).collect()
+    }
+
+    pub(super) fn report(&mut self, rates: &[u64]) -> Vec<Effect> {
+        self.step(Input::Rates(TopicId::default(), report(rates)))
     }
 
     /// One that has taken over from a controller that wrote these records after its Elect, which stands at 1.
     fn heir(records: Vec<Record>) -> Self {
         let mut desk = Self::new(settings());
-        let genesis = Record::Genesis { group: group() };
+        let genesis = Record::Genesis { group: group(), first: true };
         let elect = Record::Elect { process: PREDECESSOR, attempt: 1 };
         for record in [genesis, elect].into_iter().chain(records) {
             desk.put(record);
@@ -115,7 +172,7 @@ impl Desk {
 
     /// An heir of consumers 1 and 2 with one process each, and of a plan that gives partition 0 to consumer `to`.
     /// Partition 0 is owned by consumer 1 and read.
-    fn heir_of_plan(to: u32) -> Self {
+    pub(super) fn heir_of_plan(to: u32) -> Self {
         let change = Move {
             partition: partition(0),
             from: Some(consumer(1)),
@@ -133,30 +190,30 @@ impl Desk {
         ])
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         Instant::since_boot(Duration::from_millis(self.now_ms))
     }
 
-    fn step(&mut self, input: Input) -> Vec<Effect> {
+    pub(super) fn step(&mut self, input: Input) -> Vec<Effect> {
         self.controller.step(self.now(), input)
     }
 
-    fn wait(&mut self, milliseconds: u64) -> Vec<Effect> {
+    pub(super) fn wait(&mut self, milliseconds: u64) -> Vec<Effect> {
         self.now_ms += milliseconds;
         self.step(Input::Tick)
     }
 
-    fn put(&mut self, record: Record) -> Offset {
-        self.ledger.push(Entry { generation: GENERATION, record });
+    pub(super) fn put(&mut self, record: Record) -> Offset {
+        self.ledger.push(Entry { generation: self.generation, record });
         Offset(self.end().0 - 1)
     }
 
-    fn end(&self) -> Offset {
+    pub(super) fn end(&self) -> Offset {
         Offset(u64::try_from(self.ledger.len()).expect("a test's ledger is short"))
     }
 
     /// Reads what was appended since the last time.
-    fn read(&mut self) -> Vec<Effect> {
+    pub(super) fn read(&mut self) -> Vec<Effect> {
         let records: Vec<_> = (0..)
             .map(Offset)
             .zip(&self.ledger)
@@ -168,13 +225,13 @@ impl Desk {
     }
 
     /// Somebody's record is appended and read.
-    fn say(&mut self, record: Record) -> Vec<Effect> {
+    pub(super) fn say(&mut self, record: Record) -> Vec<Effect> {
         self.put(record);
         self.read()
     }
 
     /// Does what these effects ask for, but for reading what is appended.
-    fn perform(&mut self, effects: &[Effect]) -> Vec<Effect> {
+    pub(super) fn perform(&mut self, effects: &[Effect]) -> Vec<Effect> {
         let mut more = Vec::new();
         for effect in effects {
             match effect {
@@ -183,6 +240,7 @@ impl Desk {
                     let end = self.end();
                     more.extend(self.step(Input::LedgerEnd(*id, Some(end))));
                 }
+                Effect::LookForTraces => more.extend(self.step(Input::Traces(false))),
                 Effect::ResolveStarts(partitions) => {
                     let starts = partitions.iter().map(|at| (*at, Position(7)));
                     more.extend(self.step(Input::Starts(starts.collect())));
@@ -194,7 +252,7 @@ impl Desk {
     }
 
     /// Lets everything happen that follows from the last effects and from the next look; all that it did.
-    fn calm(&mut self) -> Vec<Effect> {
+    pub(super) fn calm(&mut self) -> Vec<Effect> {
         let mut effects = self.wait(200);
         let mut all = effects.clone();
         while !effects.is_empty() || self.read < self.ledger.len() {
@@ -206,12 +264,13 @@ impl Desk {
     }
 
     /// As if seconds passed, in which these incarnations beat.
-    fn pass(&mut self, seconds: u64, beating: &[Incarnation]) -> Vec<Effect> {
+    pub(super) fn pass(&mut self, seconds: u64, beating: &[Incarnation]) -> Vec<Effect> {
         let mut all = Vec::new();
         for second in 0..seconds {
             for incarnation in beating {
                 let beat = self.beat(*incarnation);
                 self.put(Record::Heartbeat {
+                    consumer: consumer(1),
                     incarnation: *incarnation,
                     seq: beat + 1,
                     heard: Offset(0),
@@ -236,7 +295,7 @@ impl Desk {
 }
 
 /// In [`Desk::heir_of_plan`]: the incarnation of consumer 1, that of consumer 2, and the epoch of partition 0.
-const FIRST: Incarnation = Incarnation(Offset(2));
+pub(super) const FIRST: Incarnation = Incarnation(Offset(2));
 const SECOND: Incarnation = Incarnation(Offset(3));
 const EPOCH: Epoch = Epoch(Offset(4));
 
@@ -307,7 +366,7 @@ fn ticks(effects: &[Effect]) -> usize {
 fn an_empty_ledger_is_begun_and_who_begins_it_elects_itself() {
     let mut desk = Desk::new(settings());
     desk.calm();
-    assert_eq!(desk.ledger[0].record, Record::Genesis { group: group() });
+    assert_eq!(desk.ledger[0].record, Record::Genesis { group: group(), first: true });
     assert_eq!(desk.ledger[1].record, Record::Elect { process: ME, attempt: 1 });
     assert_eq!(desk.controller.role(), Role::Leading { term: Term(Offset(1)) });
 }
@@ -315,14 +374,14 @@ fn an_empty_ledger_is_begun_and_who_begins_it_elects_itself() {
 #[test]
 fn a_foreign_ledger_is_refused() {
     let mut desk = Desk::new(settings());
-    let effects = desk.say(Record::Genesis { group: GroupName("payments".into()) });
+    let effects = desk.say(Record::Genesis { group: GroupName("payments".into()), first: true });
     assert!(effects.contains(&Effect::RefuseLedger));
 }
 
 #[test]
 fn r7_a_candidate_stands_only_after_silence_that_it_has_read_to_the_end_of() {
     let mut desk = Desk::new(settings());
-    desk.put(Record::Genesis { group: group() });
+    desk.put(Record::Genesis { group: group(), first: true });
     desk.put(Record::Elect { process: PREDECESSOR, attempt: 1 });
     desk.read();
     assert_eq!(desk.wait(11_999), []);
@@ -361,7 +420,7 @@ fn r7_who_reads_a_later_elect_steps_down_at_once() {
 #[test]
 fn an_elect_of_an_earlier_try_gives_no_office() {
     let mut desk = Desk::new(settings());
-    desk.put(Record::Genesis { group: group() });
+    desk.put(Record::Genesis { group: group(), first: true });
     let effects = desk.read();
     desk.perform(&effects);
     desk.now_ms += 5_000;
@@ -574,7 +633,13 @@ fn who_speaks_without_living_is_told_so() {
     let mut desk = Desk::heir(vec![hello(1, 1)]);
     desk.say(Record::Goodbye { incarnation: FIRST, clean: true });
     let (seq, heard) = (9, Offset(0));
-    let beat = Record::Heartbeat { incarnation: FIRST, seq, heard, figures: Vec::new() };
+    let beat = Record::Heartbeat {
+        consumer: consumer(1),
+        incarnation: FIRST,
+        seq,
+        heard,
+        figures: Vec::new(),
+    };
     assert_eq!(told_ended(&desk.say(beat)), [FIRST]);
     let at = Incarnation(desk.end());
     assert_eq!(told_ended(&desk.say(hello(1, 1))), [at], "the same attempt again is nobody's life");

@@ -6,6 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::attempts::Attempts;
 use super::lives::Lives;
 use super::ownership::{Change, Ownership};
 use super::record::{Entry, Evidence, Hello, PlanBody, Record, Seal};
@@ -43,7 +44,7 @@ pub enum Ignored {
     Replayed,
     /// Nothing counts before Genesis.
     NoGenesis,
-    /// A second Genesis.
+    /// A second Genesis, not of a higher generation.
     AlreadyBegun,
     /// The ledger is another group's. Nothing may run on it.
     ForeignGroup,
@@ -75,13 +76,13 @@ pub enum Ignored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fold {
     group: GroupName,
-    generation: Option<Generation>,
-    position: Offset,
-    reign: Option<Reign>,
-    plan: Option<AdoptedPlan>,
-    attempts: BTreeMap<ProcessId, u32>,
-    lives: Lives,
-    partitions: BTreeMap<PartitionId, Ownership>,
+    pub(super) generation: Option<Generation>,
+    pub(super) position: Offset,
+    pub(super) reign: Option<Reign>,
+    pub(super) plan: Option<AdoptedPlan>,
+    pub(super) attempts: Attempts,
+    pub(super) lives: Lives,
+    pub(super) partitions: BTreeMap<PartitionId, Ownership>,
 }
 
 impl Fold {
@@ -93,7 +94,7 @@ impl Fold {
             position: Offset(0),
             reign: None,
             plan: None,
-            attempts: BTreeMap::new(),
+            attempts: Attempts::default(),
             lives: Lives::default(),
             partitions: BTreeMap::new(),
         }
@@ -151,7 +152,7 @@ impl Fold {
     /// use tidegate_core::ids::{Generation, GroupName, Offset};
     /// use tidegate_core::ledger::{Entry, Fold, Ignored, Record};
     /// let group = GroupName("orders".into());
-    /// let genesis = Entry { generation: Generation(1), record: Record::Genesis { group: group.clone() } };
+    /// let genesis = Entry { generation: Generation(1), record: Record::Genesis { group: group.clone(), first: true } };
     /// let mut fold = Fold::new(group);
     /// assert!(fold.apply(Offset(0), &genesis).is_ok());
     /// assert_eq!(fold.apply(Offset(1), &genesis), Err(Ignored::AlreadyBegun));
@@ -161,14 +162,18 @@ impl Fold {
             return Err(Ignored::Replayed);
         }
         self.position = at.next();
+        let mut change = Change::default();
         match self.generation {
             None => return self.begin(entry),
+            Some(generation) if generation < entry.generation && self.is_genesis(entry) => {
+                self.renew(entry.generation, &mut change);
+                return Ok(change);
+            }
             Some(generation) if generation != entry.generation => {
                 return Err(Ignored::OtherGeneration);
             }
             Some(_) => {}
         }
-        let mut change = Change::default();
         self.apply_record(at, &entry.record, &mut change)?;
         debug_assert!(self.owners_live(), "L4: an owner must be a living incarnation");
         Ok(change)
@@ -180,14 +185,30 @@ impl Fold {
     }
 
     fn begin(&mut self, entry: &Entry) -> Result<Change, Ignored> {
-        let Record::Genesis { group } = &entry.record else {
-            return Err(Ignored::NoGenesis);
-        };
-        if *group != self.group {
-            return Err(Ignored::ForeignGroup);
+        match &entry.record {
+            Record::Genesis { .. } if !self.is_genesis(entry) => Err(Ignored::ForeignGroup),
+            Record::Genesis { .. } => {
+                self.generation = Some(entry.generation);
+                Ok(Change::default())
+            }
+            _ => Err(Ignored::NoGenesis),
         }
-        self.generation = Some(entry.generation);
-        Ok(Change::default())
+    }
+
+    fn is_genesis(&self, entry: &Entry) -> bool {
+        matches!(&entry.record, Record::Genesis { group, .. } if *group == self.group)
+    }
+
+    /// A new life of the ledger, begun by who saw that it had lost records: nobody reigns, lives or owns any more. What
+    /// is known of positions was durable and stays (L3).
+    fn renew(&mut self, generation: Generation, change: &mut Change) {
+        self.generation = Some(generation);
+        self.reign = None;
+        self.plan = None;
+        let living: Vec<_> = self.lives.iter().map(|(incarnation, _)| incarnation).collect();
+        for incarnation in living {
+            self.end(incarnation, change);
+        }
     }
 
     fn apply_record(
@@ -238,17 +259,12 @@ impl Fold {
     }
 
     /// A try of a process counts only above its highest.
-    fn attempt(&mut self, process: ProcessId, attempt: u32) -> Result<(), Ignored> {
-        let highest = self.attempts.entry(process).or_default();
-        if attempt <= *highest {
-            return Err(Ignored::StaleAttempt);
-        }
-        *highest = attempt;
-        Ok(())
+    fn attempt(&mut self, at: Offset, process: ProcessId, attempt: u32) -> Result<(), Ignored> {
+        if self.attempts.take(process, attempt, at) { Ok(()) } else { Err(Ignored::StaleAttempt) }
     }
 
     fn elect(&mut self, at: Offset, process: ProcessId, attempt: u32) -> Result<(), Ignored> {
-        self.attempt(process, attempt)?;
+        self.attempt(at, process, attempt)?;
         self.reign = Some(Reign { term: Term(at), process, attempt, seq: 0 });
         Ok(())
     }
@@ -272,7 +288,7 @@ impl Fold {
     }
 
     fn hello(&mut self, at: Offset, hello: &Hello, change: &mut Change) -> Result<(), Ignored> {
-        if let Err(reason) = self.greet(hello) {
+        if let Err(reason) = self.greet(at, hello) {
             self.lives.remember_ended(Incarnation(at), hello.consumer);
             return Err(reason);
         }
@@ -282,11 +298,11 @@ impl Fold {
         Ok(())
     }
 
-    fn greet(&mut self, hello: &Hello) -> Result<(), Ignored> {
+    fn greet(&mut self, at: Offset, hello: &Hello) -> Result<(), Ignored> {
         if self.lives.is_late(hello) {
             return Err(Ignored::LateHello);
         }
-        self.attempt(hello.process, hello.attempt)
+        self.attempt(at, hello.process, hello.attempt)
     }
 
     /// L1: only what is Free is granted, and only to a current incarnation; partitions that are not Free are passed
@@ -424,7 +440,7 @@ impl Fold {
         }
     }
 
-    fn owners_live(&self) -> bool {
+    pub(super) fn owners_live(&self) -> bool {
         let owners: Vec<Incarnation> = self
             .partitions
             .values()

@@ -30,9 +30,11 @@ pub struct Life {
 
 /// The latest Hellos of one consumer number: the last one, and the last by any other process than that one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LatestHellos {
-    last: (Offset, ProcessId),
-    other: Option<Offset>,
+pub struct LatestHellos {
+    /// The last one, and whose it was.
+    pub last: (Offset, ProcessId),
+    /// The last one of another process.
+    pub other: Option<Offset>,
 }
 
 impl LatestHellos {
@@ -59,6 +61,31 @@ pub struct Lives {
 }
 
 impl Lives {
+    pub(super) fn of_facts(
+        lives: Vec<(Incarnation, Life)>,
+        ended: Vec<(Incarnation, ConsumerNumber)>,
+        hellos: Vec<(ConsumerNumber, LatestHellos)>,
+    ) -> Self {
+        let mut by_consumer = BTreeMap::<_, BTreeSet<_>>::new();
+        for (incarnation, life) in &lives {
+            by_consumer.entry(life.consumer).or_default().insert(*incarnation);
+        }
+        Self {
+            living: lives.into_iter().collect(),
+            by_consumer,
+            hellos: hellos.into_iter().collect(),
+            ended: ended.into_iter().collect(),
+        }
+    }
+
+    pub(super) fn ended(&self) -> impl Iterator<Item = (Incarnation, ConsumerNumber)> {
+        self.ended.iter().map(|(incarnation, consumer)| (*incarnation, *consumer))
+    }
+
+    pub(super) fn hellos(&self) -> impl Iterator<Item = (ConsumerNumber, LatestHellos)> {
+        self.hellos.iter().map(|(consumer, latest)| (*consumer, *latest))
+    }
+
     /// The incarnation, if it has not ended.
     pub fn get(&self, incarnation: Incarnation) -> Option<&Life> {
         self.living.get(&incarnation)

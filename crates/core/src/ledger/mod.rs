@@ -10,18 +10,24 @@
 //! - L3: the known position of a partition never goes back.
 //! - L4: an incarnation that has ended owns nothing, now or later.
 
+mod attempts;
+mod facts;
 mod fold;
 mod lives;
 mod ownership;
 mod record;
+mod replay;
 
 #[cfg(test)]
 mod tests;
 
+pub use attempts::Attempt;
+pub use facts::{Assembly, Facts};
 pub use fold::{AdoptedPlan, Fold, Ignored, Reign};
-pub use lives::{Life, Lives};
+pub use lives::{LatestHellos, Life, Lives};
 pub use ownership::{Change, Ownership};
 pub use record::{
     Command, CommandBody, Entry, Evidence, Hello, Move, PartitionFigures, PlanBody, Record,
     Refusal, Seal, StopReason, Trigger,
 };
+pub use replay::{Beginning, ForeignGroup, Replay};

@@ -1,9 +1,11 @@
 //! The records of the ledger and the commands to consumers, as values; `tidegate-wire` knows their bytes.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::facts::Facts;
 use crate::ids::{
     BootId, ConsumerNumber, DirectoryId, Epoch, Generation, GroupName, Incarnation, Offset,
     PartitionId, Position, ProcessId, Term,
@@ -30,10 +32,13 @@ pub struct Seal {
 /// A record of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// The first record of the topic: whose ledger this is.
+    /// The ledger begins, with the first record of its topic; or begins anew, in a higher generation, when it was found
+    /// to have lost records.
     Genesis {
         /// The group.
         group: GroupName,
+        /// True when the group has left no trace of an earlier life, so that nobody can hold a lease of one.
+        first: bool,
     },
     /// A process wants to be the controller; its offset is the term.
     Elect {
@@ -58,6 +63,8 @@ pub enum Record {
     Hello(Hello),
     /// A consumer lives, hears its commands, and this is what it did.
     Heartbeat {
+        /// Whose number: who is told that its life is over, even when the ledger has lost its Hello.
+        consumer: ConsumerNumber,
         /// Whose.
         incarnation: Incarnation,
         /// Rises with each heartbeat of the incarnation.
@@ -137,16 +144,16 @@ pub enum Record {
     },
     /// A cache of the fold below an offset. No effect on the fold.
     Snapshot {
+        /// Whose ledger it is.
+        group: GroupName,
         /// Everything below this offset is in it.
         upto: Offset,
         /// Which part, from 0.
         part: u32,
         /// Of how many.
         of: u32,
-        /// Version of the body.
-        version: u32,
-        /// The fold, as `tidegate-wire` writes it.
-        body: Vec<u8>,
+        /// What it says.
+        facts: Box<Facts>,
     },
     /// A kind that this version does not know. No effect on the fold.
     Unknown {

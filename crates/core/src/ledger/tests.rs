@@ -4,6 +4,7 @@
     reason = "an overflow in a test is a panic, and that is what it should be"
 )]
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -46,7 +47,9 @@ type Said = Result<Change, Ignored>;
 impl Ledger {
     fn new() -> Self {
         let mut ledger = Self { fold: Fold::new(group()), seq: 0 };
-        ledger.say(Record::Genesis { group: group() }).expect("a ledger begins with Genesis");
+        ledger
+            .say(Record::Genesis { group: group(), first: true })
+            .expect("a ledger begins with Genesis");
         ledger
     }
 
@@ -114,7 +117,13 @@ impl Ledger {
     }
 
     fn heartbeat(&mut self, incarnation: Incarnation, seq: u64) -> Said {
-        self.say(Record::Heartbeat { incarnation, seq, heard: Offset(0), figures: Vec::new() })
+        self.say(Record::Heartbeat {
+            consumer: consumer(1),
+            incarnation,
+            seq,
+            heard: Offset(0),
+            figures: Vec::new(),
+        })
     }
 
     fn fenced(&mut self, incarnation: Incarnation, beat: u64, evidence: Evidence) -> Said {
@@ -145,7 +154,7 @@ fn nothing_counts_before_genesis() {
     let mut fold = Fold::new(group());
     let elect = entry(Record::Elect { process: ProcessId(1), attempt: 1 });
     assert_eq!(fold.apply(Offset(0), &elect), Err(Ignored::NoGenesis));
-    let genesis = entry(Record::Genesis { group: group() });
+    let genesis = entry(Record::Genesis { group: group(), first: true });
     assert!(fold.apply(Offset(1), &genesis).is_ok());
     assert_eq!(fold.generation(), Some(GENERATION));
 }
@@ -153,7 +162,7 @@ fn nothing_counts_before_genesis() {
 #[test]
 fn a_foreign_genesis_is_refused() {
     let mut fold = Fold::new(group());
-    let foreign = entry(Record::Genesis { group: GroupName("payments".into()) });
+    let foreign = entry(Record::Genesis { group: GroupName("payments".into()), first: true });
     assert_eq!(fold.apply(Offset(0), &foreign), Err(Ignored::ForeignGroup));
     assert_eq!(fold.generation(), None);
 }
@@ -161,7 +170,10 @@ fn a_foreign_genesis_is_refused() {
 #[test]
 fn a_second_genesis_and_records_of_another_generation_change_nothing() {
     let mut ledger = Ledger::led();
-    assert_eq!(ledger.say(Record::Genesis { group: group() }), Err(Ignored::AlreadyBegun));
+    assert_eq!(
+        ledger.say(Record::Genesis { group: group(), first: true }),
+        Err(Ignored::AlreadyBegun)
+    );
     let other = Entry {
         generation: Generation(2),
         record: Record::Elect { process: ProcessId(9), attempt: 1 },
@@ -189,8 +201,8 @@ fn caches_replies_and_unknown_kinds_have_no_effect() {
     let before = ledger.fold.clone();
     let state = Record::State { incarnation: life, partitions: Vec::new() };
     assert_eq!(ledger.say(state), Err(Ignored::NoEffect));
-    let (upto, body) = (Offset(0), Vec::new());
-    let snapshot = Record::Snapshot { upto, part: 0, of: 1, version: 1, body };
+    let facts = Box::new(before.facts());
+    let snapshot = Record::Snapshot { group: group(), upto: Offset(0), part: 0, of: 1, facts };
     assert_eq!(ledger.say(snapshot), Err(Ignored::NoEffect));
     let unknown = Record::Unknown { kind: "later".to_string() };
     assert_eq!(ledger.say(unknown), Err(Ignored::UnknownKind));
@@ -508,7 +520,13 @@ fn anything() -> impl Strategy<Value = Record> {
             .prop_map(|(process, attempt)| Record::Elect { process: ProcessId(process), attempt }),
         hello.prop_map(Record::Hello),
         (life(), 1_u64..4).prop_map(|(incarnation, seq)| {
-            Record::Heartbeat { incarnation, seq, heard: Offset(0), figures: Vec::new() }
+            Record::Heartbeat {
+                consumer: consumer(1),
+                incarnation,
+                seq,
+                heard: Offset(0),
+                figures: Vec::new(),
+            }
         }),
         (seal.clone(), number(), life(), at(), next()).prop_map(
             |(seal, consumer, incarnation, at, from)| {
@@ -559,4 +577,163 @@ proptest! {
             }
         }
     }
+}
+
+// === snapshots, and lives of the ledger ===
+
+/// A ledger with an owner, its records kept.
+fn recorded() -> (Vec<(Offset, Entry)>, Fold) {
+    let mut fold = Fold::new(group());
+    let seal = |seq| Seal { term: Term(Offset(1)), seq };
+    let life = Incarnation(Offset(2));
+    let records = [
+        Record::Genesis { group: group(), first: true },
+        Record::Elect { process: ProcessId(9), attempt: 1 },
+        Record::Hello(hello(1, 1, 1, 2)),
+        Record::Grant {
+            seal: seal(1),
+            consumer: consumer(1),
+            incarnation: life,
+            partitions: vec![(partition(0), Position(5)), (partition(1), Position(0))],
+        },
+        Record::Started { incarnation: life, partitions: vec![(partition(0), Epoch(Offset(3)))] },
+        Record::Plan { seal: seal(2), plan: PlanBody::default() },
+        Record::Hello(hello(2, 2, 1, 6)),
+        Record::Goodbye { incarnation: Incarnation(Offset(6)), clean: true },
+    ];
+    let entries: Vec<_> = (0..).map(Offset).zip(records.map(entry)).collect();
+    for (at, entry) in &entries {
+        fold.apply(*at, entry).expect("each of them is valid");
+    }
+    (entries, fold)
+}
+
+fn snapshot_of(fold: &Fold) -> Vec<Entry> {
+    let parts = fold.facts().to_parts();
+    let of = u32::try_from(parts.len()).expect("few parts");
+    let upto = fold.position();
+    let part = |(part, facts): (u32, Facts)| {
+        entry(Record::Snapshot { group: group(), upto, part, of, facts: Box::new(facts) })
+    };
+    (0..).zip(parts).map(part).collect()
+}
+
+#[test]
+fn a_fold_made_of_its_facts_is_the_same_fold() {
+    let (_, fold) = recorded();
+    let made = Fold::of_facts(group(), GENERATION, fold.position(), fold.facts());
+    assert_eq!(made, Some(fold));
+}
+
+#[test]
+fn facts_that_give_a_partition_to_nobody_who_lives_are_no_fold() {
+    let (_, fold) = recorded();
+    let facts = Facts { lives: Vec::new(), ..fold.facts() };
+    assert_eq!(Fold::of_facts(group(), GENERATION, fold.position(), facts), None);
+}
+
+/// Reads entries from an offset on, and returns the fold at the end of them, if it was found.
+fn replay(start: u64, entries: &[Entry]) -> Result<Option<Fold>, ForeignGroup> {
+    let mut replay = Replay::new(group(), Offset(start));
+    let mut fold: Option<Fold> = None;
+    for (at, entry) in (start..).map(Offset).zip(entries) {
+        let records = match &mut fold {
+            Some(fold) => {
+                let _ignored = fold.apply(at, entry).is_err();
+                continue;
+            }
+            None => replay.take(at, Some(entry))?,
+        };
+        if let Some(beginning) = records {
+            let mut begun = beginning.fold;
+            for (at, entry) in beginning.records {
+                let _ignored = begun.apply(at, &entry.expect("decoded")).is_err();
+            }
+            fold = Some(begun);
+        }
+    }
+    Ok(fold)
+}
+
+#[test]
+fn a_reader_who_begins_at_a_snapshot_gets_to_the_same_fold_as_one_who_read_everything() {
+    let (entries, fold) = recorded();
+    let mut all: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
+    // A record between the snapshot's `upto` and its first part, and one between its parts.
+    let parts = snapshot_of(&fold);
+    assert!(parts.len() > 2);
+    let beat = |seq| {
+        let (incarnation, heard) = (Incarnation(Offset(2)), Offset(0));
+        let consumer = consumer(1);
+        entry(Record::Heartbeat { consumer, incarnation, seq, heard, figures: Vec::new() })
+    };
+    all.push(beat(1));
+    all.extend(parts[..1].iter().cloned());
+    all.push(beat(2));
+    all.extend(parts[1..].iter().cloned());
+    all.push(beat(3));
+    let whole = replay(0, &all).unwrap();
+    let cut = replay(8, &all[8..]).unwrap();
+    assert!(whole.is_some());
+    assert_eq!(cut, whole);
+}
+
+#[test]
+fn a_snapshot_of_less_than_was_deleted_is_no_beginning_and_half_of_one_is_none() {
+    let (_, fold) = recorded();
+    let parts = snapshot_of(&fold);
+    assert_eq!(replay(9, &parts), Ok(None), "record 8 was deleted and is not in it");
+    assert_eq!(replay(8, &parts[1..]), Ok(None), "a part is missing");
+    assert!(replay(8, &parts).unwrap().is_some());
+}
+
+#[test]
+fn parts_of_two_writers_make_one_snapshot_and_an_older_one_gives_way() {
+    let (entries, fold) = recorded();
+    let mut older = Fold::new(group());
+    for (at, entry) in &entries[..5] {
+        older.apply(*at, entry).unwrap();
+    }
+    let mut assembly = Assembly::default();
+    let (old, new) = (snapshot_of(&older), snapshot_of(&fold));
+    assert_eq!(assembly.take(&old[0]), None);
+    for part in &new[1..] {
+        assert_eq!(assembly.take(part), None);
+        assert_eq!(assembly.take(part), None, "once more by another writer");
+    }
+    assert_eq!(assembly.take(&old[1]), None, "it does not come back");
+    assert_eq!(assembly.take(&new[0]), Some((fold.position(), fold.facts())));
+}
+
+#[test]
+fn a_trimmed_ledger_of_another_group_is_refused() {
+    let (_, fold) = recorded();
+    let mut foreign = snapshot_of(&fold);
+    for entry in &mut foreign {
+        if let Record::Snapshot { group, .. } = &mut entry.record {
+            *group = GroupName("payments".into());
+        }
+    }
+    assert_eq!(replay(8, &foreign), Err(ForeignGroup));
+}
+
+#[test]
+fn a_genesis_of_a_higher_generation_ends_every_life_and_keeps_positions() {
+    let (mut ledger, life, _) = Ledger::owned();
+    let known: Vec<_> = ledger.fold.partitions().map(|(at, owned)| (at, owned.next())).collect();
+    let genesis = |generation| Entry {
+        generation: Generation(generation),
+        record: Record::Genesis { group: group(), first: false },
+    };
+    let at = ledger.fold.position();
+    assert_eq!(ledger.fold.apply(at, &genesis(GENERATION.0)), Err(Ignored::AlreadyBegun));
+    let change = ledger.fold.apply(at.next(), &genesis(GENERATION.0 + 1)).unwrap();
+    assert_eq!(change.ended, [life]);
+    assert_eq!(ledger.fold.generation(), Some(Generation(GENERATION.0 + 1)));
+    assert_eq!(ledger.fold.reign(), None);
+    let free: Vec<_> = ledger.fold.partitions().map(|(at, owned)| (at, owned.next())).collect();
+    assert_eq!(free, known);
+    assert!(ledger.fold.partitions().all(|(_, owned)| owned.owner().is_none()));
+    let stale = ledger.say(Record::Elect { process: ProcessId(77), attempt: 1 });
+    assert_eq!(stale, Err(Ignored::OtherGeneration));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_kafka::{ControlOptions, Kafka};
-use tidegate_runtime::ports::{AppendError, Class, ControlReader, RawRecord, TopicSpec};
+use tidegate_runtime::ports::{AppendError, Class, ControlReader, RawRecord, ReadError, TopicSpec};
 use tokio::time::Instant;
 
 use super::{new_log, raw, soon};
@@ -75,7 +75,7 @@ pub(crate) async fn end_and_start_follow_appends_and_trims(kafka: Kafka) {
     assert_eq!(error.class(), Class::Permanent);
 }
 
-pub(crate) async fn a_position_below_the_start_is_fenced(kafka: Kafka) {
+pub(crate) async fn a_position_below_the_start_is_trimmed(kafka: Kafka) {
     let (_, log) = new_log(&kafka, "below", 1).await;
     for _ in 0..5 {
         log.append(0, raw("x")).await.unwrap();
@@ -83,17 +83,17 @@ pub(crate) async fn a_position_below_the_start_is_fenced(kafka: Kafka) {
     log.trim(0, 3).await.unwrap();
     let mut reader = log.read(0, 2).await.unwrap();
     let error = soon("the error", reader.next()).await.unwrap_err();
-    assert_eq!(error.class(), Class::Fenced, "{error}");
+    let ReadError::Trimmed(error) = error else { panic!("{error:?}") };
     assert!(error.to_string().contains("start 3"), "{error}");
     assert!(soon("the end", reader.next()).await.is_err(), "an ended reader stays ended");
 }
 
-pub(crate) async fn a_position_beyond_the_end_is_permanent(kafka: Kafka) {
+pub(crate) async fn a_position_beyond_the_end_is_lost(kafka: Kafka) {
     let (_, log) = new_log(&kafka, "beyond", 1).await;
     log.append(0, raw("x")).await.unwrap();
     let mut reader = log.read(0, 7).await.unwrap();
     let error = soon("the error", reader.next()).await.unwrap_err();
-    assert_eq!(error.class(), Class::Permanent, "{error}");
+    assert!(matches!(error, ReadError::Lost(_)), "{error:?}");
 }
 
 pub(crate) async fn a_dropped_wait_loses_nothing(kafka: Kafka) {
@@ -156,5 +156,5 @@ pub(crate) async fn a_topic_made_again_ends_its_readers(kafka: Kafka) {
         again.append(0, raw("new")).await.unwrap();
     }
     let error = soon("the error", reader.next()).await.unwrap_err();
-    assert_eq!(error.class(), Class::Permanent, "{error}");
+    assert!(matches!(error, ReadError::Lost(_)), "{error:?}");
 }

@@ -115,8 +115,8 @@ macro_rules! suite {
                 records_are_read_back_in_order,
                 appends_that_overlap_keep_their_order,
                 end_and_start_follow_appends_and_trims,
-                a_position_below_the_start_is_fenced,
-                a_position_beyond_the_end_is_permanent,
+                a_position_below_the_start_is_trimmed,
+                a_position_beyond_the_end_is_lost,
                 a_dropped_wait_loses_nothing,
                 a_partition_that_is_grown_can_be_used_at_once,
                 a_topic_made_again_ends_its_readers;

@@ -85,13 +85,13 @@ pub(super) fn locate(
     })
 }
 
-/// Every record of the ledger tells its generation; the first that is left serves.
+/// Every record of the ledger tells its generation; the first that is left serves. It may be of an older one, by which the
+/// consumer is told the right one.
 async fn generation(ledger: &Arc<dyn ControlLog>) -> Option<Generation> {
-    let first = async {
-        let start = ledger.start(0).await?;
-        ledger.read(0, start).await?.next().await
-    };
-    let records = in_time(first, "no controller has begun the ledger yet").await?;
+    let doing = "no controller has begun the ledger yet";
+    let start = in_time(ledger.start(0), doing).await?;
+    let mut reader = in_time(ledger.read(0, start), doing).await?;
+    let records = in_time(reader.next(), doing).await?;
     records.iter().find_map(|record| codec::entry(record).ok()).map(|entry| entry.generation)
 }
 

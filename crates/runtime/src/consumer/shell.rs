@@ -20,7 +20,7 @@ use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
     Class, Clock, ControlLog, ControlReader, Offsets, PartitionReader, Persisted, RawRecord,
-    Record, Sink, StateError, StateFile, TopicPartition,
+    ReadError, Record, Sink, StateError, StateFile, TopicPartition,
 };
 use crate::settings;
 use crate::spec::Config;
@@ -294,7 +294,7 @@ impl Shell {
         }
     }
 
-    fn take_commands(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
+    fn take_commands(&mut self, records: Result<Vec<RawRecord>, ReadError>) {
         match records {
             Ok(records) => self.inputs.extend(records.iter().map(|record| {
                 let command = codec::command(record).map_err(|error| {
@@ -390,7 +390,7 @@ impl Shell {
 
 async fn next_commands(
     reader: &mut Option<Box<dyn ControlReader>>,
-) -> Result<Vec<RawRecord>, crate::ports::Error> {
+) -> Result<Vec<RawRecord>, ReadError> {
     match reader {
         Some(reader) => reader.next().await,
         None => std::future::pending().await,

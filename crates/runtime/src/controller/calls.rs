@@ -20,8 +20,8 @@ use crate::spec::{Config, Start};
 pub(super) enum Outcome {
     /// Something for the state machine.
     Input(Input),
-    /// The ledger is read; or it could not be, and is tried again.
-    Ledger(Result<Box<dyn ControlReader>, Error>),
+    /// The ledger is read from this offset on; or it could not be, and is tried again.
+    Ledger(Result<(u64, Box<dyn ControlReader>), Error>),
     /// The monitor topic is read; or it could not be, and is tried again.
     Rates(Result<Box<dyn ControlReader>, Error>),
     /// A worker can be started: its command partition exists.
@@ -82,8 +82,62 @@ pub(super) fn ledger_end(ledger: Arc<dyn ControlLog>, id: u64) -> Call {
 pub(super) fn open_ledger(ledger: Arc<dyn ControlLog>, again: bool) -> Call {
     Box::pin(async move {
         pause(again).await;
-        let opened = async { ledger.read(0, ledger.start(0).await?).await };
+        let opened = async {
+            let start = ledger.start(0).await?;
+            Ok((start, ledger.read(0, start).await?))
+        };
         Outcome::Ledger(opened.await)
+    })
+}
+
+/// Finds out whether the group has lived before: workers that are there, or offsets that it has committed. What cannot be
+/// found out is asked again by the state machine.
+pub(super) fn traces(
+    admin: Arc<dyn Admin>,
+    offsets: Arc<dyn Offsets>,
+    config: Arc<Config>,
+    workers: usize,
+) -> Call {
+    Box::pin(async move {
+        if workers > 0 {
+            return Outcome::Input(Input::Traces(true));
+        }
+        let committed = async {
+            let names: Vec<String> = admin.list().await?.into_values().collect();
+            let of_interest = names.into_iter().filter(|name| config.topic(name).is_some());
+            let topics = admin.describe(&of_interest.collect::<Vec<_>>()).await?;
+            let partitions: Vec<_> = topics
+                .iter()
+                .flat_map(|topic| (0..topic.partitions).map(|at| (topic.name.clone(), at)))
+                .collect();
+            offsets.committed(&config.group.0, &partitions).await
+        };
+        match tokio::time::timeout(CALL_TIMEOUT, committed).await {
+            Ok(Ok(committed)) => Outcome::Input(Input::Traces(!committed.is_empty())),
+            Ok(Err(error)) => {
+                warn(&error, "failed to look for an earlier life of the group");
+                Outcome::Nothing
+            }
+            Err(late) => {
+                warn(&late, "failed to look for an earlier life of the group");
+                Outcome::Nothing
+            }
+        }
+    })
+}
+
+/// Lets the broker delete what nobody needs. What fails is not tried again: the next snapshot cuts further.
+pub(super) fn trim(
+    log: Arc<dyn ControlLog>,
+    consumer: Option<ConsumerNumber>,
+    below: Offset,
+) -> Call {
+    Box::pin(async move {
+        let partition = consumer.map_or(0, ConsumerNumber::get);
+        if let Err(error) = log.trim(partition, below.0).await {
+            warn(&error, "failed to trim a control topic");
+        }
+        Outcome::Nothing
     })
 }
 
@@ -108,7 +162,7 @@ async fn pause(again: bool) {
 /// The command partitions: grown before a consumer needs one.
 #[derive(Debug)]
 pub(super) struct Commands {
-    log: Arc<dyn ControlLog>,
+    pub(super) log: Arc<dyn ControlLog>,
     admin: Arc<dyn Admin>,
     topic: String,
     /// How many partitions are known to exist.

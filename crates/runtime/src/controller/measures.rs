@@ -49,7 +49,9 @@ pub(super) fn count(metrics: &ControllerMetrics, note: &Note) {
         | Note::PlanDone(..)
         | Note::Late(_)
         | Note::PlanInfeasible(_)
-        | Note::Genesis(_) => {}
+        | Note::Genesis(_)
+        | Note::Snapshot(_)
+        | Note::SnapshotDiffers(_) => {}
     }
 }
 

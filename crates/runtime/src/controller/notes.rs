@@ -50,5 +50,12 @@ pub(super) fn log(note: &Note, catalog: &Catalog) {
         Note::Genesis(generation) => {
             tracing::info!(generation = generation.0, "the ledger is begun");
         }
+        Note::Snapshot(upto) => {
+            tracing::debug!(offset = upto.0, "a snapshot of the ledger was read back");
+        }
+        Note::SnapshotDiffers(upto) => tracing::error!(
+            offset = upto.0,
+            "a snapshot of the ledger is not what this process has read: another version wrote it, or records were changed"
+        ),
     }
 }

@@ -18,8 +18,8 @@ use super::notes;
 use super::status::{self, History};
 use crate::codec;
 use crate::ports::{
-    Admin, Clock, ControlLog, ControlReader, Offsets, Phase, RawRecord, WorkerChange, WorkerSpec,
-    WorkerState, Workers,
+    Admin, Clock, ControlLog, ControlReader, Offsets, Phase, RawRecord, ReadError, WorkerChange,
+    WorkerSpec, WorkerState, Workers,
 };
 use crate::settings;
 use crate::spec::Config;
@@ -121,6 +121,7 @@ pub async fn run(
         clock: ports.clock,
         ledger: ports.ledger,
         rates: ports.rates,
+        admin: ports.admin,
         offsets: ports.offsets,
         keeper,
         calls: FuturesUnordered::new(),
@@ -150,6 +151,7 @@ pub(super) struct Shell {
     ledger: Arc<dyn ControlLog>,
     commands: Arc<Commands>,
     rates: Arc<dyn ControlLog>,
+    admin: Arc<dyn Admin>,
     offsets: Arc<dyn Offsets>,
     keeper: KeeperHandle,
     calls: FuturesUnordered<Call>,
@@ -197,7 +199,10 @@ impl Shell {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Input(input) => self.inputs.push_back(input),
-            Outcome::Ledger(Ok(reader)) => self.ledger_reader = Some(reader),
+            Outcome::Ledger(Ok((start, reader))) => {
+                self.ledger_reader = Some(reader);
+                self.inputs.push_back(Input::LedgerOpened(Offset(start)));
+            }
             Outcome::Ledger(Err(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -253,21 +258,39 @@ impl Shell {
         }
     }
 
-    fn take_ledger(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
-        match records {
+    fn take_ledger(&mut self, records: Result<Vec<RawRecord>, ReadError>) {
+        let error = match records {
             Ok(records) => {
                 let decode =
                     |record: &RawRecord| (Offset(record.offset), codec::entry(record).ok());
                 self.inputs.push_back(Input::Ledger(records.iter().map(decode).collect()));
+                return;
             }
-            Err(source) => {
+            Err(error) => error,
+        };
+        match error {
+            ReadError::Failed(source) => {
                 let topic = self.config.control_topics.ledger().to_owned();
                 self.refused = Some(Error::Ledger { topic, source });
+                return;
+            }
+            ReadError::Trimmed(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "this process has fallen behind the ledger and begins at a snapshot"
+            ),
+            ReadError::Lost(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the ledger has lost records: grants halt, and a new generation begins"
+                );
+                self.inputs.push_back(Input::LedgerLost);
             }
         }
+        self.ledger_reader = None;
+        self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), true));
     }
 
-    fn take_rates(&mut self, records: Result<Vec<RawRecord>, crate::ports::Error>) {
+    fn take_rates(&mut self, records: Result<Vec<RawRecord>, ReadError>) {
         match records {
             Ok(records) => records.iter().for_each(|record| self.take_rate(record)),
             Err(error) => {
@@ -322,6 +345,15 @@ impl Shell {
             Effect::FetchLedgerEnd(id) => {
                 self.calls.push(calls::ledger_end(Arc::clone(&self.ledger), id));
             }
+            Effect::LookForTraces => {
+                let (admin, offsets) = (Arc::clone(&self.admin), Arc::clone(&self.offsets));
+                let workers = self.workers.len();
+                self.calls.push(calls::traces(admin, offsets, Arc::clone(&self.config), workers));
+            }
+            Effect::Trim(consumer, below) => {
+                let log = if consumer.is_some() { &self.commands.log } else { &self.ledger };
+                self.calls.push(calls::trim(Arc::clone(log), consumer, below));
+            }
             Effect::ResolveStarts(partitions) => {
                 let partitions = self.catalog.known(&partitions);
                 let (offsets, config) = (Arc::clone(&self.offsets), Arc::clone(&self.config));
@@ -361,7 +393,7 @@ impl Shell {
 
 async fn next_records(
     reader: &mut Option<Box<dyn ControlReader>>,
-) -> Result<Vec<RawRecord>, crate::ports::Error> {
+) -> Result<Vec<RawRecord>, ReadError> {
     match reader {
         Some(reader) => reader.next().await,
         None => std::future::pending().await,

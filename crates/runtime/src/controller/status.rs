@@ -55,7 +55,9 @@ impl History {
             | Note::Fencing(..)
             | Note::PlanDone(..)
             | Note::Moved { .. }
-            | Note::Genesis(_) => {}
+            | Note::Genesis(_)
+            | Note::Snapshot(_)
+            | Note::SnapshotDiffers(_) => {}
         }
     }
 }
@@ -157,6 +159,10 @@ fn alarms(shell: &mut Shell, at_unix_ms: u64) -> Vec<RaisedAlarm> {
             bytes_per_sec: rate.unwrap_or_default(),
             capacity_bytes_per_sec: capacity,
         });
+    }
+    if core.has_lost_records(shell.clock.now()) {
+        let topic = shell.config.control_topics.ledger().to_owned();
+        raised.push(Alarm::LedgerTruncated { topic });
     }
     let bound = core.last_decision().map(|decision| &decision.solution.report.bound_by);
     if bound.is_some_and(|bound| bound.contains(&Binding::MaxConsumers)) {

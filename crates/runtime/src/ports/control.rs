@@ -34,6 +34,20 @@ pub enum AppendError {
     Refused(#[source] Error),
 }
 
+/// Why a log cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What was to be read next has been deleted: the log begins later now.
+    #[error("the log was trimmed below a reader")]
+    Trimmed(#[source] Error),
+    /// Records that were there are gone: the log has lost its end, or its topic was deleted or made again.
+    #[error("the log has lost records")]
+    Lost(#[source] Error),
+    /// Anything else that waiting does not heal.
+    #[error("the log cannot be read on")]
+    Failed(#[source] Error),
+}
+
 /// The partitions of one control topic: append, find the end, read, trim.
 #[async_trait]
 pub trait ControlLog: Send + Sync + std::fmt::Debug {
@@ -47,8 +61,7 @@ pub trait ControlLog: Send + Sync + std::fmt::Debug {
     /// The offset of the first record that can still be read.
     async fn start(&self, partition: u32) -> Result<u64, Error>;
 
-    /// Starts reading a partition at an offset. Offsets below the log's start are answered with an error of class
-    /// [`super::Class::Fenced`] by the reader.
+    /// Starts reading a partition at an offset. An offset that is not in the log is the reader's to find out.
     async fn read(&self, partition: u32, from: u64) -> Result<Box<dyn ControlReader>, Error>;
 
     /// Lets the broker delete the records below an offset.
@@ -60,7 +73,7 @@ pub trait ControlLog: Send + Sync + std::fmt::Debug {
 pub trait ControlReader: Send + std::fmt::Debug {
     /// Waits for records and returns those at hand, in order; never an empty list. Cancel-safe: what was not returned
     /// is returned by the next call.
-    async fn next(&mut self) -> Result<Vec<RawRecord>, Error>;
+    async fn next(&mut self) -> Result<Vec<RawRecord>, ReadError>;
 }
 
 /// A topic to create.

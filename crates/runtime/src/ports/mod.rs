@@ -15,7 +15,8 @@ mod workers;
 
 pub use clock::{BootClock, Clock};
 pub use control::{
-    Admin, AppendError, ControlLog, ControlReader, Offsets, RawRecord, TopicSpec, TopicState,
+    Admin, AppendError, ControlLog, ControlReader, Offsets, RawRecord, ReadError, TopicSpec,
+    TopicState,
 };
 pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
 pub use error::{Class, Error};

@@ -132,6 +132,8 @@ impl Summary {
         sum.fences += stats.fences;
         sum.deaths += stats.deaths;
         sum.takeovers += stats.takeovers;
+        sum.snapshots += stats.snapshots;
+        sum.trims += stats.trims;
         sum.hellos_with_proof += stats.hellos_with_proof;
         sum.lapses += stats.lapses;
         sum.writes += stats.writes;
@@ -143,7 +145,7 @@ impl Summary {
     fn line(&self) -> String {
         let stats = &self.stats;
         format!(
-            "seeds={} events={} faults={} handoffs={} recoveries={} fences={} deaths={} takeovers={} lapses={} writes={} \
+            "seeds={} events={} faults={} handoffs={} recoveries={} fences={} deaths={} takeovers={} snapshots={} trims={} lapses={} writes={} \
              slowest_recovery_ms={} (seed {}) ignored={:?} violations={}",
             self.worlds,
             stats.events,
@@ -153,6 +155,8 @@ impl Summary {
             stats.fences,
             stats.deaths,
             stats.takeovers,
+            stats.snapshots,
+            stats.trims,
             stats.lapses,
             stats.writes,
             self.slowest_recovery.as_millis(),
@@ -173,6 +177,8 @@ impl Summary {
             ("take-over", stats.takeovers),
             ("Hello with proof", stats.hellos_with_proof),
             ("lapse", stats.lapses),
+            ("snapshot", stats.snapshots),
+            ("trim", stats.trims),
         ];
         reached.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }

@@ -28,6 +28,9 @@ const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 #[derive(Debug, Default)]
 pub(super) struct Broker {
     pub(super) ledger: Vec<Entry>,
+    /// What is below has been deleted.
+    ledger_start: Offset,
+    command_starts: BTreeMap<ConsumerNumber, Offset>,
     pub(super) commands: BTreeMap<ConsumerNumber, Vec<Command>>,
 }
 
@@ -71,6 +74,16 @@ enum Fate {
 }
 
 impl Broker {
+    /// The first offset that is left of the log that such a process reads.
+    pub(super) fn start_of(&self, role: &Role) -> Offset {
+        match role {
+            Role::Consumer(shell) => {
+                self.command_starts.get(&shell.number).copied().unwrap_or_default()
+            }
+            Role::Controller(_) => self.ledger_start,
+        }
+    }
+
     pub(super) fn command_end(&self, consumer: ConsumerNumber) -> Offset {
         offset(self.commands.get(&consumer).map_or(0, Vec::len))
     }
@@ -201,6 +214,27 @@ impl World {
         }
     }
 
+    /// A controller reads the ledger from its first record that is left.
+    pub(super) fn open_ledger(&mut self, key: ProcessKey) {
+        let start = self.broker.ledger_start;
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.cursor = start;
+        self.give(key, Input::Controller(ControllerInput::LedgerOpened(start)));
+        self.schedule_poll(key);
+    }
+
+    /// Deletes what is below an offset, of the ledger or of a command partition.
+    pub(super) fn trim(&mut self, consumer: Option<ConsumerNumber>, below: Offset) {
+        let start = match consumer {
+            None => &mut self.broker.ledger_start,
+            Some(consumer) => self.broker.command_starts.entry(consumer).or_default(),
+        };
+        if below > *start {
+            *start = below;
+            self.stats.trims += 1;
+        }
+    }
+
     /// A process will fetch what there is.
     pub(super) fn schedule_poll(&mut self, key: ProcessKey) {
         let latency = self.latency();
@@ -220,8 +254,18 @@ impl World {
             return;
         }
         let from = process.cursor;
-        let end = match &process.role {
+        let trimmed = from < self.broker.start_of(&process.role);
+        let end = match &mut process.role {
             Role::Consumer(shell) if !shell.listening => return,
+            Role::Consumer(shell) if trimmed => {
+                // Without commands there is no heartbeat, and a new life begins.
+                shell.listening = false;
+                return;
+            }
+            Role::Controller(_) if trimmed => {
+                self.open_ledger(key);
+                return;
+            }
             Role::Consumer(shell) => self.broker.command_end(shell.number),
             Role::Controller(_) => offset(self.broker.ledger.len()),
         };
@@ -266,7 +310,8 @@ impl World {
                 return;
             }
             Question::LocateCommands(ledger_end) => {
-                let located = self.broker.ledger.first().map(|first| Located {
+                let first = self.broker.ledger.get(index(self.broker.ledger_start));
+                let located = first.map(|first| Located {
                     generation: first.generation,
                     ledger_end,
                     command_end: commands,

@@ -42,7 +42,7 @@ impl World {
         let shell = ControllerShell { slot, controller };
         let key = self.start(Process::new(id, machine, Role::Controller(Box::new(shell))));
         self.trace.note(self.now, format_args!("{key} controller"), format_args!("started {id}"));
-        self.schedule_poll(key);
+        self.open_ledger(key);
     }
 
     pub(super) fn perform_controller(&mut self, key: ProcessKey, effect: Effect) {
@@ -65,6 +65,11 @@ impl World {
                 let latency = self.latency();
                 self.deliver(latency, key, Input::Controller(ControllerInput::Starts(starts)));
             }
+            Effect::LookForTraces => {
+                let latency = self.latency();
+                self.deliver(latency, key, Input::Controller(ControllerInput::Traces(false)));
+            }
+            Effect::Trim(consumer, below) => self.trim(consumer, below),
             Effect::EnsureWorker(consumer) => {
                 self.trace.note(
                     self.now,
@@ -107,6 +112,10 @@ impl World {
             | Note::Late(_)
             | Note::Moved { .. }
             | Note::Genesis(_) => {}
+            Note::Snapshot(_) => self.stats.snapshots += 1,
+            Note::SnapshotDiffers(upto) => {
+                self.violate(Promise::Ledger, format_args!("a snapshot of {upto:?} differs"));
+            }
         }
     }
 

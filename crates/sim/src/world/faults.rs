@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_core::ids::{Generation, ProcessId};
+use tidegate_core::ids::{Generation, Offset, ProcessId};
 use tidegate_core::ledger::{Entry, Evidence, Record, Seal};
 
 use super::broker::{Payload, Request};
@@ -256,7 +256,8 @@ impl World {
             Fault::Sinkless => &mut process.sinkless_until,
             Fault::Rewind => {
                 let back = self.rng.below(process.cursor.0.min(60) + 1);
-                process.cursor.0 -= back;
+                let start = self.broker.start_of(&process.role);
+                process.cursor = start.max(Offset(process.cursor.0 - back));
                 self.schedule_poll(key);
                 return;
             }

@@ -118,6 +118,10 @@ pub struct Stats {
     pub hellos_with_proof: u64,
     /// Reigns that ended by another one's beginning.
     pub takeovers: u64,
+    /// Snapshots that were read back and right.
+    pub snapshots: u64,
+    /// Logs that were trimmed.
+    pub trims: u64,
     /// Plans in the ledger.
     pub plans: u64,
     /// Decisions, also those that moved nothing.

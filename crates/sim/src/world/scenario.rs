@@ -99,6 +99,9 @@ pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
         tick: Duration::from_secs(2),
         elect_after: Duration::from_secs(12) + jitter,
         genesis: GENESIS,
+        // Often enough for several snapshots in a short world, far enough apart that one is read back before the next mark.
+        mark_every: 400,
+        snapshot_pause: Duration::from_secs(5),
         resend: Duration::from_secs(1),
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidegate_core::ids::{GroupName, Offset};
-use tidegate_core::ledger::{self, Evidence, PlanBody, Record, Seal, StopReason};
+use tidegate_core::ledger::{self, Evidence, PlanBody, Record, StopReason};
 
 use super::{Body, incarnation, sealed};
-use crate::ids::{Blob, BootText, Consumer, DirectoryText, ProcessText};
+use crate::ids::{BootText, Consumer, DirectoryText, ProcessText};
 use crate::kind::Kind;
 use crate::rows::{EpochRow, FiguresRow, Grouped, MoveRow, PositionRow, ProgressRow, StopRow};
 use crate::words::{EvidenceWord, ReasonWord, RefusalWord, TriggerWord};
@@ -24,22 +24,28 @@ macro_rules! body {
     };
 }
 
+pub(super) use body;
+
 body! {
     /// What every record of the ledger has.
     Lineage {}
 }
 
 body! {
-    /// The first record of a ledger: whose it is.
+    /// A ledger begins: with the first record of its topic, or anew in a higher generation.
     Genesis {
         /// The group.
         pub(crate) group: String,
+        /// True when the group has left no trace of an earlier life.
+        #[serde(default)]
+        pub(crate) first: bool,
     }
 }
 
 impl Body for Genesis {
     fn into_record(self) -> (u64, Record) {
-        (self.generation, Record::Genesis { group: GroupName(self.group) })
+        let record = Record::Genesis { group: GroupName(self.group), first: self.first };
+        (self.generation, record)
     }
 }
 
@@ -82,29 +88,35 @@ body! {
         pub(crate) term: u64,
         /// Rises with each record of the term; a retry repeats it.
         pub(crate) seq: u64,
-        /// Offset of the plan before, which this one replaces.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub(crate) parent: Option<u64>,
-        /// What set the decision off.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub(crate) trigger: Option<TriggerWord>,
-        /// The partitions that change their consumer.
-        pub(crate) moves: Grouped<MoveRow>,
-        /// Sum of the moved write rates in thousandths of a consumer's capacity.
-        pub(crate) cost_permille: u64,
-        /// Number of consumers after it.
-        pub(crate) consumers: u32,
-        /// No valid plan can have fewer consumers.
-        pub(crate) lower_bound: u32,
+        /// What was decided.
+        #[serde(flatten)]
+        pub(crate) terms: PlanTerms,
     }
 }
 
-impl Plan {
-    pub(crate) fn of(generation: u64, seal: Seal, plan: &PlanBody) -> Self {
+/// What a plan says.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PlanTerms {
+    /// Offset of the plan before, which this one replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<u64>,
+    /// What set the decision off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<TriggerWord>,
+    /// The partitions that change their consumer.
+    moves: Grouped<MoveRow>,
+    /// Sum of the moved write rates in thousandths of a consumer's capacity.
+    cost_permille: u64,
+    /// Number of consumers after it.
+    consumers: u32,
+    /// No valid plan can have fewer consumers.
+    lower_bound: u32,
+}
+
+impl PlanTerms {
+    pub(super) fn of(plan: &PlanBody) -> Self {
         Self {
-            generation,
-            term: seal.term.0.0,
-            seq: seal.seq,
             parent: plan.parent.map(|offset| offset.0),
             trigger: plan.trigger.map(TriggerWord::of),
             moves: Grouped::of(&plan.moves),
@@ -113,19 +125,23 @@ impl Plan {
             lower_bound: plan.lower_bound,
         }
     }
-}
 
-impl Body for Plan {
-    fn into_record(self) -> (u64, Record) {
-        let plan = PlanBody {
+    pub(super) fn meaning(self) -> PlanBody {
+        PlanBody {
             parent: self.parent.map(Offset),
             trigger: self.trigger.and_then(TriggerWord::meaning),
             moves: self.moves.into_items(),
             cost_permille: self.cost_permille,
             consumers: self.consumers,
             lower_bound: self.lower_bound,
-        };
-        (self.generation, Record::Plan { seal: sealed(self.term, self.seq), plan })
+        }
+    }
+}
+
+impl Body for Plan {
+    fn into_record(self) -> (u64, Record) {
+        let seal = sealed(self.term, self.seq);
+        (self.generation, Record::Plan { seal, plan: self.terms.meaning() })
     }
 }
 
@@ -189,6 +205,8 @@ impl Body for Hello {
 body! {
     /// A consumer lives, hears its commands, and this is what it did.
     Heartbeat {
+        /// The consumer number of the sender.
+        pub(crate) consumer: Consumer,
         /// Offset of the `Hello` of the sender.
         pub(crate) incarnation: u64,
         /// Rises with each heartbeat of the incarnation.
@@ -204,6 +222,7 @@ body! {
 impl Body for Heartbeat {
     fn into_record(self) -> (u64, Record) {
         let record = Record::Heartbeat {
+            consumer: self.consumer.0,
             incarnation: incarnation(self.incarnation),
             seq: self.seq,
             heard: Offset(self.heard),
@@ -386,34 +405,5 @@ impl Body for State {
         let partitions = self.partitions.into_items();
         let incarnation = incarnation(self.incarnation);
         (self.generation, Record::State { incarnation, partitions })
-    }
-}
-
-body! {
-    /// A cache of the fold below an offset, in parts.
-    Snapshot {
-        /// Everything below this offset is in it.
-        pub(crate) upto: u64,
-        /// Which part, from 0.
-        pub(crate) part: u32,
-        /// Of how many.
-        pub(crate) of: u32,
-        /// Version of the body.
-        pub(crate) version: u32,
-        /// The part of the fold.
-        pub(crate) body: Blob,
-    }
-}
-
-impl Body for Snapshot {
-    fn into_record(self) -> (u64, Record) {
-        let record = Record::Snapshot {
-            upto: Offset(self.upto),
-            part: self.part,
-            of: self.of,
-            version: self.version,
-            body: self.body.0,
-        };
-        (self.generation, record)
     }
 }

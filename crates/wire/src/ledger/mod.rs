@@ -5,19 +5,21 @@
 //! [`Record::Unknown`], and so does a Reply with an unknown refusal: neither has an effect.
 
 mod bodies;
+mod snapshot;
 
 use serde::de::DeserializeOwned;
 use tidegate_core::ids::{Generation, Incarnation, Offset, Term};
 use tidegate_core::ledger::{Entry, Record, Seal};
 
 pub(crate) use self::bodies::{
-    Elect, Fenced, Genesis, Goodbye, Grant, Heartbeat, Hello, Lineage, Plan, Progress, Reply,
-    Snapshot, StartConsumingEvent, State, StopConsumingEvent, Tick,
+    Elect, Fenced, Genesis, Goodbye, Grant, Heartbeat, Hello, Lineage, Plan, PlanTerms, Progress,
+    Reply, StartConsumingEvent, State, StopConsumingEvent, Tick,
 };
+pub(crate) use self::snapshot::Snapshot;
 
 use crate::envelope::{Encoded, Opened, seal, seal_named, to_json};
 use crate::error::Error;
-use crate::ids::{Blob, Consumer, ProcessText};
+use crate::ids::{Consumer, ProcessText};
 use crate::kind::Kind;
 use crate::rows::Grouped;
 use crate::words::{EvidenceWord, ReasonWord, RefusalWord};
@@ -28,10 +30,10 @@ use crate::words::{EvidenceWord, ReasonWord, RefusalWord};
 /// use tidegate_core::ids::{Generation, GroupName};
 /// use tidegate_core::ledger::{Entry, Record};
 ///
-/// let record = Record::Genesis { group: GroupName("orders".into()) };
+/// let record = Record::Genesis { group: GroupName("orders".into()), first: true };
 /// let entry = Entry { generation: Generation(1_790_000_000), record };
 /// let encoded = tidegate_wire::encode_entry(&entry);
-/// assert_eq!(encoded.value.as_deref(), Some(&br#"{"generation":1790000000,"group":"orders"}"#[..]));
+/// assert_eq!(encoded.value.as_deref(), Some(&br#"{"generation":1790000000,"group":"orders","first":true}"#[..]));
 /// let decoded = tidegate_wire::decode_entry(&encoded.header_refs(), encoded.value.as_deref());
 /// assert_eq!(decoded.unwrap(), entry);
 /// ```
@@ -39,8 +41,8 @@ use crate::words::{EvidenceWord, ReasonWord, RefusalWord};
 pub fn encode_entry(entry: &Entry) -> Encoded {
     let generation = entry.generation.0;
     match &entry.record {
-        Record::Genesis { group } => {
-            seal(Kind::Genesis, &Genesis { generation, group: group.0.clone() })
+        Record::Genesis { group, first } => {
+            seal(Kind::Genesis, &Genesis { generation, group: group.0.clone(), first: *first })
         }
         Record::Elect { process, attempt } => {
             let process = ProcessText(*process);
@@ -50,13 +52,16 @@ pub fn encode_entry(entry: &Entry) -> Encoded {
             seal(Kind::Tick, &Tick { generation, term: term.0.0, seq: *seq })
         }
         Record::Plan { seal: sealed, plan } => {
-            seal(Kind::Plan, &Plan::of(generation, *sealed, plan))
+            let Seal { term, seq } = *sealed;
+            let terms = PlanTerms::of(plan);
+            seal(Kind::Plan, &Plan { generation, term: term.0.0, seq, terms })
         }
         Record::Hello(hello) => seal(Kind::Hello, &Hello::of(generation, hello)),
-        Record::Heartbeat { incarnation, seq, heard, figures } => seal(
+        Record::Heartbeat { consumer, incarnation, seq, heard, figures } => seal(
             Kind::Heartbeat,
             &Heartbeat {
                 generation,
+                consumer: Consumer(*consumer),
                 incarnation: incarnation.0.0,
                 seq: *seq,
                 heard: heard.0,
@@ -123,17 +128,10 @@ pub fn encode_entry(entry: &Entry) -> Encoded {
             let partitions = Grouped::of(partitions);
             seal(Kind::State, &State { generation, incarnation: incarnation.0.0, partitions })
         }
-        Record::Snapshot { upto, part, of, version, body } => seal(
-            Kind::Snapshot,
-            &Snapshot {
-                generation,
-                upto: upto.0,
-                part: *part,
-                of: *of,
-                version: *version,
-                body: Blob(body.clone()),
-            },
-        ),
+        Record::Snapshot { group, upto, part, of, facts } => {
+            let place = (*upto, *part, *of);
+            seal(Kind::Snapshot, &Snapshot::of(generation, group, place, facts))
+        }
         Record::Unknown { kind } => seal_named(kind, Some(to_json(&Lineage { generation }))),
     }
 }

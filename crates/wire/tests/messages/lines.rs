@@ -14,7 +14,7 @@ fn name(topic: TopicId) -> Option<String> {
 }
 
 const LINES: &str = "\
-Genesis generation=1790000000 group=orders-to-lake
+Genesis generation=1790000000 group=orders-to-lake first=true
 Elect process=00000000000000000000000000005eed attempt=2
 Tick term=12 seq=7
 Plan term=12 seq=7 parent=61 trigger=overload cost=380permille consumers=2 lowerBound=2 moves=2 orders-0:1->2(overload) MDEyMzQ1Njc4OWFiY2RlZg-1:-->2(unassigned)
@@ -28,7 +28,7 @@ Fenced term=12 seq=7 incarnation=40 beat=9 evidence=death
 Goodbye incarnation=40 clean=true
 Reply incarnation=40 command=16 refusal=stale-term
 State incarnation=40 orders-0(77)@1300
-Snapshot upto=500 part=2/3 version=1 bytes=3
+Snapshot upto=500 part=2/3 lives=1 partitions=4
 StartConsumingCommand term=12 incarnation=40 epoch=77 orders-0@1200 orders-3@0
 StopConsumingCommand term=12 incarnation=40 epoch=77 deadlineMs=5000 orders-0 orders-3
 StateQuery term=12 incarnation=40

@@ -11,8 +11,8 @@ use tidegate_core::ids::{
     PartitionId, Position, ProcessId, Term, TopicId,
 };
 use tidegate_core::ledger::{
-    Command, CommandBody, Entry, Evidence, Hello, Move, PartitionFigures, PlanBody, Record,
-    Refusal, Seal, StopReason, Trigger,
+    AdoptedPlan, Attempt, Command, CommandBody, Entry, Evidence, Facts, Hello, LatestHellos, Life,
+    Move, Ownership, PartitionFigures, PlanBody, Record, Refusal, Reign, Seal, StopReason, Trigger,
 };
 use tidegate_core::rates::{Measurement, Sample, Source, TopicReport};
 use tidegate_wire::{
@@ -125,10 +125,61 @@ fn figures() -> impl Strategy<Value = PartitionFigures> {
     )
 }
 
+fn facts() -> impl Strategy<Value = Facts> {
+    let reign = (term(), process(), any::<u32>(), any::<u64>())
+        .prop_map(|(term, process, attempt, seq)| Reign { term, process, attempt, seq });
+    let adopted = (offset(), plan()).prop_map(|(at, body)| AdoptedPlan { at, body });
+    let attempt = (process(), any::<u32>(), offset())
+        .prop_map(|(process, number, at)| (process, Attempt { number, at }));
+    let life = (incarnation(), hello(), any::<u64>()).prop_map(|(incarnation, hello, beat)| {
+        let Hello { consumer, process, boot, directory, .. } = hello;
+        (incarnation, Life { consumer, process, boot, directory, beat })
+    });
+    let latest = (consumer(), offset(), process(), option::of(offset())).prop_map(
+        |(consumer, at, process, other)| (consumer, LatestHellos { last: (at, process), other }),
+    );
+    let lists = (
+        vec(attempt, 0..4),
+        vec(life, 0..4),
+        vec((incarnation(), consumer()), 0..4),
+        vec(latest, 0..4),
+        vec((partition(), ownership()), 0..8),
+    );
+    (option::of(reign), option::of(adopted), lists).prop_map(
+        |(reign, plan, (attempts, lives, ended, hellos, partitions))| Facts {
+            reign,
+            plan,
+            attempts,
+            lives,
+            ended,
+            hellos,
+            partitions,
+        },
+    )
+}
+
+fn ownership() -> impl Strategy<Value = Ownership> {
+    let owned = || (epoch(), incarnation(), position());
+    prop_oneof![
+        option::of(position()).prop_map(|next| Ownership::Free { next }),
+        owned().prop_map(|(epoch, incarnation, next)| Ownership::Granted {
+            epoch,
+            incarnation,
+            next
+        }),
+        owned().prop_map(|(epoch, incarnation, next)| Ownership::Active {
+            epoch,
+            incarnation,
+            next
+        }),
+    ]
+}
+
 fn of_controller() -> impl Strategy<Value = Record> {
     let evidence = prop::sample::select(vec![Evidence::Silence, Evidence::Death]);
     prop_oneof![
-        ".*".prop_map(|group| Record::Genesis { group: GroupName(group) }),
+        (".*", any::<bool>())
+            .prop_map(|(group, first)| Record::Genesis { group: GroupName(group), first }),
         (process(), any::<u32>()).prop_map(|(process, attempt)| Record::Elect { process, attempt }),
         seal().prop_map(|seal| Record::Tick { seal }),
         (seal(), plan()).prop_map(|(seal, plan)| Record::Plan { seal, plan }),
@@ -148,8 +199,11 @@ fn of_controller() -> impl Strategy<Value = Record> {
                 evidence
             }
         ),
-        (offset(), any::<[u32; 3]>(), vec(any::<u8>(), 0..64)).prop_map(
-            |(upto, [part, of, version], body)| Record::Snapshot { upto, part, of, version, body }
+        (".*", offset(), any::<[u32; 2]>(), facts()).prop_map(
+            |(group, upto, [part, of], facts)| {
+                let group = GroupName(group);
+                Record::Snapshot { group, upto, part, of, facts: Box::new(facts) }
+            }
         ),
         unknown_kind().prop_map(|kind| Record::Unknown { kind }),
     ]
@@ -167,8 +221,9 @@ fn of_consumer() -> impl Strategy<Value = Record> {
     let stopped = vec((partition(), epoch(), option::of(position())), 0..8);
     prop_oneof![
         hello().prop_map(Record::Hello),
-        (incarnation(), any::<u64>(), offset(), vec(figures(), 0..8)).prop_map(
-            |(incarnation, seq, heard, figures)| Record::Heartbeat {
+        (consumer(), incarnation(), any::<u64>(), offset(), vec(figures(), 0..8)).prop_map(
+            |(consumer, incarnation, seq, heard, figures)| Record::Heartbeat {
+                consumer,
                 incarnation,
                 seq,
                 heard,

@@ -9,8 +9,8 @@ use tidegate_core::ids::{
     PartitionId, Position, ProcessId, Term, TopicId,
 };
 use tidegate_core::ledger::{
-    Command, CommandBody, Entry, Evidence, Hello, Move, PartitionFigures, PlanBody, Record,
-    Refusal, Seal, StopReason, Trigger,
+    AdoptedPlan, Attempt, Command, CommandBody, Entry, Evidence, Facts, Hello, LatestHellos, Life,
+    Move, Ownership, PartitionFigures, PlanBody, Record, Refusal, Reign, Seal, StopReason, Trigger,
 };
 use tidegate_core::rates::{Measurement, Sample, Source};
 use tidegate_wire::{
@@ -106,7 +106,9 @@ fn sample(kind: Kind) -> Decoded {
 fn of_controller(kind: Kind) -> Record {
     let seal = Seal { term: term(12), seq: 7 };
     match kind {
-        Kind::Genesis => Record::Genesis { group: GroupName("orders-to-lake".to_owned()) },
+        Kind::Genesis => {
+            Record::Genesis { group: GroupName("orders-to-lake".to_owned()), first: true }
+        }
         Kind::Elect => Record::Elect { process: ProcessId(0x5eed), attempt: 2 },
         Kind::Tick => Record::Tick { seal },
         Kind::Plan => Record::Plan { seal, plan: plan() },
@@ -127,12 +129,41 @@ fn of_controller(kind: Kind) -> Record {
             evidence: Evidence::Death,
         },
         _ => Record::Snapshot {
+            group: GroupName("orders-to-lake".to_owned()),
             upto: Offset(500),
             part: 1,
             of: 3,
-            version: 1,
-            body: vec![0, 255, 7],
+            facts: Box::new(facts()),
         },
+    }
+}
+
+fn facts() -> Facts {
+    let (epoch, held) = (Epoch(Offset(60)), incarnation(40));
+    let next = Position(1200);
+    let life = Life {
+        consumer: consumer(3),
+        process: ProcessId(0x5eed),
+        boot: Some(BootId(0xb007)),
+        directory: None,
+        beat: 9,
+    };
+    Facts {
+        reign: Some(Reign { term: term(12), process: ProcessId(1), attempt: 2, seq: 7 }),
+        plan: Some(AdoptedPlan { at: Offset(55), body: plan() }),
+        attempts: vec![(ProcessId(1), Attempt { number: 2, at: Offset(12) })],
+        lives: vec![(held, life)],
+        ended: vec![(incarnation(20), consumer(3))],
+        hellos: vec![(
+            consumer(3),
+            LatestHellos { last: (Offset(40), ProcessId(0x5eed)), other: Some(Offset(20)) },
+        )],
+        partitions: vec![
+            (partition(ORDERS, 0), Ownership::Active { epoch, incarnation: held, next }),
+            (partition(ORDERS, 1), Ownership::Granted { epoch, incarnation: held, next }),
+            (partition(CLICKS, 0), Ownership::Free { next: Some(next) }),
+            (partition(CLICKS, 1), Ownership::Free { next: None }),
+        ],
     }
 }
 
@@ -176,6 +207,7 @@ fn of_consumer(kind: Kind) -> Record {
             persisted: vec![(first, Position(1200))],
         }),
         Kind::Heartbeat => Record::Heartbeat {
+            consumer: consumer(3),
             incarnation,
             seq: 9,
             heard: Offset(17),

@@ -94,10 +94,10 @@ fn fields_that_can_be_told_without_may_be_absent() {
         panic!("it is a Hello");
     };
     assert_eq!((hello.boot, hello.directory, hello.persisted.len()), (None, None, 0));
-    let beat = json!({"generation": 1, "incarnation": 2, "seq": 3, "heard": 4});
+    let beat = json!({"generation": 1, "consumer": 1, "incarnation": 2, "seq": 3, "heard": 4});
     assert!(decode(&message(Kind::Heartbeat, &beat)).is_ok());
     let figures = json!([{"topicId": "MDEyMzQ1Njc4OWFiY2RlZg", "partitions": [[0, 1, 2, 3]]}]);
-    let beat = json!({"generation": 1, "incarnation": 2, "seq": 3, "heard": 4, "figures": figures});
+    let beat = json!({"generation": 1, "consumer": 1, "incarnation": 2, "seq": 3, "heard": 4, "figures": figures});
     assert!(decode(&message(Kind::Heartbeat, &beat)).is_ok());
 }
 

@@ -1,0 +1,169 @@
+//! Lives of the ledger: how this process gets to know one, and how it begins another when records were lost.
+//!
+//! A ledger that lost records (it was truncated, restored, or its topic made anew) may have lost grants, and says nothing
+//! that can be relied on. A Genesis of a higher generation ends everything that was; consumers read of it, or notice
+//! that the ledger went back, and say Hello again.
+//!
+//! - K6: in a new generation nothing is granted before every lease of an older one has lapsed, unless there was none.
+
+use alloc::vec::Vec;
+
+use super::archive::Archive;
+use super::election::Role;
+use super::io::{Effect, Note};
+use super::machine::Controller;
+use super::planning::PlanState;
+use crate::ids::{Generation, Instant, Offset};
+use crate::ledger::{Beginning, Entry, ForeignGroup, Record, Replay};
+
+/// Generations of the ledger, as this process sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lineage {
+    /// What was read, while the state is not known yet.
+    pub(super) replay: Option<Replay>,
+    /// The generation to be begun is this one at least; above zero once an older one is known to be over.
+    floor: Generation,
+    /// The ledger has lost records: a new generation must begin.
+    lost: bool,
+    /// Whether the group has left traces of an earlier life, once that is known.
+    traces: Option<bool>,
+    /// Nothing is granted before this moment.
+    settled_at: Instant,
+    /// When Genesis was last handed over, or traces were asked for.
+    sent: Option<Instant>,
+}
+
+impl Lineage {
+    pub(super) fn new(replay: Replay) -> Self {
+        let (floor, settled_at) = (Generation::default(), Instant::default());
+        Self { replay: Some(replay), floor, lost: false, traces: None, settled_at, sent: None }
+    }
+
+    pub(super) fn note_traces(&mut self, left: bool) {
+        self.traces = Some(left);
+        self.sent = None;
+    }
+}
+
+impl Controller {
+    /// True from the moment at which the ledger was found to have lost records until grants are made again.
+    pub fn has_lost_records(&self, now: Instant) -> bool {
+        self.lineage.floor > Generation::default() && (self.lineage.lost || !self.is_settled(now))
+    }
+
+    /// K6.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.lineage.settled_at <= now
+    }
+
+    /// The ledger is read anew from its first record that is left.
+    pub(super) fn ledger_opened(&mut self, start: Offset, effects: &mut Vec<Effect>) {
+        self.lineage.replay = Some(Replay::new(self.fold.group().clone(), start));
+        self.lineage.sent = None;
+        self.election.end = None;
+        self.step_down(effects);
+    }
+
+    /// Records were lost: whatever the ledger says when it is read again, its generation is over.
+    pub(super) fn ledger_lost(&mut self, effects: &mut Vec<Effect>) {
+        let known = self.fold.generation().unwrap_or_default();
+        self.renew_above(known, effects);
+    }
+
+    fn renew_above(&mut self, generation: Generation, effects: &mut Vec<Effect>) {
+        self.lineage.lost = true;
+        let above = Generation(generation.0.saturating_add(1));
+        self.lineage.floor = self.lineage.floor.max(above);
+        self.lineage.sent = None;
+        self.election.end = None;
+        self.step_down(effects);
+    }
+
+    fn step_down(&mut self, effects: &mut Vec<Effect>) {
+        self.election.role = Role::Following;
+        if self.office.take().is_some() {
+            effects.push(Effect::Note(Note::Leading(false)));
+        }
+    }
+
+    /// Whoever speaks in a higher generation has lived in one that this ledger has lost.
+    pub(super) fn note_generation(&mut self, entry: &Entry, effects: &mut Vec<Effect>) {
+        let speaks = entry.record.speaker().is_some() || matches!(entry.record, Record::Hello(_));
+        if speaks && self.fold.generation().is_some_and(|ours| entry.generation > ours) {
+            self.renew_above(entry.generation, effects);
+        }
+    }
+
+    /// Takes a record to the replay while there is one. What can be applied now is returned.
+    pub(super) fn replayed(
+        &mut self,
+        now: Instant,
+        at: Offset,
+        entry: Option<Entry>,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<(Offset, Option<Entry>)> {
+        let Some(replay) = &mut self.lineage.replay else { return Vec::from([(at, entry)]) };
+        match replay.take(at, entry.as_ref()) {
+            Ok(Some(beginning)) => self.begin_with(now, beginning),
+            Ok(None) => Vec::new(),
+            Err(ForeignGroup) => {
+                effects.push(Effect::RefuseLedger);
+                Vec::new()
+            }
+        }
+    }
+
+    fn begin_with(&mut self, now: Instant, beginning: Beginning) -> Vec<(Offset, Option<Entry>)> {
+        self.lineage.replay = None;
+        self.fold = beginning.fold;
+        self.archive = Archive::beginning(self.fold.position(), self.settings.mark_every);
+        self.election.term_heard = now;
+        let plan = self.fold.plan().map(|plan| plan.at);
+        self.planning.state = plan.map(|at| PlanState { at, read_at: now, done_at: None });
+        self.dirty = true;
+        beginning.records
+    }
+
+    /// The offset up to which this process has read the ledger.
+    pub(super) fn read_upto(&self) -> Offset {
+        self.lineage.replay.as_ref().map_or(self.fold.position(), Replay::position)
+    }
+
+    /// The generation to go on in; `None` when there is none, or it has lost records.
+    pub(super) fn sound_generation(&self) -> Option<Generation> {
+        let unread = self.lineage.replay.is_some() || self.lineage.lost;
+        self.fold.generation().filter(|_| !unread)
+    }
+
+    /// Begins a life of the ledger: its first, or one above all that are over.
+    pub(super) fn begin_ledger(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let pause = self.settings.resend.saturating_mul(5);
+        if self.lineage.sent.is_some_and(|at| now.since(at) < pause) {
+            return;
+        }
+        self.lineage.sent = Some(now);
+        let met = self.lineage.replay.as_ref().map(Replay::generation).unwrap_or_default();
+        if met > Generation::default() {
+            self.lineage.floor = self.lineage.floor.max(Generation(met.0.saturating_add(1)));
+        }
+        let generation = self.settings.genesis.max(self.lineage.floor);
+        let known = (self.lineage.floor > Generation::default()).then_some(true);
+        let Some(traces) = known.or(self.lineage.traces) else {
+            effects.push(Effect::LookForTraces);
+            return;
+        };
+        let record = Record::Genesis { group: self.fold.group().clone(), first: !traces };
+        effects.push(Effect::Note(Note::Genesis(generation)));
+        effects.push(Effect::Append(Entry { generation, record }));
+    }
+
+    /// A life of the ledger has begun.
+    pub(super) fn generation_read(&mut self, now: Instant, first: bool, effects: &mut Vec<Effect>) {
+        let generation = self.fold.generation().unwrap_or_default();
+        self.lineage.lost = generation < self.lineage.floor;
+        self.lineage.settled_at = if first { now } else { now.after(self.settings.fence) };
+        self.archive = Archive::beginning(self.fold.position(), self.settings.mark_every);
+        self.planning.state = None;
+        self.step_down(effects);
+    }
+}
