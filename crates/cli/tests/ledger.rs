@@ -1,0 +1,113 @@
+//! The ledger in the hands of an operator, while a group works: looked into, a life ended in it, begun anew.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "support/group.rs"]
+mod group;
+mod support;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use group::{Running, broker, end, log, start, status, wait_for, write_spec};
+use support::{run, stderr, stdout, tidegate};
+
+/// Quicker than the defaults, by the same ratios. Consumers are started by the test, as by somebody else's tools.
+const QUICK: &str = "workers: {kind: manual}\n\
+    ownership: {lease: 6s, writeTimeout: 2s, heartbeat: 1s, fence: 8s, tick: 1s, electAfter: 4s}";
+
+fn consumer(folder: &Path, spec: &str) -> Running {
+    let data = folder.join("consumer-1");
+    start(folder, spec, &["consumer", "--id", "1", "--data", data.to_str().unwrap()])
+}
+
+fn load(folder: &Path, spec: &str, ledger: &str) -> Running {
+    let log = std::fs::File::create(folder.join("load.log")).unwrap();
+    let shape = ["--duration", "40s", "--rate", "200kB/s", "--topics", "1", "--partitions", "4"];
+    let mut command = tidegate(&["load", "--spec", spec, "--ledger", ledger]);
+    Running(command.args(shape).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
+
+fn all_active(spec: &str) -> Option<Value> {
+    let told = status(spec)?;
+    let rows = told["partitions"].as_array()?;
+    (rows.len() == 4 && rows.iter().all(|row| row["state"] == "active")).then_some(told)
+}
+
+/// The last line of `ledger dump`: the state.
+fn state(spec: &str) -> Value {
+    let dump = run(&["ledger", "dump", "--spec", spec, "--output", "json"]);
+    assert_eq!(dump.status.code(), Some(0), "{}", stderr(&dump));
+    let text = stdout(&dump);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["type"], "Genesis");
+    assert!(lines.len() > 5, "{text}");
+    lines.last().unwrap().clone()
+}
+
+#[test]
+fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (_broker, bootstrap) = broker();
+    let spec = write_spec(folder, &bootstrap, QUICK);
+    let created = run(&["topics", "create", "--spec", &spec]);
+    assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
+    let monitor = start(folder, &spec, &["monitor"]);
+    let controller = start(folder, &spec, &["controller"]);
+    let first = consumer(folder, &spec);
+    let acknowledged = folder.join("acknowledged.json");
+    let acknowledged = acknowledged.to_str().unwrap();
+    let mut writing = load(folder, &spec, acknowledged);
+    wait_for("owner of all partitions", || all_active(&spec));
+    let before = state(&spec);
+    assert_eq!(before["lives"].as_array().unwrap().len(), 1, "{before}");
+
+    drop(first); // SIGKILL
+    fence_wants_to_be_told_that_the_process_is_dead(&spec);
+    let second = consumer(folder, &spec);
+    wait_for("owner again", || all_active(&spec));
+
+    let generation = before["generation"].as_u64().unwrap();
+    reset_begins_another_generation(&spec, generation);
+
+    assert_eq!(writing.0.wait().unwrap().code(), Some(0), "{}", log(folder, "load"));
+    let done = |told: &Value| {
+        let rows = told["partitions"].as_array().unwrap();
+        rows.iter().all(|row| row["lagRecords"] == 0)
+    };
+    wait_for("durability of all", || all_active(&spec).filter(done));
+    for (process, name) in [(second, "consumer"), (controller, "controller"), (monitor, "monitor")]
+    {
+        assert_eq!(end(process), Some(0), "{}", log(folder, name));
+    }
+    let sink = format!("file://{}", folder.join("sink").display());
+    let audit = run(&["audit", "--sink", &sink, "--ledger", acknowledged, "--output", "json"]);
+    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
+}
+
+fn fence_wants_to_be_told_that_the_process_is_dead(spec: &str) {
+    let refused = run(&["ledger", "fence", "--spec", spec, "--consumer", "1"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--dead"), "{}", stderr(&refused));
+    let fence = ["ledger", "fence", "--spec", spec, "--consumer", "1", "--dead"];
+    let fenced = run(&[&fence[..], &["--output", "json"]].concat());
+    assert_eq!(fenced.status.code(), Some(0), "{}", stderr(&fenced));
+    let told: Value = serde_json::from_str(stdout(&fenced).trim()).unwrap();
+    assert_eq!((&told["consumer"], &told["partitions"]), (&1.into(), &4.into()));
+    let again = run(&fence);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("consumer 1 has no living incarnation"), "{}", stderr(&again));
+}
+
+fn reset_begins_another_generation(spec: &str, generation: u64) {
+    let refused = run(&["ledger", "reset", "--spec", spec]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--yes"), "{}", stderr(&refused));
+    let reset = run(&["ledger", "reset", "--spec", spec, "--yes"]);
+    assert_eq!(reset.status.code(), Some(0), "{}", stderr(&reset));
+    let renewed = |told: &Value| told["generation"].as_u64().is_some_and(|now| now > generation);
+    wait_for("owners in another generation", || all_active(spec).filter(renewed));
+}

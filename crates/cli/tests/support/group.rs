@@ -1,0 +1,82 @@
+//! A group whose processes are started one by one.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{run, stdout, tidegate};
+
+/// A process that is killed when the test ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+pub(crate) fn broker() -> (Running, String) {
+    let mut command =
+        tidegate(&["dev-broker", "--port", "0", "--output", "json", "--log", "error"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let started: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(started["keeps"], "nothing", "it says so at start");
+    (Running(child), started["bootstrap"].as_str().unwrap().to_owned())
+}
+
+pub(crate) fn write_spec(folder: &Path, bootstrap: &str, more: &str) -> String {
+    let path = folder.join("group.yaml");
+    let sink = folder.join("sink");
+    let text = format!(
+        "group: by-hand\nmode: own\ncluster: {{bootstrapServers: '{bootstrap}'}}\n\
+         topics: [{{name: 'example.*', sink: 'file://{}'}}]\n\
+         capacity: {{bytesPerSecond: 1MB/s}}\n\
+         {more}\n",
+        sink.display(),
+    );
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+pub(crate) fn start(folder: &Path, spec: &str, arguments: &[&str]) -> Running {
+    let log = std::fs::File::create(folder.join(format!("{}.log", arguments[0]))).unwrap();
+    let mut command = tidegate(arguments);
+    command.args(["--spec", spec, "--log", "info"]).stdout(Stdio::null()).stderr(log);
+    Running(command.spawn().unwrap())
+}
+
+/// Asks until the answer is as wanted, for a minute: machines that run tests are busy.
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let found = (0..300).find_map(|_| {
+        let found = ask();
+        if found.is_none() {
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+        found
+    });
+    found.unwrap_or_else(|| panic!("no {what} after a minute"))
+}
+
+pub(crate) fn status(spec: &str) -> Option<Value> {
+    let output = run(&["status", "--spec", spec, "--output", "json"]);
+    serde_json::from_str(&stdout(&output)).ok()
+}
+
+pub(crate) fn end(mut process: Running) -> Option<i32> {
+    let pid = Pid::from_child(&process.0);
+    kill_process(pid, Signal::TERM).unwrap();
+    process.0.wait().unwrap().code()
+}
+
+pub(crate) fn log(folder: &Path, process: &str) -> String {
+    std::fs::read_to_string(folder.join(format!("{process}.log"))).unwrap_or_default()
+}
