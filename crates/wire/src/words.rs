@@ -58,6 +58,8 @@ words! {
         WorkerLate "worker-late",
         /// The spec changed.
         Spec "spec",
+        /// A topic does not exist any more.
+        TopicGone "topic-gone",
         /// It is time to look whether fewer consumers would do.
         Sentinel "sentinel",
     }

@@ -1,7 +1,7 @@
 //! What goes into the controller's step function and what comes out of it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -72,6 +72,8 @@ pub enum Input {
     LedgerEnd(u64, Option<Offset>),
     /// What the monitor measured of a topic.
     Rates(TopicId, rates::TopicReport),
+    /// Answer to [`Effect::CheckTopics`]: those that do not exist any more. Others exist, or it could not be found out.
+    TopicsGone(BTreeSet<TopicId>),
     /// Answer to [`Effect::ResolveStarts`]: where partitions begin that nobody ever read.
     Starts(BTreeMap<PartitionId, Position>),
     /// A worker's state has changed.
@@ -103,6 +105,8 @@ pub enum Effect {
     /// The ledger is empty: find out whether the group has left traces of an earlier life (committed offsets, workers), and
     /// answer with [`Input::Traces`].
     LookForTraces,
+    /// Find out which of these topics do not exist any more, and answer with [`Input::TopicsGone`].
+    CheckTopics(BTreeSet<TopicId>),
     /// Find where these partitions begin, by the spec's start policy, and answer with [`Input::Starts`].
     ResolveStarts(Vec<PartitionId>),
     /// Make sure that this consumer's worker runs. Its command partition must exist first.
@@ -155,6 +159,8 @@ pub enum Note {
     },
     /// The ledger is empty, or has lost records: a life of it begins with this generation.
     Genesis(Generation),
+    /// Topics do not exist any more: their partitions are taken from their owners.
+    TopicsGone(BTreeSet<TopicId>),
     /// A snapshot of everything below this offset was read back, and is what this process had read.
     Snapshot(Offset),
     /// A snapshot says something else than this process had read below this offset.

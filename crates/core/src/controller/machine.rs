@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::archive::Archive;
 use super::election::{Election, Role};
+use super::gone::Gone;
 use super::handoff::Sent;
 use super::io::{Effect, Input, Mode, Note, Settings, WorkerView};
 use super::lives::Lineage;
@@ -77,6 +78,7 @@ pub struct Controller {
     questions: u64,
     pub(super) lineage: Lineage,
     pub(super) archive: Archive,
+    pub(super) gone: Gone,
     /// Where consumers say that partitions were before the ledger knew of them.
     pub(super) homes: BTreeMap<PartitionId, ConsumerNumber>,
     /// Something changed that grants, commands or plans may follow from.
@@ -104,6 +106,7 @@ impl Controller {
             questions: 0,
             lineage: Lineage::new(Replay::new(group, Offset(0))),
             archive: Archive::default(),
+            gone: Gone::default(),
             homes: BTreeMap::new(),
             dirty: true,
             look_due: now,
@@ -168,6 +171,7 @@ impl Controller {
             }
             Input::LedgerEnd(id, end) => self.ledger_end(id, end),
             Input::Rates(topic, report) => self.demand.report(now, topic, &report),
+            Input::TopicsGone(topics) => self.topics_gone(topics, &mut effects),
             Input::Starts(starts) => {
                 for (partition, start) in starts {
                     self.note_start(partition, start);
@@ -231,6 +235,8 @@ impl Controller {
             self.look_due = now.after(LOOK);
             self.watch_standings(now, effects);
             self.watch_plan(now, effects);
+            self.watch_topics(now, effects);
+            self.drop_gone(now, effects);
             self.decide(now, effects);
             self.reconcile(now, effects);
             self.keep_workers(now, effects);

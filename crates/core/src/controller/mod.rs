@@ -21,6 +21,7 @@
 
 mod archive;
 mod election;
+mod gone;
 mod handoff;
 mod io;
 mod lives;

@@ -60,7 +60,7 @@ pub(super) fn planned(fold: &Fold) -> BTreeMap<PartitionId, Option<ConsumerNumbe
 }
 
 /// True when a move is done: its partition is where it should be and is read there.
-fn is_done(fold: &Fold, change: &Move) -> bool {
+pub(super) fn is_done(fold: &Fold, change: &Move) -> bool {
     match (fold.ownership(change.partition), change.to) {
         (Ownership::Active { incarnation, .. }, Some(to)) => {
             fold.lives().consumer_of(incarnation) == Some(to)
@@ -113,6 +113,7 @@ impl Controller {
             .fold
             .partitions()
             .filter_map(|(partition, _)| Some((partition, self.fold.consumer_of(partition)?)))
+            .filter(|(partition, _)| !self.gone.holds(*partition))
             .collect();
         for (partition, to) in planned(&self.fold) {
             match to {

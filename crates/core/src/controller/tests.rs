@@ -20,7 +20,7 @@ use crate::ids::{
 };
 use crate::ledger::{
     Command, CommandBody, Entry, Evidence, Hello, Ignored, Move, Ownership, PlanBody, Record, Seal,
-    StopReason,
+    StopReason, Trigger,
 };
 use crate::rates::{Measurement, Sample, Source, TopicReport};
 use crate::samples::{GENERATION, consumer, group, partition};
@@ -715,4 +715,42 @@ fn who_only_observes_decides_and_appends_nothing() {
     assert!(appended(&effects).is_empty());
     assert_eq!(commands(&effects), []);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::EnsureWorker(_))));
+}
+
+// === topics that are gone ===
+
+#[test]
+fn a_topic_that_nobody_measures_is_asked_about_and_only_the_answer_takes_its_partitions() {
+    let mut desk = Desk::heir_of_plan(1);
+    let asked = |effects: &[Effect]| {
+        effects
+            .iter()
+            .any(|effect| *effect == Effect::CheckTopics(BTreeSet::from([TopicId::default()])))
+    };
+    let stops = |effects: &[Effect]| {
+        effects.iter().any(|effect| {
+            matches!(effect, Effect::Command(_, command)
+                if matches!(command.body, CommandBody::Stop { .. }))
+        })
+    };
+    let effects = desk.pass(40, &[FIRST]);
+    assert!(asked(&effects));
+    assert!(!stops(&effects), "silence proves nothing");
+    desk.report(&[10]);
+    assert!(!asked(&desk.pass(16, &[FIRST])), "it is measured again");
+
+    let mut effects = desk.step(Input::TopicsGone(BTreeSet::from([TopicId::default()])));
+    desk.perform(&effects);
+    effects.extend(desk.pass(2, &[FIRST]));
+    let plan = desk.controller.fold().plan().expect("a plan is in the ledger");
+    assert_eq!(plan.body.trigger, Some(Trigger::TopicGone));
+    assert_eq!(plan.body.moves.iter().map(|change| change.to).collect::<Vec<_>>(), [None]);
+    assert!(stops(&effects));
+    desk.say(Record::Stopped {
+        incarnation: FIRST,
+        partitions: vec![(partition(0), EPOCH, Some(Position(9)))],
+        reason: StopReason::Command,
+    });
+    assert!(!stops(&desk.pass(10, &[FIRST])));
+    assert_eq!(desk.controller.target().len(), 0, "nobody is to read it");
 }

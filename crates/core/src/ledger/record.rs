@@ -241,6 +241,8 @@ pub enum Trigger {
     WorkerLate,
     /// The spec changed.
     Spec,
+    /// A topic does not exist any more.
+    TopicGone,
     /// It is time to look whether fewer consumers would do.
     Sentinel,
 }
@@ -254,6 +256,7 @@ impl Trigger {
             Self::ConsumerLost => "consumer-lost",
             Self::WorkerLate => "worker-late",
             Self::Spec => "spec",
+            Self::TopicGone => "topic-gone",
             Self::Sentinel => "sentinel",
         }
     }

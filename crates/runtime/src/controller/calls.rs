@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tidegate_core::controller::Input;
-use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, Position};
+use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, Position, TopicId};
 use tidegate_core::ledger::{Command, Entry};
 use tokio::sync::Mutex;
 
@@ -120,6 +120,29 @@ pub(super) fn traces(
             }
             Err(late) => {
                 warn(&late, "failed to look for an earlier life of the group");
+                Outcome::Nothing
+            }
+        }
+    })
+}
+
+/// Finds out which topics do not exist any more under the id that is known of them. What cannot be found out counts as
+/// being there.
+pub(super) fn check_topics(admin: Arc<dyn Admin>, named: BTreeMap<TopicId, String>) -> Call {
+    Box::pin(async move {
+        let names: Vec<String> = named.values().cloned().collect();
+        match tokio::time::timeout(CALL_TIMEOUT, admin.describe(&names)).await {
+            Ok(Ok(found)) => {
+                let exists = |id: &TopicId| found.iter().any(|topic| topic.id == *id);
+                let gone = named.into_keys().filter(|id| !exists(id)).collect();
+                Outcome::Input(Input::TopicsGone(gone))
+            }
+            Ok(Err(error)) => {
+                warn(&error, "failed to look for topics that are not measured any more");
+                Outcome::Nothing
+            }
+            Err(late) => {
+                warn(&late, "failed to look for topics that are not measured any more");
                 Outcome::Nothing
             }
         }

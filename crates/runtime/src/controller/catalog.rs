@@ -1,6 +1,6 @@
 //! What the controller learned about topics from the monitor: their names and how many partitions they have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_core::ids::{PartitionId, TopicId};
 
@@ -28,6 +28,11 @@ impl Catalog {
     /// The topic's name.
     pub(super) fn name(&self, id: TopicId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// Those of these topics whose names are known.
+    pub(super) fn named(&self, ids: &BTreeSet<TopicId>) -> BTreeMap<TopicId, String> {
+        ids.iter().filter_map(|id| Some((*id, self.names.get(id)?.clone()))).collect()
     }
 
     /// Name and number, for those partitions whose topic is known.

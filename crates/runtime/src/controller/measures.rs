@@ -50,6 +50,7 @@ pub(super) fn count(metrics: &ControllerMetrics, note: &Note) {
         | Note::Late(_)
         | Note::PlanInfeasible(_)
         | Note::Genesis(_)
+        | Note::TopicsGone(_)
         | Note::Snapshot(_)
         | Note::SnapshotDiffers(_) => {}
     }

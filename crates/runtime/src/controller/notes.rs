@@ -50,6 +50,11 @@ pub(super) fn log(note: &Note, catalog: &Catalog) {
         Note::Genesis(generation) => {
             tracing::info!(generation = generation.0, "the ledger is begun");
         }
+        Note::TopicsGone(topics) => {
+            for topic in topics {
+                tracing::warn!(topic = catalog.name(*topic), id = %topic, "a topic does not exist any more: its partitions are taken from their consumers");
+            }
+        }
         Note::Snapshot(upto) => {
             tracing::debug!(offset = upto.0, "a snapshot of the ledger was read back");
         }

@@ -354,6 +354,10 @@ impl Shell {
                 let log = if consumer.is_some() { &self.commands.log } else { &self.ledger };
                 self.calls.push(calls::trim(Arc::clone(log), consumer, below));
             }
+            Effect::CheckTopics(topics) => {
+                let named = self.catalog.named(&topics);
+                self.calls.push(calls::check_topics(Arc::clone(&self.admin), named));
+            }
             Effect::ResolveStarts(partitions) => {
                 let partitions = self.catalog.known(&partitions);
                 let (offsets, config) = (Arc::clone(&self.offsets), Arc::clone(&self.config));

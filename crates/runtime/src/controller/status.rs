@@ -56,6 +56,7 @@ impl History {
             | Note::PlanDone(..)
             | Note::Moved { .. }
             | Note::Genesis(_)
+            | Note::TopicsGone(_)
             | Note::Snapshot(_)
             | Note::SnapshotDiffers(_) => {}
         }

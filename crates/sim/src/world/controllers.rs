@@ -69,6 +69,8 @@ impl World {
                 let latency = self.latency();
                 self.deliver(latency, key, Input::Controller(ControllerInput::Traces(false)));
             }
+            // Topics are never deleted in this world.
+            Effect::CheckTopics(_) => {}
             Effect::Trim(consumer, below) => self.trim(consumer, below),
             Effect::EnsureWorker(consumer) => {
                 self.trace.note(
@@ -111,7 +113,8 @@ impl World {
             | Note::PlanDone(..)
             | Note::Late(_)
             | Note::Moved { .. }
-            | Note::Genesis(_) => {}
+            | Note::Genesis(_)
+            | Note::TopicsGone(_) => {}
             Note::Snapshot(_) => self.stats.snapshots += 1,
             Note::SnapshotDiffers(upto) => {
                 self.violate(Promise::Ledger, format_args!("a snapshot of {upto:?} differs"));
