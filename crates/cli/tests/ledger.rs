@@ -4,37 +4,15 @@
 
 #[path = "support/group.rs"]
 mod group;
+#[path = "support/quick.rs"]
+mod quick;
 mod support;
-
-use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::Value;
 
-use group::{Running, broker, end, log, start, status, wait_for, write_spec};
-use support::{run, stderr, stdout, tidegate};
-
-/// Quicker than the defaults, by the same ratios. Consumers are started by the test, as by somebody else's tools.
-const QUICK: &str = "workers: {kind: manual}\n\
-    ownership: {lease: 6s, writeTimeout: 2s, heartbeat: 1s, fence: 8s, tick: 1s, electAfter: 4s}";
-
-fn consumer(folder: &Path, spec: &str) -> Running {
-    let data = folder.join("consumer-1");
-    start(folder, spec, &["consumer", "--id", "1", "--data", data.to_str().unwrap()])
-}
-
-fn load(folder: &Path, spec: &str, ledger: &str) -> Running {
-    let log = std::fs::File::create(folder.join("load.log")).unwrap();
-    let shape = ["--duration", "40s", "--rate", "200kB/s", "--topics", "1", "--partitions", "4"];
-    let mut command = tidegate(&["load", "--spec", spec, "--ledger", ledger]);
-    Running(command.args(shape).stdout(Stdio::null()).stderr(log).spawn().unwrap())
-}
-
-fn all_active(spec: &str) -> Option<Value> {
-    let told = status(spec)?;
-    let rows = told["partitions"].as_array()?;
-    (rows.len() == 4 && rows.iter().all(|row| row["state"] == "active")).then_some(told)
-}
+use group::{broker, end, log, start, wait_for, write_spec};
+use quick::{QUICK, all_active, consumer, load};
+use support::{run, stderr, stdout};
 
 /// The last line of `ledger dump`: the state.
 fn state(spec: &str) -> Value {
@@ -60,7 +38,7 @@ fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_
     let first = consumer(folder, &spec);
     let acknowledged = folder.join("acknowledged.json");
     let acknowledged = acknowledged.to_str().unwrap();
-    let mut writing = load(folder, &spec, acknowledged);
+    let mut writing = load(folder, &spec, (acknowledged, "40s"));
     wait_for("owner of all partitions", || all_active(&spec));
     let before = state(&spec);
     assert_eq!(before["lives"].as_array().unwrap().len(), 1, "{before}");

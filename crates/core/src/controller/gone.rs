@@ -30,6 +30,11 @@ impl Gone {
 }
 
 impl Controller {
+    /// True for a topic that is known not to exist any more.
+    pub fn is_gone(&self, topic: TopicId) -> bool {
+        self.gone.topics.contains(&topic)
+    }
+
     /// Asks about topics with owned partitions that have not been measured for a while.
     pub(super) fn watch_topics(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.gone.asked.is_some_and(|asked| now.since(asked) < ASK_PAUSE) {

@@ -259,7 +259,10 @@ impl View<'_> {
         let weights = core.demand().weights(self.now).by_partition;
         let mut known: Vec<PartitionId> =
             core.demand().table().iter().map(|(partition, _)| partition).collect();
-        known.extend(core.fold().partitions().map(|(partition, _)| partition));
+        let told = core.fold().partitions().filter(|(partition, ownership)| {
+            ownership.owner().is_some() || !core.is_gone(partition.topic)
+        });
+        known.extend(told.map(|(partition, _)| partition));
         known.sort_unstable();
         known.dedup();
         let row = |partition: PartitionId| {

@@ -1,0 +1,72 @@
+//! A topic of interest that is deleted and made again while its partitions are owned.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "support/group.rs"]
+mod group;
+#[path = "support/quick.rs"]
+mod quick;
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::ports::TopicSpec;
+use tidegate_runtime::security::Cluster;
+
+use group::{broker, end, log, start, wait_for, write_spec};
+use quick::{QUICK, all_active, consumer, load};
+use support::{run, stderr};
+
+/// Deletes the topic, makes it again, and returns its new id.
+async fn remake(kafka: &Kafka, name: &str) -> String {
+    let admin = kafka.admin();
+    admin.delete(name).await.unwrap();
+    let spec = TopicSpec {
+        name: name.to_owned(),
+        partitions: 4,
+        replication: Some(1),
+        config: BTreeMap::new(),
+    };
+    assert!(admin.create(&spec).await.unwrap());
+    admin.describe(&[name.to_owned()]).await.unwrap()[0].id.to_string()
+}
+
+#[test]
+fn its_old_partitions_are_given_up_and_the_new_ones_are_read_from_their_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (_broker, bootstrap) = broker();
+    let spec = write_spec(folder, &bootstrap, QUICK);
+    let created = run(&["topics", "create", "--spec", &spec]);
+    assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
+    let processes = [
+        ("monitor", start(folder, &spec, &["monitor"])),
+        ("controller", start(folder, &spec, &["controller"])),
+        ("consumer", consumer(folder, &spec)),
+    ];
+    let acknowledged = folder.join("acknowledged.json");
+    let write = || {
+        let mut load = load(folder, &spec, (acknowledged.to_str().unwrap(), "5s"));
+        assert_eq!(load.0.wait().unwrap().code(), Some(0), "{}", log(folder, "load"));
+    };
+    write();
+    wait_for("owner of all partitions", || all_active(&spec));
+
+    let cluster = Cluster { bootstrap_servers: bootstrap, ..Cluster::default() };
+    let kafka = tidegate_kafka::connect(&cluster, "test").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let id = runtime.block_on(remake(&kafka, "example.0"));
+    write();
+    let renewed = |told: &Value| {
+        let topics = told["topics"].as_array().unwrap();
+        let rows = told["partitions"].as_array().unwrap();
+        let durable = |row: &Value| row["lagRecords"] == 0 && row["next"].as_u64() > Some(0);
+        topics.len() == 1 && topics[0]["id"] == id.as_str() && rows.iter().all(durable)
+    };
+    wait_for("new owners of all that was written since", || all_active(&spec).filter(renewed));
+    for (name, process) in processes {
+        assert_eq!(end(process), Some(0), "{}", log(folder, name));
+    }
+}
