@@ -3,7 +3,7 @@
 use std::fmt;
 
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::StateError;
+use tidegate_runtime::ports::{Error, StateError};
 use tidegate_runtime::spec::{Fault, Faults};
 
 /// How the program ends.
@@ -89,7 +89,7 @@ fn code_of(error: &anyhow::Error) -> Option<Code> {
     context.or_else(|| error.is::<InvalidSpec>().then_some(Code::ConfigInvalid)).or_else(|| {
         error.chain().find_map(|cause| match cause.downcast_ref::<StateError>() {
             Some(StateError::Locked { .. }) => Some(Code::StateDirectoryInUse),
-            _ => None,
+            _ => cause.downcast_ref::<Error>().and_then(Error::code),
         })
     })
 }
@@ -97,6 +97,7 @@ fn code_of(error: &anyhow::Error) -> Option<Code> {
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use tidegate_runtime::ports::Class;
 
     use super::*;
 
@@ -110,5 +111,15 @@ mod tests {
              (TG002: see docs/errors.md for causes and cures)"
         );
         assert_eq!(exit_of(&error), Exit::Failed);
+    }
+
+    #[test]
+    fn the_code_of_a_call_to_kafka_is_told_wherever_it_is_in_the_chain() {
+        let refused = || Error::new(Class::Permanent, "refused").coded(Code::RightMissing);
+        let outer = Error::new(Class::Permanent, "failed to begin").because(refused());
+        for error in [anyhow::Error::new(refused()), anyhow::Error::new(outer).context("a command")]
+        {
+            assert!(describe(&error).contains("(TG005: see"), "{}", describe(&error));
+        }
     }
 }

@@ -100,9 +100,9 @@ pub(crate) async fn connect(
     answered.map_err(|error| {
         let text =
             format!("no broker at {servers} can be used: start one there, or correct the address");
-        // What does not heal has a sentence of its own.
+        // What does not heal has a sentence of its own, and so has what looks like a listener of another kind.
         let unreachable = Coded::new(Code::BrokerUnreachable, text);
-        if heals(&error) { error.context(unreachable) } else { error }
+        if heals(&error) && !has_code(&error) { error.context(unreachable) } else { error }
     })?;
     Ok(kafka)
 }
@@ -132,4 +132,8 @@ where
 
 fn heals(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Error>().is_some_and(|error| error.class() == Class::Transient)
+}
+
+fn has_code(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Error>().is_some_and(|error| error.code().is_some())
 }

@@ -6,6 +6,7 @@
 use kafka_protocol::ResponseError;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tidegate_runtime::errors::Code as Page;
 use tidegate_runtime::ports::{Class, Error};
 
 /// What a broker said instead of a result.
@@ -40,10 +41,12 @@ impl<'a> Right<'a> {
         Self { operation, kind: "cluster", name: "kafka-cluster" }
     }
 
-    /// The sentence for a user who lacks it.
-    fn missing(self) -> String {
+    /// The error for a user who lacks it.
+    fn missing(self, class: Class) -> Error {
         let Self { operation, kind, name } = self;
-        format!("missing {operation} on {kind} {name}: allow it for this user in Kafka's ACLs")
+        let text =
+            format!("missing {operation} on {kind} {name}: allow it for this user in Kafka's ACLs");
+        Error::new(class, text).coded(Page::RightMissing)
     }
 }
 
@@ -55,14 +58,18 @@ pub(crate) fn refused(
     message: Option<&str>,
 ) -> Error {
     let cause = Answer { code, message: message.map(ToOwned::to_owned) };
-    let text = match code {
+    let class = class_of(code);
+    let error = match code {
         ResponseError::TopicAuthorizationFailed
         | ResponseError::GroupAuthorizationFailed
-        | ResponseError::ClusterAuthorizationFailed => right.missing(),
-        ResponseError::UnknownTopicOrPartition if right.kind == "topic" => missing(right.name),
-        _ => doing.into(),
+        | ResponseError::ClusterAuthorizationFailed => right.missing(class),
+        ResponseError::SaslAuthenticationFailed => credentials_refused(class),
+        ResponseError::UnknownTopicOrPartition if right.kind == "topic" => {
+            Error::new(class, missing(right.name))
+        }
+        _ => Error::new(class, doing),
     };
-    Error::new(class_of(code), text).because(cause)
+    error.because(cause)
 }
 
 /// True for the error of a topic or partition that does not exist.
@@ -165,19 +172,26 @@ pub(crate) fn library(doing: impl Into<String>, right: Right<'_>, error: KafkaEr
     let Some(code) = code_of(&error) else {
         return Error::new(Class::Permanent, doing).because(error);
     };
-    let text = match code {
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => right.missing(),
+    let class = class_of_code(code);
+    let told = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => right.missing(class),
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            missing(right.name)
+            Error::new(class, missing(right.name))
         }
-        Code::Authentication | Code::SaslAuthenticationFailed => AUTHENTICATION.to_owned(),
-        _ => doing.into(),
+        Code::Authentication | Code::SaslAuthenticationFailed => credentials_refused(class),
+        Code::SSL => Error::new(class, doing).coded(Page::AuthenticationRefused),
+        _ => Error::new(class, doing),
     };
-    Error::new(class_of_code(code), text).because(error)
+    told.because(error)
+}
+
+/// The error for refused credentials.
+pub(crate) fn credentials_refused(class: Class) -> Error {
+    Error::new(class, AUTHENTICATION).coded(Page::AuthenticationRefused)
 }
 
 /// The sentence for refused credentials.
-pub(crate) const AUTHENTICATION: &str =
+const AUTHENTICATION: &str =
     "the broker refused the credentials: check security.sasl and the user on the cluster";
 
 /// True when a failed delivery report proves that the record is not in the log and never will be.
@@ -214,7 +228,24 @@ mod tests {
         let error =
             refused("failed to describe", right, ResponseError::TopicAuthorizationFailed, None);
         assert!(error.to_string().starts_with("missing Describe on topic orders"));
-        assert_eq!(error.class(), Class::Permanent);
+        assert_eq!((error.class(), error.code()), (Class::Permanent, Some(Page::RightMissing)));
+    }
+
+    #[test]
+    fn refused_credentials_are_one_sentence_with_one_code_from_both_clients() {
+        let thin = refused(
+            "failed to describe",
+            Right::topic("Describe", "orders"),
+            ResponseError::SaslAuthenticationFailed,
+            None,
+        );
+        let failed = KafkaError::MessageConsumption(Code::Authentication);
+        let thick = library("failed to read", Right::topic("Read", "orders"), failed);
+        for error in [thin, thick] {
+            assert_eq!(error.to_string(), AUTHENTICATION);
+            assert_eq!(error.class(), Class::Permanent);
+            assert_eq!(error.code(), Some(Page::AuthenticationRefused));
+        }
     }
 
     #[test]

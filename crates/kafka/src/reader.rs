@@ -342,7 +342,7 @@ fn fault(
         Ok(meta) if !meta.partitions.contains_key(&id.number) => Some(errors::topic_missing(topic)),
         Ok(_) => None,
         Err(error) if error.class() == Class::Transient => None,
-        Err(error) => Some(Error::new(error.class(), error.to_string())),
+        Err(error) => Some(Error::new(error.class(), error.to_string()).coded(error.code())),
     }
 }
 

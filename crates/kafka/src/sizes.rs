@@ -306,10 +306,10 @@ fn wanted(patterns: &[String], name: &str, internal: bool) -> bool {
 impl Told {
     fn nothing(error: Error) -> Self {
         let text = error.to_string();
-        let class = error.class();
+        let (class, code) = (error.class(), error.code());
         Self {
             latest: Err(error),
-            earliest: Err(Error::new(class, text)),
+            earliest: Err(Error::new(class, text).coded(code)),
             sizes: Ok(Sizes::NotAsked),
         }
     }

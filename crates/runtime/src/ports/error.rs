@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::errors::Code;
+
 /// What a caller may do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -35,13 +37,14 @@ impl Class {
 pub struct Error {
     class: Class,
     doing: String,
+    code: Option<Code>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error whose text says what was being done and with which object.
     pub fn new(class: Class, doing: impl Into<String>) -> Self {
-        Self { class, doing: doing.into(), source: None }
+        Self { class, doing: doing.into(), code: None, source: None }
     }
 
     /// The same error with its cause, which is not repeated in the text.
@@ -49,6 +52,18 @@ impl Error {
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(cause.into());
         self
+    }
+
+    /// The same error with the code under which a person finds more.
+    #[must_use]
+    pub fn coded(mut self, code: impl Into<Option<Code>>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// The code under which a person finds more, where it has one.
+    pub fn code(&self) -> Option<Code> {
+        self.code
     }
 
     /// What the caller may do about it.
