@@ -62,6 +62,8 @@ pub enum SecureListener {
     SaslSsl,
     /// TLS with client certificates.
     Ssl,
+    /// SCRAM-SHA-512 over TLS, with a broker's certificate for another host name.
+    Elsewhere,
 }
 
 impl SecureListener {
@@ -71,6 +73,7 @@ impl SecureListener {
             Self::SaslPlaintext => 10,
             Self::SaslSsl => 20,
             Self::Ssl => 30,
+            Self::Elsewhere => 40,
         }
     }
 }
