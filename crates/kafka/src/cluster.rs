@@ -17,10 +17,11 @@ use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security;
 use tokio::time::Instant;
 
-use crate::connection::{Connection, QUICK_TIMEOUT};
+use crate::connection::{Access, Connection, QUICK_TIMEOUT};
 use crate::errors::{self, Right};
 use crate::metadata::{Metadata, TopicMeta};
-use crate::transport::{self, Address};
+use crate::sasl;
+use crate::transport::Address;
 
 /// The first pause after a broker could not be reached.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -39,8 +40,7 @@ const METADATA_VERSION: i16 = 12;
 #[derive(Debug)]
 pub(crate) struct Cluster {
     bootstrap: Vec<Address>,
-    security: security::Security,
-    client_id: String,
+    access: Arc<Access>,
     state: Mutex<State>,
 }
 
@@ -79,10 +79,10 @@ impl Cluster {
             );
             return Err(Error::new(Class::Permanent, text));
         }
+        cluster.security.sasl.as_ref().map_or(Ok(()), sasl::check)?;
         Ok(Self {
             bootstrap,
-            security: cluster.security.clone(),
-            client_id: client_id.to_owned(),
+            access: Arc::new(Access::new(cluster.security.clone(), client_id)),
             state: Mutex::default(),
         })
     }
@@ -150,8 +150,7 @@ impl Cluster {
     }
 
     async fn open(&self, address: Address) -> Result<Connection, Error> {
-        transport::check(&self.security)?;
-        Connection::open(address, &self.security, &self.client_id).await
+        Connection::open(address, Arc::clone(&self.access)).await
     }
 
     /// Asks for the metadata of the named topics, or of all with `None`, and remembers brokers and leaders.
@@ -286,7 +285,8 @@ impl Broker {
     }
 
     fn live(&mut self) -> Option<Arc<Connection>> {
-        if self.connection.as_ref().is_some_and(|connection| connection.is_broken()) {
+        if self.connection.as_ref().is_some_and(|connection| connection.is_spent()) {
+            tracing::debug!(broker = %self.address, "a connection is spent, another takes its place");
             self.connection = None;
         }
         self.connection.clone()

@@ -6,7 +6,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use tidegate_runtime::ports::{Class, Error};
-use tidegate_runtime::security::{Cluster, Mechanism, Sasl, Secret, Tls};
+use tidegate_runtime::security::{Cluster, Sasl, Secret, Tls};
+
+use crate::{sasl, tls_files};
 
 /// The settings that every client of this cluster has.
 pub(crate) fn client(cluster: &Cluster, client_id: &str) -> Result<ClientConfig, Error> {
@@ -37,6 +39,8 @@ pub(crate) fn client(cluster: &Cluster, client_id: &str) -> Result<ClientConfig,
 }
 
 fn encrypt(config: &mut ClientConfig, tls: &Tls) -> Result<(), Error> {
+    // OpenSSL would take keys that the thin layer refuses: what is wrong with the files is said here, in one way.
+    tls_files::identity(tls)?;
     // `probe` looks where the distributions keep their certificates: the vendored OpenSSL knows no such place.
     config.set("ssl.ca.location", tls.ca_file.as_deref().unwrap_or("probe"));
     if let Some(path) = &tls.certificate_file {
@@ -54,29 +58,17 @@ fn encrypt(config: &mut ClientConfig, tls: &Tls) -> Result<(), Error> {
 }
 
 fn authenticate(config: &mut ClientConfig, sasl: &Sasl) -> Result<(), Error> {
-    let mechanism = match sasl.mechanism {
-        Mechanism::Plain => "PLAIN",
-        Mechanism::ScramSha256 => "SCRAM-SHA-256",
-        Mechanism::ScramSha512 => "SCRAM-SHA-512",
-        Mechanism::OauthBearer => {
-            let text = "this version does not speak SASL OAUTHBEARER: use SCRAM or PLAIN";
-            return Err(Error::new(Class::Permanent, text));
-        }
-    };
-    let Some(password) = &sasl.password else {
-        let text = format!("security.sasl.password is missing: {mechanism} needs one");
-        return Err(Error::new(Class::Permanent, text));
-    };
     config
-        .set("sasl.mechanism", mechanism)
+        .set("sasl.mechanism", sasl::name_of(sasl.mechanism)?)
         .set("sasl.username", &sasl.username)
-        .set("sasl.password", secret(password)?);
+        .set("sasl.password", sasl::read_password(sasl)?);
     Ok(())
 }
 
 fn secret(reference: &Secret) -> Result<String, Error> {
     reference.read().map_err(|cause| {
-        Error::new(Class::Permanent, "failed to read a secret of the security block").because(cause)
+        let text = "failed to read the password of security.tls.keyFile";
+        Error::new(Class::Permanent, text).because(cause)
     })
 }
 
@@ -118,7 +110,7 @@ impl ConsumerContext for Log {}
 
 #[cfg(test)]
 mod tests {
-    use tidegate_runtime::security::Security;
+    use tidegate_runtime::security::{Mechanism, Security};
 
     use super::*;
 

@@ -5,10 +5,13 @@
 //!       ◄──decode── one-shot ◄── front of the waiting line ◄──┘
 //! ```
 //!
-//! Several calls may be under way at once; a broker answers a connection's requests in their order, so the pump keeps
+//! A new connection learns the versions, and then says who it is, if the settings have SASL. Several calls may be under way at once; a broker answers a connection's requests in their order, so the pump keeps
 //! a line of those that wait and checks each answer's correlation id against its front. A call that times out leaves
 //! an answer on the way, so it marks the connection broken: its owner opens another. The layer does not retry, and
 //! knows nothing of topics.
+//!
+//! A broker may believe an authentication for a limited time. A connection is spent some time before that: its owner
+//! opens another, and what is under way on it is still answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,13 +26,16 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{
     Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes, VersionRange,
 };
+use tidegate_runtime::errors::Code;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security::Security;
 use tidegate_runtime::task::{Task, spawn_named};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::transport::{self, Address, Stream};
+use crate::{sasl, tls};
 
 /// How long an answer may take, unless the call says otherwise. Below the period after which an operator would take
 /// the broker for dead, above a long garbage collection.
@@ -45,16 +51,37 @@ const MAX_PIPELINED: usize = 64;
 /// The largest answer that is believed; a length beyond it is taken for something that is no broker.
 const MAX_FRAME: usize = 256 << 20;
 
+/// How long what the other side said last is waited for, after a write failed: it has arrived before the failure.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Requests that are answered before a broker looks at who asks: `ApiVersions`, `SaslHandshake`, `SaslAuthenticate`.
+const FIRST_QUESTIONS: [i16; 3] = [18, 17, 36];
+
+/// How an alert of TLS begins, by which a listener with TLS answers a client without.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
 /// A live connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
     address: Address,
-    client_id: StrBytes,
+    access: Arc<Access>,
     versions: BTreeMap<i16, VersionRange>,
     requests: mpsc::Sender<Outgoing>,
     next_correlation: AtomicI32,
     broken: Arc<AtomicBool>,
+    /// When to open another, because the broker's belief in the authentication ends soon.
+    spent_at: Option<Instant>,
     _pump: Task<()>,
+}
+
+/// How to speak to the brokers of one cluster.
+#[derive(Debug)]
+pub(crate) struct Access {
+    security: Security,
+    client_id: StrBytes,
+    /// True once a broker has answered more than the first questions: until then a connection that ends may have ended
+    /// for what the settings lack.
+    proven: AtomicBool,
 }
 
 /// A request on its way to the pump.
@@ -69,31 +96,40 @@ struct Outgoing {
 
 impl Connection {
     /// Connects, and learns which versions the broker speaks.
-    pub(crate) async fn open(
-        address: Address,
-        security: &Security,
-        client_id: &str,
-    ) -> Result<Self, Error> {
-        let stream = transport::open(&address, security).await?;
+    pub(crate) async fn open(address: Address, access: Arc<Access>) -> Result<Self, Error> {
+        let stream = transport::open(&address, access.security.tls.as_ref()).await?;
         let (requests, incoming) = mpsc::channel(MAX_PIPELINED);
         let broken = Arc::new(AtomicBool::new(false));
         let pump = pump(stream, incoming, Arc::clone(&broken));
         let mut connection = Self {
-            client_id: StrBytes::from_string(client_id.to_owned()),
+            access: Arc::clone(&access),
             versions: BTreeMap::new(),
             requests,
             next_correlation: AtomicI32::new(0),
             broken,
+            spent_at: None,
             _pump: spawn_named(format!("kafka {address}"), pump),
             address,
         };
         connection.versions = connection.negotiate().await?;
+        if let Some(sasl) = &access.security.sasl {
+            let began = Instant::now();
+            let lifetime = sasl::authenticate(&connection, sasl).await?;
+            // Nine tenths of it are ours: the rest is for the requests that are sent last.
+            connection.spent_at = lifetime.map(|lifetime| began + lifetime / 10 * 9);
+        }
         Ok(connection)
     }
 
-    /// True once it failed: calls on it fail at once.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+    /// True once it is time for another: calls on it fail at once, or soon would.
+    pub(crate) fn is_spent(&self) -> bool {
+        let over = self.spent_at.is_some_and(|spent_at| spent_at <= Instant::now());
+        over || self.broken.load(Ordering::Acquire)
+    }
+
+    /// The broker's address.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// The highest version of a request that both sides and the caller know.
@@ -131,15 +167,19 @@ impl Connection {
         };
         let body = match tokio::time::timeout(timeout, exchange).await {
             Ok(Some(Ok(body))) => body,
-            Ok(Some(Err(cause))) => return Err(self.lost().because(cause)),
-            Ok(None) => return Err(self.lost()),
+            Ok(Some(Err(cause))) => return Err(self.lost(&cause).because(cause)),
+            Ok(None) => return Err(self.closed()),
             Err(elapsed) => {
                 self.broken.store(true, Ordering::Release);
                 let text = format!("broker {} did not answer within {timeout:?}", self.address);
                 return Err(Error::new(Class::Transient, text).because(elapsed));
             }
         };
-        self.decode::<R>(body, version)
+        let answer = self.decode::<R>(body, version)?;
+        if !FIRST_QUESTIONS.contains(&R::KEY) {
+            self.access.proven.store(true, Ordering::Release);
+        }
+        Ok(answer)
     }
 
     async fn negotiate(&self) -> Result<BTreeMap<i16, VersionRange>, Error> {
@@ -161,7 +201,7 @@ impl Connection {
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
             .with_correlation_id(id)
-            .with_client_id(Some(self.client_id.clone()));
+            .with_client_id(Some(self.access.client_id.clone()));
         let header_version = R::header_version(version);
         let encoded = (|| {
             let size = header.compute_size(header_version)? + request.compute_size(version)?;
@@ -191,9 +231,61 @@ impl Connection {
         })
     }
 
-    fn lost(&self) -> Error {
+    /// The error for a connection that failed under a call.
+    fn lost(&self, cause: &std::io::Error) -> Error {
+        if let Some(sentence) = tls::explain(&self.address, cause) {
+            self.broken.store(true, Ordering::Release);
+            return sentence;
+        }
+        let stranger = cause.get_ref().and_then(|cause| cause.downcast_ref::<Stranger>());
+        if matches!(stranger, Some(Stranger::Tls)) {
+            self.broken.store(true, Ordering::Release);
+            let text = format!("broker {} answers in TLS: set security.tls", self.address);
+            return Error::new(Class::Permanent, text).coded(Code::AuthenticationRefused);
+        }
+        self.closed()
+    }
+
+    /// The error for a connection that is gone. A broker that is being stopped ends connections as one does that wants
+    /// something else, so it is transient, and the sentence for those who see it for long says what may be missing.
+    fn closed(&self) -> Error {
         self.broken.store(true, Ordering::Release);
-        Error::new(Class::Transient, format!("lost the connection to broker {}", self.address))
+        let Some(wanted) = self.access.wanted() else {
+            let text = format!("lost the connection to broker {}", self.address);
+            return Error::new(Class::Transient, text);
+        };
+        let text = format!(
+            "broker {} closed the connection at the first requests: \
+             if it goes on doing so, its listener wants {wanted}",
+            self.address
+        );
+        Error::new(Class::Transient, text).coded(Code::AuthenticationRefused)
+    }
+}
+
+// === impl Access ===
+
+impl Access {
+    pub(crate) fn new(security: Security, client_id: &str) -> Self {
+        let client_id = StrBytes::from_string(client_id.to_owned());
+        Self { security, client_id, proven: AtomicBool::new(false) }
+    }
+
+    /// What a listener that ends connections may want of the settings; `None` once one was content.
+    fn wanted(&self) -> Option<String> {
+        if self.proven.load(Ordering::Acquire) {
+            return None;
+        }
+        let Security { tls, sasl } = &self.security;
+        let without_certificate = tls.as_ref().is_some_and(|tls| tls.certificate_file.is_none());
+        let all = [
+            (tls.is_none(), "TLS (security.tls)"),
+            (without_certificate, "a client certificate (security.tls.certificateFile)"),
+            (sasl.is_none(), "SASL (security.sasl)"),
+        ];
+        let missing: Vec<&str> =
+            all.into_iter().filter_map(|(missing, name)| missing.then_some(name)).collect();
+        (!missing.is_empty()).then(|| missing.join(" or "))
     }
 }
 
@@ -226,6 +318,7 @@ async fn exchange(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut outbox = BytesMut::new();
     let mut inbox = BytesMut::with_capacity(64 << 10);
+    let mut flushed = true;
     loop {
         // Every branch is cancel-safe: the buffers keep what was moved, and a closed queue stays closed.
         tokio::select! {
@@ -234,10 +327,9 @@ async fn exchange(
                 outbox.extend_from_slice(&std::mem::take(&mut request.frame));
                 waiting.push_back(request);
             }
-            written = writer.write_buf(&mut outbox), if !outbox.is_empty() => {
-                written?;
-                if outbox.is_empty() {
-                    writer.flush().await?;
+            sent = send_some(&mut writer, &mut outbox, &mut flushed), if !outbox.is_empty() || !flushed => {
+                if let Err(failure) = sent {
+                    return Err(last_words(&mut reader, failure).await);
                 }
             }
             read = reader.read_buf(&mut inbox) => {
@@ -252,13 +344,63 @@ async fn exchange(
     }
 }
 
+/// One step of sending: bytes to the stream or, when there are none left, what the stream keeps back to the socket. TLS may
+/// have to wait for room at either, while answers must be read. Cancel-safe, because what one call has moved stays moved.
+async fn send_some(
+    writer: &mut (impl AsyncWrite + Unpin),
+    outbox: &mut BytesMut,
+    flushed: &mut bool,
+) -> Result<(), std::io::Error> {
+    if outbox.is_empty() {
+        writer.flush().await?;
+        *flushed = true;
+    } else {
+        *flushed = false;
+        writer.write_buf(outbox).await?;
+    }
+    Ok(())
+}
+
+/// Why the other side stopped listening, if it said so: what is read after a failed write is nearer to the reason.
+async fn last_words(
+    reader: &mut (impl AsyncRead + Unpin),
+    failure: std::io::Error,
+) -> std::io::Error {
+    let mut unread = [0; 1024];
+    let reading = async {
+        loop {
+            match reader.read(&mut unread).await {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    match tokio::time::timeout(LAST_WORDS, reading).await {
+        Ok(Some(reason)) if reason.kind() == std::io::ErrorKind::InvalidData => reason,
+        _ => failure,
+    }
+}
+
+/// Something that is no broker, or not in the way it was addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Stranger {
+    /// It speaks TLS.
+    #[error("the answer is an alert of TLS")]
+    Tls,
+    /// It speaks something else.
+    #[error("an answer of {0} bytes is announced: this is no Kafka broker")]
+    Unknown(usize),
+}
+
 /// Cuts a whole frame off the front; makes room for the rest of one that is not whole.
 fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
     let Some(prefix) = inbox.first_chunk::<4>() else { return Ok(None) };
     let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
     if length > MAX_FRAME {
-        let text = format!("an answer of {length} bytes is announced: this is no Kafka broker");
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+        let stranger =
+            if prefix.starts_with(&TLS_ALERT) { Stranger::Tls } else { Stranger::Unknown(length) };
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, stranger));
     }
     if inbox.len() < length + 4 {
         inbox.reserve(length + 4 - inbox.len());
@@ -302,5 +444,22 @@ mod tests {
     fn an_announced_length_beyond_reason_is_an_error() {
         let mut inbox = BytesMut::from(b"HTTP/1.1 400 Bad Request".as_slice());
         assert!(take_frame(&mut inbox).is_err());
+    }
+
+    #[test]
+    fn an_alert_of_tls_is_recognised() {
+        let mut inbox = BytesMut::from([0x15, 3, 3, 0, 2, 2, 40].as_slice());
+        let error = take_frame(&mut inbox).unwrap_err();
+        let stranger = error.get_ref().and_then(|cause| cause.downcast_ref::<Stranger>());
+        assert_eq!(stranger, Some(&Stranger::Tls));
+    }
+
+    #[test]
+    fn what_a_listener_may_want_is_what_the_settings_lack_until_one_was_content() {
+        let access = Access::new(Security::default(), "test");
+        let wanted = access.wanted();
+        assert_eq!(wanted.as_deref(), Some("TLS (security.tls) or SASL (security.sasl)"));
+        access.proven.store(true, Ordering::Release);
+        assert_eq!(access.wanted(), None);
     }
 }

@@ -77,8 +77,10 @@ struct Fetcher {
 /// Why a round of fetching ended.
 #[derive(Debug)]
 enum End {
-    /// Try again, at once or after a pause.
+    /// Try again after a pause.
     Again(Error),
+    /// Go on at once, on another connection.
+    Renew,
     /// The position cannot be continued.
     Over(ReadError),
     /// Nobody reads any more.
@@ -125,6 +127,7 @@ impl Fetcher {
         loop {
             match self.follow_leader().await {
                 End::Unread => return,
+                End::Renew => {}
                 End::Over(error) => {
                     // Whether anybody still listens makes no difference.
                     let _unread = self.records.send(Err(error)).await;
@@ -162,6 +165,9 @@ impl Fetcher {
             };
             if let Err(end) = self.take(&fetched).await {
                 return end;
+            }
+            if connection.is_spent() {
+                return End::Renew;
             }
         }
     }

@@ -7,7 +7,7 @@
 //!   topics. librdkafka lacks some of these and needs a thousand times the work for others.
 //!
 //! ```text
-//!              ┌─ admin, offsets, log_sizes ─► cluster ─► connection ─► transport ─► socket
+//!              ┌─ admin, offsets, log_sizes ─► cluster ─► connection ─► transport ─► socket, TLS
 //!   Kafka ─────┼─ control_log ── append ────┐     ▲ checks, bounds, long poll
 //!              │                            ▼     │
 //!              └─ producer ───────────────► outbox ─► librdkafka
@@ -32,7 +32,11 @@ mod outbox;
 mod reader;
 mod reader_thread;
 mod records;
+mod sasl;
+mod scram;
 mod sizes;
+mod tls;
+mod tls_files;
 mod transport;
 
 use std::sync::Arc;

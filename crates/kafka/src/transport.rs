@@ -1,14 +1,16 @@
 //! The bytes under the protocol: where TLS goes, and the only place that opens a socket.
 //!
-//! [`open`] hands back a stream of plain bytes, whatever is under it; the connection above never asks. TLS is to wrap
-//! the socket here, and SASL to follow the handshake of versions in [`crate::connection`].
+//! [`open`] hands back a stream of plain bytes, whatever is under it; the connection above never asks. SASL is not here:
+//! it is spoken in the protocol, by [`crate::sasl`].
 
 use std::time::Duration;
 
 use tidegate_runtime::ports::{Class, Error};
-use tidegate_runtime::security::Security;
+use tidegate_runtime::security::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::tls;
 
 /// How long a broker may take to accept a connection. Kafka's own clients wait 10 s to 30 s; a monitor that samples
 /// every second had better move on to the next broker.
@@ -52,19 +54,8 @@ impl Address {
     }
 }
 
-/// Fails when this layer cannot speak as the settings ask.
-pub(crate) fn check(security: &Security) -> Result<(), Error> {
-    if security.is_plaintext() {
-        return Ok(());
-    }
-    let text = "this version reads metadata and offsets over plaintext connections only: \
-                use a listener without TLS and SASL";
-    Err(Error::new(Class::Permanent, text))
-}
-
 /// Opens a stream to a broker.
-pub(crate) async fn open(address: &Address, security: &Security) -> Result<Box<dyn Stream>, Error> {
-    check(security)?;
+pub(crate) async fn open(address: &Address, tls: Option<&Tls>) -> Result<Box<dyn Stream>, Error> {
     let dial = TcpStream::connect((address.host.as_str(), address.port));
     let unreachable = || {
         Error::new(
@@ -78,7 +69,16 @@ pub(crate) async fn open(address: &Address, security: &Security) -> Result<Box<d
         Err(elapsed) => return Err(unreachable().because(elapsed)),
     };
     stream.set_nodelay(true).map_err(|error| unreachable().because(error))?;
-    Ok(Box::new(stream))
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    match tokio::time::timeout(CONNECT_TIMEOUT, tls::wrap(stream, address, tls)).await {
+        Ok(wrapped) => Ok(Box::new(wrapped?)),
+        Err(elapsed) => {
+            let text = format!(
+                "broker {address} did not finish the TLS handshake: does its listener speak TLS?"
+            );
+            Err(Error::new(Class::Transient, text).because(elapsed))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ codes! {
     }
     /// The broker refuses the authentication.
     AuthenticationRefused = "TG003" {
-        cause: "User, password, token or certificate is wrong or expired, the mechanism is not enabled, or TLS is spoken on one side only.",
+        cause: "User, password, key or certificate is wrong or expired, the mechanism is not enabled, or TLS or SASL is spoken on one side only.",
         see: "The broker's log names the client and the reason.",
         cure: "Correct `cluster.security`. Secrets are read anew for each connection, so a corrected file is enough; a corrected variable needs a restart.",
     }
@@ -70,7 +70,7 @@ codes! {
     RightMissing = "TG005" {
         cause: "The user has no access-control entry for what was tried.",
         see: "The message names the operation and the topic, group or cluster.",
-        cure: "Grant the right. Without the right to describe log directories the monitor goes on with offsets and needs nothing.",
+        cure: "Grant the right; `docs/security.md` lists those of each process. Without the right to describe log directories (Describe on the cluster) the monitor goes on with offsets, for partitions whose bytes per record it has learned.",
     }
     /// The ledger belongs to another group.
     ForeignLedger = "TG006" {

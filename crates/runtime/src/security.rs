@@ -48,7 +48,7 @@ pub struct Tls {
     /// The client's private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_file: Option<String>,
-    /// Password of the private key.
+    /// Password of the private key, which is PKCS#8 then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_password: Option<Secret>,
     /// Set to true to accept a certificate of another host name: for tests only.
@@ -91,7 +91,7 @@ pub enum Mechanism {
     /// Salted challenge and response with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
-    /// A bearer token.
+    /// A bearer token. This version does not speak it, and says so when it connects.
     #[serde(rename = "OAUTHBEARER")]
     OauthBearer,
 }

@@ -150,6 +150,8 @@ fn tls_files(tls: &Tls, faults: &mut Checks) {
     let path = "cluster.security.tls";
     let both = tls.certificate_file.is_some() == tls.key_file.is_some();
     faults.require(path, both, "certificateFile and keyFile go together");
+    let used = tls.key_password.is_none() || tls.key_file.is_some();
+    faults.require(path, used, "keyPassword is for keyFile, which is missing");
 }
 
 fn credentials(sasl: &Sasl, encrypted: bool, faults: &mut Checks) {

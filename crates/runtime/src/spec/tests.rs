@@ -114,6 +114,7 @@ fn credentials_are_complete_and_not_in_the_clear() {
     assert!(security(&format!("{{{plain}}}")).contains("in the clear"));
     assert_eq!(security(&format!("{{tls: {{}}, {plain}}}")), "");
     assert!(security("{tls: {keyFile: k}}").contains("go together"));
+    assert!(security("{tls: {keyPassword: {env: P}}}").contains("keyPassword is for keyFile"));
     assert!(security("{sasl: {mechanism: SCRAM-SHA-512}}").contains("needs username"));
     assert!(security("{sasl: {mechanism: OAUTHBEARER}}").contains("needs one of"));
 }

@@ -1,0 +1,192 @@
+//! SASL: who this client is, told to a broker after the versions are known. One place for both clients decides which
+//! mechanisms there are and reads the password.
+//!
+//! The password is read when a connection is made, so that a changed file is picked up; it is neither printed nor part
+//! of an error.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{
+    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::ports::{Class, Error};
+use tidegate_runtime::security::{Mechanism, Sasl, Secret};
+
+use crate::connection::{Connection, REQUEST_TIMEOUT};
+use crate::errors::{self, Answer};
+use crate::scram::{Hash, Scram, ScramError};
+
+/// Bytes of a nonce: twice what makes a repetition unthinkable.
+const NONCE_BYTES: usize = 24;
+
+/// Fails for what no client of ours can do.
+pub(crate) fn check(sasl: &Sasl) -> Result<(), Error> {
+    name_of(sasl.mechanism)?;
+    password_of(sasl).map(|_| ())
+}
+
+/// Kafka's name of a mechanism.
+pub(crate) fn name_of(mechanism: Mechanism) -> Result<&'static str, Error> {
+    match mechanism {
+        Mechanism::Plain => Ok("PLAIN"),
+        Mechanism::ScramSha256 => Ok("SCRAM-SHA-256"),
+        Mechanism::ScramSha512 => Ok("SCRAM-SHA-512"),
+        Mechanism::OauthBearer => {
+            let text = "this version does not speak SASL OAUTHBEARER: use SCRAM or PLAIN";
+            Err(Error::new(Class::Permanent, text))
+        }
+    }
+}
+
+/// The password as it is now.
+pub(crate) fn read_password(sasl: &Sasl) -> Result<String, Error> {
+    let password = password_of(sasl)?.read().map_err(|cause| {
+        Error::new(Class::Permanent, "failed to read security.sasl.password").because(cause)
+    })?;
+    Ok(password)
+}
+
+fn password_of(sasl: &Sasl) -> Result<&Secret, Error> {
+    sasl.password.as_ref().ok_or_else(|| {
+        let text = "security.sasl.password is missing: the mechanism needs one";
+        Error::new(Class::Permanent, text)
+    })
+}
+
+/// Tells a broker who this is. Returns for how long the broker believes it; `None` is for ever.
+pub(crate) async fn authenticate(
+    connection: &Connection,
+    sasl: &Sasl,
+) -> Result<Option<Duration>, Error> {
+    let name = name_of(sasl.mechanism)?;
+    let reading = sasl.clone();
+    let password = blocking(move || read_password(&reading)).await?;
+    choose(connection, name).await?;
+    let last = match sasl.mechanism {
+        Mechanism::Plain => say(connection, plain(&sasl.username, &password)?).await?,
+        Mechanism::ScramSha256 => scram(connection, sasl, Hash::sha256(), password).await?,
+        Mechanism::ScramSha512 | Mechanism::OauthBearer => {
+            scram(connection, sasl, Hash::sha512(), password).await?
+        }
+    };
+    let lifetime = u64::try_from(last.session_lifetime_ms).unwrap_or_default();
+    Ok((lifetime > 0).then(|| Duration::from_millis(lifetime)))
+}
+
+/// Agrees on the mechanism.
+async fn choose(connection: &Connection, name: &'static str) -> Result<(), Error> {
+    let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(name));
+    let version = connection.version::<SaslHandshakeRequest>(1)?;
+    let answer = connection.call(&request, version, REQUEST_TIMEOUT).await?;
+    let Some(code) = ResponseError::try_from_code(answer.error_code) else { return Ok(()) };
+    let broker = connection.address();
+    let text = match code {
+        ResponseError::UnsupportedSaslMechanism => {
+            let offered: Vec<&str> = answer.mechanisms.iter().map(StrBytes::as_str).collect();
+            let offered = offered.join(", ");
+            format!(
+                "broker {broker} does not enable SASL {name}: set security.sasl.mechanism to one of {offered}"
+            )
+        }
+        ResponseError::IllegalSaslState => format!(
+            "the listener of broker {broker} has no SASL: \
+             name one that has, or leave security.sasl out"
+        ),
+        _ => format!("broker {broker} refused to begin SASL {name}"),
+    };
+    let error = Error::new(errors::class_of(code), text).coded(Code::AuthenticationRefused);
+    Err(error.because(Answer { code, message: None }))
+}
+
+/// Sends a message of the mechanism and returns what the broker says to it.
+async fn say(connection: &Connection, message: Vec<u8>) -> Result<SaslAuthenticateResponse, Error> {
+    let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(message));
+    let version = connection.version::<SaslAuthenticateRequest>(2)?;
+    let answer = connection.call(&request, version, REQUEST_TIMEOUT).await?;
+    match ResponseError::try_from_code(answer.error_code) {
+        None => Ok(answer),
+        Some(code) => {
+            let message = answer.error_message.as_ref().map(ToString::to_string);
+            let refused = errors::credentials_refused(errors::class_of(code));
+            Err(refused.because(Answer { code, message }))
+        }
+    }
+}
+
+/// The one message of PLAIN: RFC 4616.
+fn plain(user: &str, password: &str) -> Result<Vec<u8>, Error> {
+    if user.contains('\0') || password.contains('\0') {
+        let text = "security.sasl: user and password of PLAIN must not contain NUL";
+        return Err(Error::new(Class::Permanent, text));
+    }
+    Ok([b"\0", user.as_bytes(), b"\0", password.as_bytes()].concat())
+}
+
+async fn scram(
+    connection: &Connection,
+    sasl: &Sasl,
+    hash: Hash,
+    password: String,
+) -> Result<SaslAuthenticateResponse, Error> {
+    let scram = Scram::new(hash, &sasl.username, password, nonce()?);
+    let challenge = say(connection, scram.first().into_bytes()).await?.auth_bytes;
+    let proof = blocking(move || scram.prove(&challenge).map_err(not_proved)).await?;
+    let last = say(connection, proof.message().as_bytes().to_vec()).await?;
+    proof.check(&last.auth_bytes).map_err(not_proved)?;
+    Ok(last)
+}
+
+fn not_proved(cause: ScramError) -> Error {
+    let error = match cause {
+        ScramError::Refused => errors::credentials_refused(Class::Permanent),
+        _ => Error::new(
+            Class::Permanent,
+            "the broker does not keep to SCRAM: it is not to be trusted",
+        )
+        .coded(Code::AuthenticationRefused),
+    };
+    error.because(cause)
+}
+
+fn nonce() -> Result<String, Error> {
+    let mut bytes = [0; NONCE_BYTES];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::new(Class::Transient, "failed to get random numbers"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Runs what reads a file or computes for long where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|cause| {
+        Error::new(Class::Permanent, "failed to authenticate: the work was given up").because(cause)
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_is_user_and_password_between_nuls() {
+        assert_eq!(plain("tidegate", "pass,word").unwrap(), b"\0tidegate\0pass,word");
+        let error = plain("tidegate", "secr\0et").unwrap_err();
+        assert!(!format!("{error:?}").contains("secr"), "{error:?}");
+    }
+
+    #[test]
+    fn nonces_are_printable_without_commas_and_differ() {
+        let (one, other) = (nonce().unwrap(), nonce().unwrap());
+        assert_ne!(one, other);
+        assert!(one.len() >= 32 && one.bytes().all(|byte| byte.is_ascii_graphic() && byte != b','));
+    }
+}
