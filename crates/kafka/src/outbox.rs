@@ -7,7 +7,7 @@
 //! An idempotent producer whose sequence broke (a log that lost its end) refuses everything from then on; it is
 //! replaced by a new one, and what the old one held has an unknown outcome.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -82,6 +82,8 @@ struct Reports;
 #[derive(Debug)]
 pub(crate) struct Ticket {
     sender: DeliverySender,
+    /// Who may know more of a failure than the record's report says.
+    client: Weak<Client>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -106,17 +108,36 @@ impl ProducerContext<NoCustomPartitioner> for Reports {
                 let text = "the broker acknowledged a record without its offset";
                 AppendError::Unknown(Error::new(Class::Transient, text))
             }),
-            Err((error, message)) => Err(failed(error, message.topic(), message.partition())),
+            Err((error, message)) => {
+                Err(failed(ticket.cause(error), message.topic(), message.partition()))
+            }
         };
         ticket.sender.tell(outcome);
     }
 }
 
+// === impl Ticket ===
+
+impl Ticket {
+    /// Why a record came back. A user who may write nowhere is refused before any record is sent: the producer breaks,
+    /// and its records say only that they were thrown away.
+    fn cause(&self, error: &KafkaError) -> KafkaError {
+        let denied = Code::ClusterAuthorizationFailed;
+        let thrown_away = errors::code_of(error) == Some(Code::PurgeQueue);
+        let client = self.client.upgrade().filter(|_| thrown_away);
+        let broken = client.and_then(|client| client.producer().client().fatal_error());
+        match broken {
+            Some((code, _)) if code == denied => KafkaError::MessageProduction(denied),
+            _ => error.clone(),
+        }
+    }
+}
+
 /// The error for a record that came back.
-fn failed(error: &KafkaError, topic: &str, partition: i32) -> AppendError {
+fn failed(error: KafkaError, topic: &str, partition: i32) -> AppendError {
     let doing = format!("failed to append to partition {topic}-{partition}");
-    let certain = errors::code_of(error).is_some_and(errors::surely_not_appended);
-    let error = errors::library(doing, Right::topic("Write", topic), error.clone());
+    let certain = errors::code_of(&error).is_some_and(errors::surely_not_appended);
+    let error = errors::library(doing, Right::topic("Write", topic), error);
     if certain { AppendError::Refused(error) } else { AppendError::Unknown(error) }
 }
 
@@ -161,9 +182,10 @@ impl Outbox {
             AppendError::Refused(error)
         })?;
         let (sender, delivery) = Delivery::pending();
-        let mut ticket = Box::new(Ticket { sender, _room: room });
+        let mut ticket = Box::new(Ticket { sender, client: Weak::new(), _room: room });
         for left in (0..TRIES).rev() {
             let client = self.client();
+            ticket.client = Arc::downgrade(&client);
             let error = match client.queue(record, ticket) {
                 Ok(()) => return Ok(delivery),
                 Err((error, back)) => {
