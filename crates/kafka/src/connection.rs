@@ -14,8 +14,8 @@
 //! opens another, and what is under way on it is still answered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -68,10 +68,18 @@ pub(crate) struct Connection {
     versions: BTreeMap<i16, VersionRange>,
     requests: mpsc::Sender<Outgoing>,
     next_correlation: AtomicI32,
-    broken: Arc<AtomicBool>,
+    fate: Arc<Fate>,
     /// When to open another, because the broker's belief in the authentication ends soon.
     spent_at: Option<Instant>,
     _pump: Task<()>,
+}
+
+/// How a connection fares, shared with its pump.
+#[derive(Debug, Default)]
+struct Fate {
+    broken: AtomicBool,
+    /// Why the pump ended. A broker may hang up while nobody asks it anything, and the next one who does should learn why.
+    cause: OnceLock<Arc<std::io::Error>>,
 }
 
 /// How to speak to the brokers of one cluster.
@@ -99,14 +107,14 @@ impl Connection {
     pub(crate) async fn open(address: Address, access: Arc<Access>) -> Result<Self, Error> {
         let stream = transport::open(&address, access.security.tls.as_ref()).await?;
         let (requests, incoming) = mpsc::channel(MAX_PIPELINED);
-        let broken = Arc::new(AtomicBool::new(false));
-        let pump = pump(stream, incoming, Arc::clone(&broken));
+        let fate = Arc::new(Fate::default());
+        let pump = pump(stream, incoming, Arc::clone(&fate));
         let mut connection = Self {
             access: Arc::clone(&access),
             versions: BTreeMap::new(),
             requests,
             next_correlation: AtomicI32::new(0),
-            broken,
+            fate,
             spent_at: None,
             _pump: spawn_named(format!("kafka {address}"), pump),
             address,
@@ -124,7 +132,7 @@ impl Connection {
     /// True once it is time for another: calls on it fail at once, or soon would.
     pub(crate) fn is_spent(&self) -> bool {
         let over = self.spent_at.is_some_and(|spent_at| spent_at <= Instant::now());
-        over || self.broken.load(Ordering::Acquire)
+        over || self.fate.broken.load(Ordering::Acquire)
     }
 
     /// The broker's address.
@@ -167,10 +175,13 @@ impl Connection {
         };
         let body = match tokio::time::timeout(timeout, exchange).await {
             Ok(Some(Ok(body))) => body,
-            Ok(Some(Err(cause))) => return Err(self.lost(&cause).because(cause)),
-            Ok(None) => return Err(self.closed()),
+            Ok(Some(Err(cause))) => return Err(self.lost(cause)),
+            Ok(None) => {
+                let cause = self.fate.cause.get().map(Arc::clone);
+                return Err(cause.map_or_else(|| self.closed(), |cause| self.lost(cause)));
+            }
             Err(elapsed) => {
-                self.broken.store(true, Ordering::Release);
+                self.fate.broken.store(true, Ordering::Release);
                 let text = format!("broker {} did not answer within {timeout:?}", self.address);
                 return Err(Error::new(Class::Transient, text).because(elapsed));
             }
@@ -221,7 +232,7 @@ impl Connection {
         let decoded = ResponseHeader::decode(&mut body, R::Response::header_version(version))
             .and_then(|_| R::Response::decode(&mut body, version));
         decoded.map_err(|cause| {
-            self.broken.store(true, Ordering::Release);
+            self.fate.broken.store(true, Ordering::Release);
             let text = format!(
                 "failed to decode the answer of broker {} to request {} version {version}",
                 self.address,
@@ -231,25 +242,25 @@ impl Connection {
         })
     }
 
-    /// The error for a connection that failed under a call.
-    fn lost(&self, cause: &std::io::Error) -> Error {
-        if let Some(sentence) = tls::explain(&self.address, cause) {
-            self.broken.store(true, Ordering::Release);
-            return sentence;
-        }
+    /// The error for a connection that failed.
+    fn lost(&self, cause: Arc<std::io::Error>) -> Error {
+        self.fate.broken.store(true, Ordering::Release);
         let stranger = cause.get_ref().and_then(|cause| cause.downcast_ref::<Stranger>());
-        if matches!(stranger, Some(Stranger::Tls)) {
-            self.broken.store(true, Ordering::Release);
+        let error = if let Some(sentence) = tls::explain(&self.address, &cause) {
+            sentence
+        } else if matches!(stranger, Some(Stranger::Tls)) {
             let text = format!("broker {} answers in TLS: set security.tls", self.address);
-            return Error::new(Class::Permanent, text).coded(Code::AuthenticationRefused);
-        }
-        self.closed()
+            Error::new(Class::Permanent, text).coded(Code::AuthenticationRefused)
+        } else {
+            self.closed()
+        };
+        error.because(cause)
     }
 
     /// The error for a connection that is gone. A broker that is being stopped ends connections as one does that wants
     /// something else, so it is transient, and the sentence for those who see it for long says what may be missing.
     fn closed(&self) -> Error {
-        self.broken.store(true, Ordering::Release);
+        self.fate.broken.store(true, Ordering::Release);
         let Some(wanted) = self.access.wanted() else {
             let text = format!("lost the connection to broker {}", self.address);
             return Error::new(Class::Transient, text);
@@ -292,17 +303,14 @@ impl Access {
 // === the pump ===
 
 /// Moves frames until the connection fails or its last handle is gone. Whoever still waits then learns why.
-async fn pump(
-    stream: Box<dyn Stream>,
-    mut incoming: mpsc::Receiver<Outgoing>,
-    broken: Arc<AtomicBool>,
-) {
+async fn pump(stream: Box<dyn Stream>, mut incoming: mpsc::Receiver<Outgoing>, fate: Arc<Fate>) {
     let mut waiting = VecDeque::new();
     let outcome = exchange(stream, &mut incoming, &mut waiting).await;
-    broken.store(true, Ordering::Release);
+    fate.broken.store(true, Ordering::Release);
+    let Err(cause) = outcome.map_err(Arc::new) else { return incoming.close() };
+    // Before the queue is closed, so that whoever finds it closed finds this.
+    let _first = fate.cause.set(Arc::clone(&cause));
     incoming.close();
-    let Err(cause) = outcome else { return };
-    let cause = Arc::new(cause);
     let late = std::iter::from_fn(|| incoming.try_recv().ok());
     for request in waiting.into_iter().chain(late) {
         // Whoever asked may have given up.
@@ -452,6 +460,20 @@ mod tests {
         let error = take_frame(&mut inbox).unwrap_err();
         let stranger = error.get_ref().and_then(|cause| cause.downcast_ref::<Stranger>());
         assert_eq!(stranger, Some(&Stranger::Tls));
+    }
+
+    /// A broker that misses a client certificate says so after the handshake, which may be before the first request is
+    /// queued: the reason was lost with the pump.
+    #[tokio::test]
+    async fn a_connection_that_ended_while_nobody_asked_keeps_the_reason() {
+        let (near, far) = tokio::io::duplex(64);
+        drop(far);
+        let (requests, incoming) = mpsc::channel(1);
+        let fate = Arc::new(Fate::default());
+        pump(Box::new(near), incoming, Arc::clone(&fate)).await;
+        assert!(requests.is_closed() && fate.broken.load(Ordering::Acquire));
+        let cause = fate.cause.get().map(|cause| cause.kind());
+        assert_eq!(cause, Some(std::io::ErrorKind::UnexpectedEof));
     }
 
     #[test]
