@@ -17,7 +17,7 @@ use tidegate_devbroker::{ApiKey, DevBroker, FaultAction, FaultRule, Options, Res
 use tidegate_kafka::{ControlOptions, Kafka};
 use tidegate_runtime::ports::{AppendError, Class, ControlReader};
 
-use crate::suite::{client, new_log, new_topic, raw, soon};
+use crate::suite::{client, new_log, new_topic, plaintext, raw, soon};
 
 /// After how long an append of these tests is given up. A first append takes half a second on an idle machine, and some
 /// appends here have to arrive while all the other tests run.
@@ -28,7 +28,7 @@ mod shared {
         crate::shared_broker()
     }
 
-    crate::suite! { super::bootstrap() }
+    crate::suite! { crate::suite::plaintext(&super::bootstrap()) }
 }
 
 /// The broker of the suite, on a thread of its own: each test has a runtime that ends with it.
@@ -53,7 +53,7 @@ fn shared_broker() -> String {
 async fn broker(nodes: u16) -> (DevBroker, Kafka) {
     let nodes = NonZeroU16::new(nodes).expect("a broker has nodes");
     let broker = DevBroker::start(Options { nodes, ..Options::default() }).await.unwrap();
-    let kafka = client(&broker.bootstrap());
+    let kafka = client(&plaintext(&broker.bootstrap()));
     (broker, kafka)
 }
 

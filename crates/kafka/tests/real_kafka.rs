@@ -20,7 +20,7 @@ mod kafka_4 {
         kafka.bootstrap().to_owned()
     }
 
-    crate::suite! { super::bootstrap() }
+    crate::suite! { crate::suite::plaintext(&super::bootstrap()) }
 }
 
 mod kafka_3 {
@@ -34,5 +34,5 @@ mod kafka_3 {
         kafka.bootstrap().to_owned()
     }
 
-    crate::suite! { super::bootstrap() }
+    crate::suite! { crate::suite::plaintext(&super::bootstrap()) }
 }

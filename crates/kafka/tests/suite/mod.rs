@@ -17,29 +17,32 @@ use bytes::Bytes;
 use tidegate_core::ids::PartitionId;
 use tidegate_kafka::{ControlOptions, Kafka};
 use tidegate_runtime::ports::{ControlLog, RawRecord, TopicPartition, TopicSpec};
-use tidegate_runtime::security;
+use tidegate_runtime::security::Cluster;
 use tidegate_testing::unique_name;
 
 /// No wait in these tests is longer; those that fail say what they waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs one test on a runtime like the processes'.
-pub(crate) fn run<F: Future<Output = ()>>(bootstrap: &str, test: impl FnOnce(Kafka) -> F) {
+pub(crate) fn run<F: Future<Output = ()>>(cluster: &Cluster, test: impl FnOnce(Kafka) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let kafka = client(bootstrap);
+        let kafka = client(cluster);
         tokio::time::timeout(PATIENCE * 2, test(kafka)).await.expect("the test ends in time");
     });
 }
 
-pub(crate) fn client(bootstrap: &str) -> Kafka {
-    let cluster =
-        security::Cluster { bootstrap_servers: bootstrap.to_owned(), ..Default::default() };
-    tidegate_kafka::connect(&cluster, "tidegate-test").expect("settings are right")
+pub(crate) fn client(cluster: &Cluster) -> Kafka {
+    tidegate_kafka::connect(cluster, "tidegate-test").expect("settings are right")
+}
+
+/// A cluster without security.
+pub(crate) fn plaintext(bootstrap: &str) -> Cluster {
+    Cluster { bootstrap_servers: bootstrap.to_owned(), ..Cluster::default() }
 }
 
 /// Makes a topic of its own with one replica.
@@ -96,16 +99,16 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// One `#[test]` for each test of the suite, against the cluster that an expression gives.
 #[macro_export]
 macro_rules! suite {
-    ($bootstrap:expr; $($module:ident: $($test:ident),+ $(,)?);+ $(;)?) => {
+    ($cluster:expr; $($module:ident: $($test:ident),+ $(,)?);+ $(;)?) => {
         $(mod $module {
             $(#[test]
             fn $test() {
-                $crate::suite::run(&$bootstrap, $crate::suite::$module::$test);
+                $crate::suite::run(&$cluster, $crate::suite::$module::$test);
             })+
         })+
     };
-    ($bootstrap:expr) => {
-        $crate::suite! { $bootstrap;
+    ($cluster:expr) => {
+        $crate::suite! { $cluster;
             admin:
                 creating_growing_and_deleting_are_idempotent,
                 settings_are_changed_one_by_one,

@@ -1,5 +1,5 @@
-//! The main job in one process: load, monitor, controller and consumers on one broker, then an audit of the sink.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+//! The main job in one process: load, monitor, controller and consumers on one cluster, then an audit of the sink. Each
+//! of them has a connection to the cluster of its own, so that each can be another user.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use prometheus_client::registry::Registry;
 use tidegate_core::ids::{ConsumerNumber, ProcessId};
-use tidegate_devbroker::{DevBroker, Options};
 use tidegate_kafka::{ControlOptions, Kafka, ProducerOptions, ReaderOptions};
 use tidegate_load::audit::{AuditReport, audit};
 use tidegate_load::generator::{Generator, GeneratorConfig, Outcome};
@@ -18,6 +17,7 @@ use tidegate_load::profile::{Profile, Shape};
 use tidegate_runtime::ports::{
     BootClock, Clock, Error, Phase, TopicSpec, WorkerChange, WorkerSpec, WorkerState, Workers,
 };
+use tidegate_runtime::security::Cluster;
 use tidegate_runtime::spec::{
     Config, GroupSpec, Mode, Permille, Start as StartAt, TopicOfInterest,
 };
@@ -25,7 +25,7 @@ use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, spawn_named};
 use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics, MonitorMetrics};
 use tidegate_runtime::{consumer, controller, monitor, topics};
-use tidegate_testing::{KafkaVersion, RealKafka, TempDir, unique_name};
+use tidegate_testing::{TempDir, unique_name};
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -125,10 +125,80 @@ impl Workers for TaskWorkers {
     }
 }
 
-fn config(bootstrap: &str, topic: &str, sink: &Path) -> Arc<Config> {
+/// A connection to the cluster for each of those that take part, as the commands of the program have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    /// `topics create`.
+    pub(crate) operator: Kafka,
+    pub(crate) monitor: Kafka,
+    pub(crate) controller: Kafka,
+    pub(crate) consumer: Kafka,
+    pub(crate) load: Kafka,
+}
+
+/// A group with its topics and its sink.
+#[derive(Debug)]
+pub(crate) struct Job {
+    directory: TempDir,
+    pub(crate) topic: String,
+    pub(crate) config: Arc<Config>,
+}
+
+impl Job {
+    pub(crate) fn new(cluster: &Cluster) -> Self {
+        let directory = TempDir::new().unwrap();
+        let topic = unique_name("orders");
+        let config = config(cluster, &topic, &directory.path().join("sink"));
+        Self { directory, topic, config }
+    }
+
+    fn sink(&self) -> PathBuf {
+        self.directory.path().join("sink")
+    }
+
+    /// Runs the group under a load until its plans have moved partitions that were owned, and returns the audit.
+    pub(crate) async fn run(&self, parts: &Parts) -> (AuditReport, Status) {
+        let (config, sink) = (&self.config, self.sink());
+        std::fs::create_dir_all(&sink).unwrap();
+        let data = TopicSpec {
+            name: self.topic.clone(),
+            partitions: 8,
+            replication: Some(1),
+            config: BTreeMap::new(),
+        };
+        parts.load.admin().create(&data).await.unwrap();
+        let admin = parts.operator.admin();
+        topics::ensure(&*admin, config, topics::Repair::Create).await.unwrap();
+
+        let stop = CancellationToken::new();
+        let monitor = spawn_named("monitor", monitor_loop(config, &parts.monitor, stop.clone()));
+        let (status, mut seen) = watch::channel(Status::default());
+        let start = controller::Start {
+            process: ProcessId(7),
+            jitter: Duration::ZERO,
+            worker: WorkerSpec::default(),
+            end_workers: true,
+        };
+        let ports = controller_ports(config, parts, self.directory.path().join("state"));
+        let run = controller::run(Arc::clone(config), start, ports, status, stop.clone());
+        let controller = spawn_named("controller", run);
+
+        let outcome = load_until_moved(&parts.load, &self.topic, &mut seen).await;
+        drained(config, &sink, &outcome.acknowledged).await;
+        let last = seen.borrow().clone();
+        stop.cancel();
+        controller.await.unwrap().unwrap();
+        monitor.await.unwrap();
+        let reader =
+            tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
+        (audit(&reader, &outcome.acknowledged).await.unwrap(), last)
+    }
+}
+
+fn config(cluster: &Cluster, topic: &str, sink: &Path) -> Arc<Config> {
     let mut spec =
         GroupSpec { group: unique_name("group"), mode: Mode::Own, ..GroupSpec::default() };
-    bootstrap.clone_into(&mut spec.cluster.bootstrap_servers);
+    spec.cluster = cluster.clone();
     spec.topics = vec![TopicOfInterest {
         name: topic.to_owned(),
         sink: format!("file://{}", sink.display()),
@@ -145,63 +215,22 @@ fn config(bootstrap: &str, topic: &str, sink: &Path) -> Arc<Config> {
     Arc::new(spec.validate().unwrap())
 }
 
-/// Runs the group under a load until its plans have moved partitions that were owned, and returns the audit.
-async fn main_job(bootstrap: &str) -> (AuditReport, Status) {
-    let directory = TempDir::new().unwrap();
-    let (sink, state) = (directory.path().join("sink"), directory.path().join("state"));
-    std::fs::create_dir_all(&sink).unwrap();
-    let topic = unique_name("orders");
-    let config = config(bootstrap, &topic, &sink);
-    let kafka = tidegate_kafka::connect(&config.cluster, "main-job").unwrap();
-    let admin = kafka.admin();
-    let data = TopicSpec {
-        name: topic.clone(),
-        partitions: 8,
-        replication: Some(1),
-        config: BTreeMap::new(),
-    };
-    admin.create(&data).await.unwrap();
-    topics::ensure(&*admin, &config, topics::Repair::Create).await.unwrap();
-
-    let stop = CancellationToken::new();
-    let control = |topic: &str| kafka.control_log(topic, ControlOptions::default()).unwrap();
-    let monitor = monitor::Ports {
+fn monitor_loop(
+    config: &Arc<Config>,
+    kafka: &Kafka,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let topic = &config.control_topics.monitor;
+    let ports = monitor::Ports {
         clock: clock(),
         sizes: kafka.log_sizes(config.monitor.metadata_refresh),
-        log: control(&config.control_topics.monitor),
+        log: kafka.control_log(topic, ControlOptions::default()).unwrap(),
     };
     let shown = monitor::Shown {
         metrics: MonitorMetrics::register(&mut Registry::default()),
         status: watch::Sender::default(),
     };
-    let monitor =
-        spawn_named("monitor", monitor::run(Arc::clone(&config), monitor, shown, stop.clone()));
-    let (status, mut seen) = watch::channel(Status::default());
-    let controller = spawn_named(
-        "controller",
-        controller::run(
-            Arc::clone(&config),
-            controller::Start {
-                process: ProcessId(7),
-                jitter: Duration::ZERO,
-                worker: WorkerSpec::default(),
-                end_workers: true,
-            },
-            controller_ports(&config, &kafka, state),
-            status,
-            stop.clone(),
-        ),
-    );
-
-    let outcome = load_until_moved(&kafka, &topic, &mut seen).await;
-    drained(&config, &sink, &outcome.acknowledged).await;
-    let last = seen.borrow().clone();
-    stop.cancel();
-    controller.await.unwrap().unwrap();
-    monitor.await.unwrap();
-    let reader =
-        tidegate_sinks::open_reader(&format!("file://{}", sink.display()), clock()).unwrap();
-    (audit(&reader, &outcome.acknowledged).await.unwrap(), last)
+    monitor::run(Arc::clone(config), ports, shown, stop)
 }
 
 /// Writes at changing rates until a plan has moved partitions that were owned.
@@ -234,7 +263,8 @@ async fn load_until_moved(
         .await
 }
 
-fn controller_ports(config: &Arc<Config>, kafka: &Kafka, state: PathBuf) -> controller::Ports {
+fn controller_ports(config: &Arc<Config>, parts: &Parts, state: PathBuf) -> controller::Ports {
+    let kafka = &parts.controller;
     let control = |topic: &str| kafka.control_log(topic, ControlOptions::default()).unwrap();
     let ledger = control(&config.control_topics.controller);
     controller::Ports {
@@ -246,7 +276,7 @@ fn controller_ports(config: &Arc<Config>, kafka: &Kafka, state: PathBuf) -> cont
         offsets: kafka.offsets(),
         workers: Box::new(TaskWorkers {
             config: Arc::clone(config),
-            kafka: kafka.clone(),
+            kafka: parts.consumer.clone(),
             directory: state,
             running: BTreeMap::new(),
             started: 100,
@@ -273,37 +303,8 @@ async fn drained(config: &Config, sink: &Path, acknowledged: &tidegate_load::led
         .unwrap_or_else(|_| panic!("the sink of {} has not everything", config.group));
 }
 
-fn assert_clean(report: &AuditReport, status: &Status) {
+pub(crate) fn assert_clean(report: &AuditReport, status: &Status) {
     assert!(report.is_clean(), "{report:?}\n{status:?}");
     assert!(report.delivered > 0, "{report:?}");
     assert!(!report.handoffs.is_empty(), "no hand-off: {status:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_delivered_once_while_partitions_move_on_the_embedded_broker() {
-    let _logged = tidegate_runtime::telemetry::logging::init(
-        None,
-        tidegate_runtime::telemetry::logging::Format::Text,
-    );
-    let broker = DevBroker::start(Options::default()).await.unwrap();
-    let (report, status) = main_job(&broker.bootstrap()).await;
-    assert_clean(&report, &status);
-    broker.stop().await;
-}
-
-fn on_real_kafka(version: KafkaVersion) {
-    let kafka = RealKafka::start(version, 1);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (report, status) = runtime.block_on(main_job(kafka.bootstrap()));
-    assert_clean(&report, &status);
-}
-
-#[test]
-fn everything_is_delivered_once_while_partitions_move_on_kafka_4() {
-    on_real_kafka(KafkaVersion::V4);
-}
-
-#[test]
-fn everything_is_delivered_once_while_partitions_move_on_kafka_3() {
-    on_real_kafka(KafkaVersion::V3);
 }
