@@ -6,7 +6,7 @@ use std::path::Path;
 use tidegate_core::ids::Position;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::{Class, Error, ReadEvent};
+use tidegate_runtime::ports::{Class, Error, ReadError, ReadEvent};
 use tidegate_runtime::security::{Cluster, Mechanism};
 use tidegate_testing::{KafkaVersion, SecureListener, unique_name};
 
@@ -59,7 +59,9 @@ async fn only_described(stranger: &Kafka, admin: &Kafka, topic: &str) {
     let error = std::error::Error::source(&outcome).unwrap().downcast_ref::<Error>().unwrap();
     missing(error, "Write", &what);
     let mut reader = log.read(0, 0).await.unwrap();
-    missing(&soon("the refusal", reader.next()).await.unwrap_err(), "Read", &what);
+    let refused = soon("the refusal", reader.next()).await.unwrap_err();
+    let ReadError::Failed(error) = refused else { panic!("{refused:?}") };
+    missing(&error, "Read", &what);
     missing(&stranger.admin().grow(topic, 2).await.unwrap_err(), "Alter", &what);
 
     let part = partition(admin, topic, 0).await;
