@@ -86,9 +86,13 @@ pub fn wanted(config: &Config, brokers: u32) -> Vec<TopicSpec> {
 
 /// Compares the control topics with how they should be, and does about it what it may.
 pub async fn ensure(admin: &dyn Admin, config: &Config, repair: Repair) -> Result<Outcome, Error> {
-    let wanted = wanted(config, admin.brokers().await?);
-    let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
+    let brokers = admin.brokers().await?;
+    let names: Vec<String> = config.control_topics.names().map(str::to_owned).collect();
     let found = admin.describe(&names).await?;
+    // Brokers that are down are not listed, and the topics are no weaker for that: there are at least as many as a topic
+    // has replicas.
+    let known = found.iter().map(|topic| topic.replication.into()).fold(brokers, u32::max);
+    let wanted = wanted(config, known);
     let mut outcome = Outcome::default();
     for topic in &wanted {
         match found.iter().find(|found| found.name == topic.name) {
@@ -172,12 +176,121 @@ fn differences(wanted: &TopicSpec, found: &TopicState, is_ledger: bool) -> Vec<D
     for (setting, value) in &wanted.config {
         let actual = found.config.get(setting);
         if actual != Some(value) && !found.config.is_empty() {
-            let weakens = matches!(
-                setting.as_str(),
-                "min.insync.replicas" | "unclean.leader.election.enable"
-            );
+            let weakens = weakens(setting, actual, value);
             all.push(drift(setting, actual.cloned(), value.clone(), weakens));
         }
     }
     all
+}
+
+/// Whether the ledger could lose records by a setting that is not the wanted one. More replicas in sync than wanted cost
+/// availability only.
+fn weakens(setting: &str, actual: Option<&String>, wanted: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().ok();
+    match setting {
+        "min.insync.replicas" => actual.and_then(|actual| number(actual)) < number(wanted),
+        "unclean.leader.election.enable" => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tidegate_core::ids::TopicId;
+
+    use super::*;
+    use crate::spec::GroupSpec;
+
+    /// A cluster whose topics were made with three brokers.
+    #[derive(Debug)]
+    struct Brokers {
+        up: u32,
+        topics: Mutex<BTreeMap<String, TopicState>>,
+    }
+
+    #[async_trait]
+    impl Admin for Brokers {
+        async fn brokers(&self) -> Result<u32, Error> {
+            Ok(self.up)
+        }
+
+        async fn list(&self) -> Result<BTreeMap<TopicId, String>, Error> {
+            Ok(BTreeMap::new())
+        }
+
+        async fn describe(&self, names: &[String]) -> Result<Vec<TopicState>, Error> {
+            let topics = self.topics.lock().unwrap();
+            Ok(names.iter().filter_map(|name| topics.get(name).cloned()).collect())
+        }
+
+        async fn create(&self, topic: &TopicSpec) -> Result<bool, Error> {
+            let state = TopicState {
+                name: topic.name.clone(),
+                id: TopicId([1; 16]),
+                partitions: topic.partitions,
+                replication: topic.replication.unwrap(),
+                config: topic.config.clone(),
+            };
+            Ok(self.topics.lock().unwrap().insert(topic.name.clone(), state).is_none())
+        }
+
+        async fn grow(&self, _: &str, _: u32) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn configure(
+            &self,
+            topic: &str,
+            config: &BTreeMap<String, String>,
+        ) -> Result<(), Error> {
+            self.topics.lock().unwrap().get_mut(topic).unwrap().config.extend(config.clone());
+            Ok(())
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    fn config() -> Config {
+        let yaml = "{group: orders, cluster: {bootstrapServers: 'localhost:9092'}}";
+        GroupSpec::parse(yaml, &BTreeMap::new()).unwrap().validate().unwrap()
+    }
+
+    async fn made_with_three() -> Brokers {
+        let brokers = Brokers { up: 3, topics: Mutex::default() };
+        ensure(&brokers, &config(), Repair::Create).await.unwrap();
+        brokers
+    }
+
+    fn in_sync(brokers: &Brokers) -> String {
+        let topics = brokers.topics.lock().unwrap();
+        topics[config().control_topics.ledger()].config["min.insync.replicas"].clone()
+    }
+
+    /// Found by chaos: with one of three brokers down, two were wanted and one in sync of them, so that no process could
+    /// start, and a repair would have weakened the ledger.
+    #[tokio::test]
+    async fn a_broker_that_is_down_makes_no_drift() {
+        let brokers = Brokers { up: 2, ..made_with_three().await };
+        let outcome = ensure(&brokers, &config(), Repair::Fix).await.unwrap();
+        assert_eq!((outcome.drift, outcome.repaired), (vec![], vec![]));
+        assert_eq!(in_sync(&brokers), "2");
+    }
+
+    #[tokio::test]
+    async fn fewer_replicas_in_sync_weaken_the_ledger_and_more_do_not() {
+        let brokers = made_with_three().await;
+        for (found, weakens) in [("1", true), ("3", false)] {
+            let changed = [("min.insync.replicas".to_owned(), found.to_owned())].into();
+            let ledger = config().control_topics.ledger().to_owned();
+            brokers.configure(&ledger, &changed).await.unwrap();
+            let drift = ensure(&brokers, &config(), Repair::Look).await.unwrap().drift;
+            assert_eq!(drift.len(), 1, "{drift:?}");
+            assert_eq!(drift[0].weakens_ledger, weakens, "{drift:?}");
+        }
+    }
 }
