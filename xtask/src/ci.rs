@@ -15,7 +15,7 @@ enum Outcome {
 type Stage = (&'static str, fn() -> Result<Outcome>);
 
 /// What is quick and fails often comes first.
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     ("fmt", || passed(stages::fmt(false))),
     ("tidy", || passed(tidy::run())),
     ("clippy", || passed(stages::clippy())),
@@ -24,6 +24,7 @@ const STAGES: [Stage; 8] = [
     ("alone", || passed(stages::alone())),
     ("deny", || passed(deny::run())),
     ("sim", sim),
+    ("chaos", || passed(stages::chaos_in_ci())),
 ];
 
 /// Runs all stages; the first that fails ends the run.

@@ -1,10 +1,11 @@
 //! The stages of CI that are little more than one call of cargo.
 
+use std::process::Command;
 use std::{env, process};
 
 use anyhow::{Context, Result};
 
-use crate::run::{cargo, metadata, packages, run};
+use crate::run::{cargo, metadata, packages, program, run};
 use crate::{kafka, needs};
 
 /// The simulator's part of CI. Enough seeds to meet each kind of fault often, few enough for a minute.
@@ -74,6 +75,35 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
         command.args(["--seeds", SEEDS]);
     }
     run(command.args(arguments))
+}
+
+/// The chaos part of CI: long enough for every kind of fault.
+const CHAOS: [&str; 4] = ["--broker", "embedded", "--minutes", "3"];
+
+/// Runs real processes under real faults: both programs are built, and the one finds the other beside it.
+pub(crate) fn chaos(arguments: &[String]) -> Result<()> {
+    run(cargo().args(["build", "--package", "tidegate", "--package", "tidegate-chaos"]))?;
+    let mut command = chaos_program()?;
+    if arguments.iter().any(|argument| argument == "kafka") {
+        let java_home = needs::provide()?;
+        kafka::fetch(java_home.as_deref())?;
+        if let Some(home) = java_home {
+            command.env("JAVA_HOME", home);
+        }
+    }
+    run(command.args(arguments))
+}
+
+/// The same for CI, which has just built all of it for the tests: with the same choice of packages nothing is built twice.
+pub(crate) fn chaos_in_ci() -> Result<()> {
+    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    run(chaos_program()?.args(CHAOS))
+}
+
+fn chaos_program() -> Result<Command> {
+    let metadata = metadata()?;
+    let target = metadata["target_directory"].as_str().context("no target directory")?;
+    Ok(program(&format!("{target}/debug/chaos")))
 }
 
 /// Is there a simulator to run?

@@ -25,9 +25,9 @@ const LAYERS: [(&str, &[&str]); 8] = [
 /// Libraries that only some crates may name, so that replacing one touches one place.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("rdkafka", &["tidegate-kafka"]),
-    ("kafka-protocol", &["tidegate-kafka", "tidegate-devbroker"]),
+    ("kafka-protocol", &["tidegate-kafka", "tidegate-devbroker", "tidegate-chaos"]),
     ("kube", &["tidegate-kube"]),
-    ("anyhow", &["tidegate", "xtask"]),
+    ("anyhow", &["tidegate", "xtask", "tidegate-chaos"]),
 ];
 
 /// Dependencies that cross the layers, in what `cargo metadata` knows.
