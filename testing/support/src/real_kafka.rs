@@ -150,6 +150,11 @@ impl RealKafka {
         self.data.join("tls")
     }
 
+    /// What a node has written to its standard output and error, over all of its lives.
+    pub fn log(&self, node: u8) -> PathBuf {
+        self.data.join(format!("node{node}.out"))
+    }
+
     /// Crashes a node (SIGKILL). Nodes are numbered from 1.
     ///
     /// # Panics
