@@ -84,12 +84,8 @@ const CHAOS: [&str; 4] = ["--broker", "embedded", "--minutes", "3"];
 pub(crate) fn chaos(arguments: &[String]) -> Result<()> {
     run(cargo().args(["build", "--package", "tidegate", "--package", "tidegate-chaos"]))?;
     let mut command = chaos_program()?;
-    if arguments.iter().any(|argument| argument == "kafka") {
-        let java_home = needs::provide()?;
-        kafka::fetch(java_home.as_deref())?;
-        if let Some(home) = java_home {
-            command.env("JAVA_HOME", home);
-        }
+    if let Some(home) = needs::java_home() {
+        command.env("JAVA_HOME", home);
     }
     run(command.args(arguments))
 }

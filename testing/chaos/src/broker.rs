@@ -1,7 +1,8 @@
 //! The three nodes that the group runs on, embedded or of Apache Kafka, and how to kill one.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU8, NonZeroU16};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -26,7 +27,7 @@ impl Broker {
     pub(crate) async fn start(kind: BrokerKind) -> anyhow::Result<Self> {
         match kind {
             BrokerKind::Embedded => {
-                let nodes = NonZeroU16::from(std::num::NonZeroU8::new(NODES).context("nodes")?);
+                let nodes = NonZeroU16::from(NonZeroU8::new(NODES).context("nodes")?);
                 let options = Options { nodes, ..Options::default() };
                 Ok(Self::Embedded(Arc::new(DevBroker::start(options).await?)))
             }
@@ -81,6 +82,16 @@ impl Broker {
                 blocking("start a node", move || kafka.restart()).await
             }
         }
+    }
+
+    /// Copies the logs of the nodes that have some.
+    pub(crate) fn save_logs(&self, directory: &Path) -> anyhow::Result<()> {
+        let Self::Kafka(kafka) = self else { return Ok(()) };
+        for node in 1..=NODES {
+            let copied = std::fs::copy(kafka.log(node), directory.join(format!("node-{node}.log")));
+            copied.with_context(|| format!("failed to save the log of node {node}"))?;
+        }
+        Ok(())
     }
 
     /// Ends all nodes.

@@ -37,8 +37,10 @@ pub(crate) enum Kind {
 /// What a hand-off that nobody planned is put down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
-    /// The owner had been killed.
-    Crash,
+    /// The owner had been killed, and was soon back.
+    Kill,
+    /// The owner had been killed, and was away for long.
+    Death,
     /// The owner stood still, or could not be heard.
     Stall,
     /// The owner had been told to end.
@@ -100,7 +102,8 @@ impl Kind {
     /// What a hand-off after it is put down to, if its owner was struck.
     pub(crate) fn cause(self) -> Cause {
         match self {
-            Self::Sigkill | Self::Death => Cause::Crash,
+            Self::Sigkill => Cause::Kill,
+            Self::Death => Cause::Death,
             Self::Sigstop | Self::ProxyBlackHole | Self::ProxyDelay | Self::ProxyHalfOpen => {
                 Cause::Stall
             }

@@ -50,6 +50,8 @@ struct Quantiles {
 /// What only the text tells.
 #[derive(Clone, Debug, Default)]
 struct More {
+    kill: Quantiles,
+    death: Quantiles,
     ending: Quantiles,
     other: Quantiles,
     take_overs: Vec<u64>,
@@ -78,7 +80,11 @@ impl Evidence<'_> {
     /// Puts the figures together.
     pub(crate) fn summary(self) -> Summary {
         let gaps = self.gaps();
-        let of = |kind: Option<Cause>| Quantiles::of(gaps.get(&kind).cloned().unwrap_or_default());
+        let of = |causes: &[Option<Cause>]| {
+            let chosen = causes.iter().filter_map(|cause| gaps.get(cause)).flatten();
+            Quantiles::of(chosen.copied().collect())
+        };
+        let (kill, death) = (Some(Cause::Kill), Some(Cause::Death));
         let begins = self.tally.begins(&DETHRONING);
         let reign_after = |at: &u64| Some(self.observed.reign_after(*at)? - at);
         let take_overs: Vec<u64> = begins.iter().filter_map(reign_after).collect();
@@ -91,14 +97,16 @@ impl Evidence<'_> {
             duplicated,
             out_of_order,
             handoff_ms: HandoffMs {
-                planned: of(None),
-                crash: of(Some(Cause::Crash)),
-                stall: of(Some(Cause::Stall)),
+                planned: of(&[None]),
+                crash: of(&[kill, death]),
+                stall: of(&[Some(Cause::Stall)]),
             },
             takeover_ms: take_overs.iter().copied().max().unwrap_or(0),
             more: More {
-                ending: of(Some(Cause::Ending)),
-                other: of(Some(Cause::Other)),
+                kill: of(&[kill]),
+                death: of(&[death]),
+                ending: of(&[Some(Cause::Ending)]),
+                other: of(&[Some(Cause::Other)]),
                 without_successor: begins.len() - take_overs.len(),
                 take_overs,
                 unexpected: self.report.unexpected,
@@ -226,12 +234,13 @@ impl Summary {
     }
 
     fn write_handoffs(&self, text: &mut String) -> std::fmt::Result {
-        let HandoffMs { planned, crash, stall } = self.handoff_ms;
-        let More { ending, other, .. } = &self.more;
+        let HandoffMs { planned, stall, .. } = self.handoff_ms;
+        let More { kill, death, ending, other, .. } = &self.more;
         writeln!(text, "hand-offs                count     p50     p99     max (ms)")?;
         for (name, found) in [
             ("planned", planned),
-            ("after a crash", crash),
+            ("after a kill", *kill),
+            ("after a death", *death),
             ("after a stall", stall),
             ("after an ending", *ending),
             ("other", *other),

@@ -88,6 +88,8 @@ pub(crate) async fn run(args: &Args, mut signals: Signals) -> anyhow::Result<boo
         Ok(recording) => judge(args, &folder, recording, clock).await,
         Err(error) => Err(error),
     };
+    let logged = broker.save_logs(&folder.logs());
+    logged.unwrap_or_else(|error| tracing::warn!("{error:#}"));
     let stopped = broker.stop().await;
     let good = judged.and_then(|good| stopped.map(|()| good));
     if args.keep || !matches!(good, Ok(true)) {
@@ -237,17 +239,15 @@ async fn strike(
     lanes: [Vec<Planned>; schedule::LANES],
     began: Instant,
 ) -> anyhow::Result<()> {
-    let running: Vec<_> = (11..)
-        .zip(lanes)
-        .map(|(number, lane)| {
-            let random = Random::new(setting.seed, number);
-            let lane = world::run_lane(Arc::clone(world), lane, random, began);
-            spawn_named(format!("lane-{number}"), lane)
-        })
-        .collect();
-    for lane in running {
-        lane.await??;
-    }
+    let mut purpose = 10;
+    let [long, short, shared] = lanes.map(|lane| {
+        purpose += 1;
+        let random = Random::new(setting.seed, purpose);
+        let lane = world::run_lane(Arc::clone(world), lane, random, began);
+        let lane = spawn_named(format!("lane-{purpose}"), lane);
+        async { lane.await? }
+    });
+    tokio::try_join!(long, short, shared)?;
     tokio::time::sleep_until(began + setting.duration).await;
     Ok(())
 }

@@ -99,8 +99,8 @@ mod tests {
         tally.struck(struck(Kind::Sigterm, 1, 90_000));
         let cause = |losers: &[u32], at| tally.cause(&losers.iter().copied().collect(), at);
         assert_eq!(cause(&[1], 25_000), Cause::Stall);
-        assert_eq!(cause(&[2], 25_000), Cause::Crash);
-        assert_eq!(cause(&[1, 2], 25_000), Cause::Crash);
+        assert_eq!(cause(&[2], 25_000), Cause::Kill);
+        assert_eq!(cause(&[1, 2], 25_000), Cause::Kill);
         assert_eq!(cause(&[2], 19_000), Cause::Other, "before it");
         assert_eq!(cause(&[2], 82_000), Cause::Other, "long after it");
         assert_eq!(cause(&[1], 91_000), Cause::Ending);

@@ -24,13 +24,13 @@ use crate::staff::{Deed, Staff};
 use crate::status::Seen;
 use crate::tally::{Struck, Tally};
 
-/// How long a fault waits for somebody to strike. A re-election and a hand-off are over by then.
+/// How long a fault waits for somebody to strike: a re-election and a hand-off are over by then.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time between two looks for somebody.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A fault that has become this late is given up: the load must outlast it.
+/// A fault that has become this late is put off, so that those behind it come in time.
 const MOST_LATE: Duration = Duration::from_secs(60);
 
 /// The group and what it stands on.
@@ -56,12 +56,18 @@ pub(crate) async fn run_lane(
     mut random: Random,
     began: Instant,
 ) -> anyhow::Result<()> {
+    let mut again = Vec::new();
     for Planned { at, fault } in lane {
         sleep_until(began + at).await;
         let is_late = began.elapsed().saturating_sub(at) > MOST_LATE;
         if is_late || !world.inject(&fault, &mut random, began).await? {
+            say(began, &format!("{fault}: {}", if is_late { "late" } else { "nobody to strike" }));
+            again.push(fault);
+        }
+    }
+    for fault in again {
+        if !world.inject(&fault, &mut random, began).await? {
             world.tally.missed(fault.kind());
-            say(began, &format!("{fault}: not done, {}", if is_late { "late" } else { "nobody" }));
         }
     }
     Ok(())
