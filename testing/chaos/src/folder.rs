@@ -49,7 +49,8 @@ impl Folder {
         mount.args(["-t", "tmpfs", "-o", DISK, "tidegate-chaos"]).arg(self.state());
         let output = mount.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
         if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(said.lines().next().unwrap_or_default().to_owned());
         }
         self.mounted = true;
         Ok(())

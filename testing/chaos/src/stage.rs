@@ -126,8 +126,9 @@ async fn answers(admin: &dyn Admin) -> anyhow::Result<()> {
 
 async fn create_topics(admin: &dyn Admin, names: &[String]) -> anyhow::Result<()> {
     for name in names {
-        // Longer than anybody is ever behind, short enough for the memory of the embedded broker.
-        let config = [("retention.ms", "600000"), ("segment.bytes", "1048576")]
+        // Longer than anybody is ever behind, short enough for the memory of the embedded broker. Few segments: a node of
+        // Apache Kafka that was killed goes through all of them before it answers.
+        let config = [("retention.ms", "600000"), ("segment.bytes", "16777216")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
         let replication = Some(crate::broker::NODES.into());

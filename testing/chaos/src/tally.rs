@@ -40,7 +40,12 @@ impl Tally {
         *self.lock().counts.entry(kind).or_default() += 1;
     }
 
-    /// A fault found nobody to strike.
+    /// Whether a fault of this kind has happened.
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.lock().counts.contains_key(&kind)
+    }
+
+    /// A fault was not done: it met nobody, or its time was over.
     pub(crate) fn missed(&self, kind: Kind) {
         self.lock().missed.push(kind);
     }
@@ -57,7 +62,7 @@ impl Tally {
         zero.into_iter().chain(inner.counts.clone()).collect()
     }
 
-    /// Faults of the schedule that found nobody to strike.
+    /// Faults of the schedule that were not done.
     pub(crate) fn missed_count(&self) -> usize {
         self.lock().missed.len()
     }
