@@ -12,7 +12,7 @@ use crate::ids::{Instant, Offset, ProcessId, Term};
 use crate::ledger::{Entry, Fold, Record};
 
 /// What this process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// It reads, and takes over when the controller falls silent. Left by silence.
     Following,
@@ -29,7 +29,7 @@ pub enum Role {
 }
 
 /// The state of the election as this process sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Election {
     pub(super) role: Role,
     /// The last try.
@@ -80,38 +80,39 @@ impl Election {
 }
 
 impl Controller {
-    /// Stands for election after silence, having read to the end of it. An empty ledger is
-    /// begun first, and one that has lost records is begun anew.
+    /// Stands for election after silence, having read to the end of it. An empty ledger is begun first,
+    /// and one that has lost records is begun anew.
     pub(super) fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (resend, elect_after) = (self.settings.resend, self.settings.elect_after);
         let sound = self.sound_generation();
         let vacant = sound.is_none() || self.fold.reign().is_none();
         let silent_at =
             if vacant { Instant::default() } else { self.election.term_heard.after(elect_after) };
-        if silent_at > now {
+        // A try that nothing was read of is repeated only by who has read to a later end: one who can append but not read
+        // would depose everybody again and again.
+        let waits = resend.saturating_mul(5);
+        let since = match self.election.role {
+            Role::Standing { since } => silent_at.max(since.after(waits)),
+            Role::Following | Role::Leading { .. } => silent_at,
+        };
+        if since > now {
             return;
         }
-        if self.election.wants_end(now, silent_at, resend) {
+        if self.election.wants_end(now, since, resend) {
             let id = self.question();
             self.election.asked = Some((id, now));
             effects.push(Effect::FetchLedgerEnd(id));
         }
-        if !self.election.is_caught_up(self.read_upto(), silent_at) {
+        if !self.election.is_caught_up(self.read_upto(), since) {
             return;
         }
         let Some(generation) = sound else {
             self.begin_ledger(now, effects);
             return;
         };
-        let waiting = match self.election.role {
-            Role::Standing { since } => now.since(since) < resend.saturating_mul(5),
-            Role::Following | Role::Leading { .. } => false,
-        };
-        if !waiting {
-            self.election.attempt = self.election.attempt.saturating_add(1);
-            self.election.role = Role::Standing { since: now };
-            let record = Record::Elect { process: self.process, attempt: self.election.attempt };
-            effects.push(Effect::Append(Entry { generation, record }));
-        }
+        self.election.attempt = self.election.attempt.saturating_add(1);
+        self.election.role = Role::Standing { since: now };
+        let record = Record::Elect { process: self.process, attempt: self.election.attempt };
+        effects.push(Effect::Append(Entry { generation, record }));
     }
 }
