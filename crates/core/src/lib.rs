@@ -13,6 +13,7 @@ pub mod controller;
 pub mod demand;
 pub mod ids;
 pub mod ledger;
+pub mod mutants;
 pub mod pack;
 pub mod rates;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::io::Effect;
 use super::machine::Consumer;
 use crate::ids::{Epoch, Instant, Offset, PartitionId, Position, Term};
 use crate::ledger::{Command, CommandBody, Record, Refusal, StopReason};
+use crate::mutants::{self, Mutant};
 
 impl Consumer {
     /// A process answers only commands for its own incarnation.
@@ -24,8 +25,9 @@ impl Consumer {
             self.lapse(now, effects);
             return;
         }
-        if command.generation < living.generation || command.incarnation != living.lease.incarnation
-        {
+        let is_own = command.incarnation == living.lease.incarnation
+            || mutants::is_planted(Mutant::NoIncarnationCheck);
+        if command.generation < living.generation || !is_own {
             return;
         }
         match command.body {
@@ -34,6 +36,9 @@ impl Consumer {
                     self.refuse(offset, refusal, effects);
                 } else {
                     self.start(epoch, &partitions, effects);
+                    if mutants::is_planted(Mutant::LeaseOfAssignment) {
+                        self.living_mut().into_iter().for_each(|living| living.lease.from = now);
+                    }
                 }
             }
             CommandBody::Stop { term, epoch, partitions, deadline: _ } => {
@@ -191,7 +196,9 @@ impl Consumer {
         partitions: Vec<(PartitionId, Epoch, Option<Position>)>,
         reason: StopReason,
     ) {
-        if let Some(living) = self.living_mut().filter(|_| !partitions.is_empty()) {
+        let is_mute =
+            reason == StopReason::Barred && mutants::is_planted(Mutant::NoAnswerForBarred);
+        if let Some(living) = self.living_mut().filter(|_| !partitions.is_empty() && !is_mute) {
             let incarnation = living.lease.incarnation;
             living.outbox.event(Record::Stopped { incarnation, partitions, reason });
         }

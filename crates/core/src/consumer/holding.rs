@@ -9,7 +9,7 @@
 use crate::ids::{Epoch, Instant, Position};
 
 /// What is being done for a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Doing {
     /// The sink was asked. Left by its answer.
     Acquiring,
@@ -28,7 +28,7 @@ pub(super) enum Doing {
 }
 
 /// A partition that was granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Holding {
     pub(super) epoch: Epoch,
     /// The position after the last record known to be durable.

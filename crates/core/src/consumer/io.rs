@@ -9,7 +9,7 @@ use crate::ledger::{Command, Entry, PartitionFigures, Refusal};
 
 /// Times of the ownership protocol, as the consumer needs them. The spec checks that
 /// `write_timeout + heartbeat < lease`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// How long a consumer may act after its last acknowledged heartbeat.
     pub lease: Duration,
@@ -40,7 +40,7 @@ impl Default for Settings {
 }
 
 /// Names one append of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppendId(pub u64);
 
 /// Why a call to the sink or the reader failed, as far as it matters here.
@@ -57,7 +57,7 @@ pub enum Failure {
 }
 
 /// Why reading has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadFailure {
     /// It may work later.
     Transient,
@@ -103,7 +103,7 @@ pub enum Input {
 }
 
 /// Where the logs end, fetched before a Hello.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Located {
     /// Generation of the ledger.
     pub generation: Generation,

@@ -10,7 +10,7 @@ use crate::ids::Instant;
 use crate::ledger::{Entry, Record, StopReason};
 
 /// A controlled stop in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leaving {
     /// When to give up and leave unclean.
     pub(super) deadline: Instant,

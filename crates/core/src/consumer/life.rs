@@ -10,7 +10,7 @@ use super::io::AppendId;
 use crate::ids::{Incarnation, Instant, Offset};
 
 /// Where the cycle of heartbeats stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Pulse {
     /// Nothing to do before this moment.
     Resting(Instant),
@@ -24,11 +24,11 @@ pub(super) enum Pulse {
 }
 
 /// An incarnation as long as it lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) incarnation: Incarnation,
     /// C2: the moment before the last acknowledged heartbeat (at first the Hello) was handed over.
-    from: Instant,
+    pub(super) from: Instant,
     /// Offset of that record: one that is not above it means that the ledger was cut.
     acknowledged: Offset,
     pub(super) seq: u64,

@@ -15,9 +15,10 @@ use crate::ids::{
     Offset, PartitionId, Position, ProcessId, Term,
 };
 use crate::ledger::{Entry, Hello, PartitionFigures, Record};
+use crate::mutants::{self, Mutant};
 
 /// Who a consumer process is, and what its state file remembers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Its number.
     pub consumer: ConsumerNumber,
@@ -34,7 +35,7 @@ pub struct Identity {
 }
 
 /// Where a consumer process is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Looking where the logs end; asked at this moment, or to be asked then. Left by the answer.
     Locating {
@@ -52,7 +53,7 @@ pub enum Phase {
 }
 
 /// A Hello that waits for its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Greeting {
     id: AppendId,
     handed: Instant,
@@ -60,7 +61,7 @@ pub struct Greeting {
 }
 
 /// An incarnation with what it still has to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Living {
     pub(super) lease: Lease,
     pub(super) generation: Generation,
@@ -69,7 +70,7 @@ pub struct Living {
 }
 
 /// The consumer's state machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Consumer {
     pub(super) settings: Settings,
     identity: Identity,
@@ -281,7 +282,8 @@ impl Consumer {
     /// C2: a Hello that was acknowledged too late is void.
     fn begin(&mut self, now: Instant, greeting: Greeting, at: Offset, effects: &mut Vec<Effect>) {
         let incarnation = Incarnation(at);
-        let lease = Lease::new(incarnation, greeting.handed, now);
+        let late = mutants::is_planted(Mutant::LeaseWithoutHello);
+        let lease = Lease::new(incarnation, if late { now } else { greeting.handed }, now);
         if !lease.is_live(now, self.settings.lease) {
             self.phase = Phase::Locating { asked: false, at: now };
             return;
@@ -418,7 +420,10 @@ impl Consumer {
                 living.lease.pulse = Pulse::Asking(ask);
                 effects.push(Effect::FetchCommandEnd(ask));
             }
-            Pulse::Hearing(end) if heard >= end && living.outbox.is_settled() => {
+            Pulse::Hearing(end)
+                if (heard >= end || mutants::is_planted(Mutant::BeatWithoutHearing))
+                    && living.outbox.is_settled() =>
+            {
                 living.lease.seq = living.lease.seq.saturating_add(1);
                 let from = self.figures_from.checked_rem(self.figures.len()).unwrap_or_default();
                 let turn = self.figures.iter().cycle().skip(from);

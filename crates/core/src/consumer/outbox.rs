@@ -14,7 +14,7 @@ use crate::ledger::{Entry, Record, Refusal};
 const EVENT_SIZE: usize = 2_000;
 
 /// Ownership events of one life wait here; replies are sent once and forgotten.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Outbox {
     generation: Generation,
     incarnation: Incarnation,
@@ -25,13 +25,13 @@ pub(super) struct Outbox {
     replies: Vec<Record>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ProgressInFlight {
     id: AppendId,
     partitions: Vec<(PartitionId, Epoch, Position)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Event {
     record: Record,
     in_flight: Option<AppendId>,
@@ -40,7 +40,7 @@ struct Event {
 }
 
 /// Hands out the ids of appends, for the whole process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AppendIds(u64);
 
 impl AppendIds {

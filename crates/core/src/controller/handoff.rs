@@ -8,12 +8,13 @@ use super::machine::{Controller, Office};
 use super::planning::planned;
 use crate::ids::{ConsumerNumber, Epoch, Incarnation, Instant, PartitionId, Position};
 use crate::ledger::{Command, CommandBody, Ownership, Record};
+use crate::mutants::{self, Mutant};
 
 /// Partitions in one Grant at most: keeps a record far below any broker's limit.
 const GRANT_SIZE: usize = 2_000;
 
 /// What was last sent for a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sent {
     epoch: Epoch,
     starts: bool,
@@ -186,6 +187,11 @@ impl Controller {
         for ((consumer, incarnation), partitions) in grants {
             for part in partitions.chunks(GRANT_SIZE) {
                 let partitions = part.to_vec();
+                if mutants::is_planted(Mutant::StartBeforeReadBack) {
+                    let (term, epoch) = (office.term, Epoch(self.fold.position()));
+                    let body = CommandBody::Start { term, epoch, partitions: partitions.clone() };
+                    effects.extend(self.command(incarnation, body));
+                }
                 debug_assert!(
                     partitions.iter().all(|(at, _)| self.fold.ownership(*at).owner().is_none()),
                     "K2: only what is Free is granted"

@@ -13,7 +13,7 @@ use crate::ledger::{Command, Entry, Ignored};
 use crate::{demand, rates};
 
 /// Whether the controller acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// It measures, plans and explains, and acts on nothing.
     Observe,
@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 /// The controller's settings, from the spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Whether it acts.
     pub mode: Mode,

@@ -29,7 +29,7 @@ const DEAD_REMEMBERED: usize = 1024;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What a controller has beside the fold while it leads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Office {
     pub(super) term: Term,
     pub(super) outbox: Outbox,
@@ -52,7 +52,7 @@ impl Office {
 }
 
 /// A partition between two owners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Handover {
     pub(super) from: ConsumerNumber,
     pub(super) freed_at: Instant,
@@ -60,7 +60,7 @@ pub(super) struct Handover {
 }
 
 /// The controller's state machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Controller {
     pub(super) settings: Settings,
     pub(super) process: ProcessId,
@@ -263,8 +263,9 @@ impl Controller {
 
     fn fence_silent(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (fence, resend) = (self.settings.fence, self.settings.resend);
-        let id = self.question();
+        let id = self.questions.saturating_add(1);
         if self.silence.wants_end(now, fence, resend.saturating_mul(5), id) {
+            self.questions = id;
             effects.push(Effect::FetchLedgerEnd(id));
         }
         let silent = self.silence.confirmed(&self.fold, fence);

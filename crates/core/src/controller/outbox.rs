@@ -12,7 +12,7 @@ use crate::ids::{Generation, Incarnation, Instant, PartitionId, Term};
 use crate::ledger::{Entry, Record, Seal};
 
 /// Records of one reign that were sent and not yet read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Outbox {
     generation: Generation,
     term: Term,

@@ -14,7 +14,7 @@ use crate::ledger::{Fold, Move, Ownership, PlanBody, Record, Trigger};
 use crate::pack::{self, Assignment, Solution};
 
 /// A decision with everything that explains it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Explanation {
     /// What set it off.
     pub trigger: demand::Trigger,
@@ -25,7 +25,7 @@ pub struct Explanation {
 }
 
 /// The plan that is being carried out, or was last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlanState {
     /// Its id: where it stands in the ledger.
     pub at: Offset,
@@ -43,7 +43,7 @@ const DECISION_PAUSE: core::time::Duration = core::time::Duration::from_millis(5
 const PLAN_SIZE: usize = 10_000;
 
 /// What planning remembers between decisions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Planning {
     pub(super) state: Option<PlanState>,
     /// Where the partitions would be, in mode observe.

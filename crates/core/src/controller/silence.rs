@@ -11,13 +11,13 @@ use crate::ids::{Incarnation, Instant, Offset};
 use crate::ledger::{Fold, Lives};
 
 /// Signs of life as they were read, and the confirmation of a suspicion in progress.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Silence {
     heard: BTreeMap<Incarnation, Instant>,
     confirming: Option<Confirming>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Confirming {
     /// The ledger's end was asked for, at this moment.
     Asked { id: u64, at: Instant },

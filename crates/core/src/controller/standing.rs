@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use crate::ids::{ConsumerNumber, Instant};
 
 /// What is known of consumers that do not live at the moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Standings {
     /// Counted on until this moment.
     expected: BTreeMap<ConsumerNumber, Instant>,

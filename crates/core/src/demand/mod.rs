@@ -30,7 +30,7 @@ use crate::pack::{Item, Problem};
 use crate::rates::TopicReport;
 
 /// The state between measurements and decisions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Demand {
     settings: Settings,
     table: RateTable,

@@ -9,7 +9,7 @@ use crate::ids::ConsumerNumber;
 use crate::pack::Limits;
 
 /// How the group is sized and how quickly it reacts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// What a consumer can process.
     pub capacity_bytes_per_sec: NonZeroU64,

@@ -8,7 +8,7 @@ use crate::ids::{Instant, PartitionId, TopicId};
 use crate::rates::TopicReport;
 
 /// How far the owner of a partition is behind, as its heartbeat says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lag {
     /// Records between the owner's position and the end.
     pub records: u64,
@@ -17,7 +17,7 @@ pub struct Lag {
 }
 
 /// What is known of one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionRate {
     /// When it was first heard of.
     pub known_since: Instant,
@@ -34,7 +34,7 @@ pub struct PartitionRate {
 }
 
 /// What is known of all partitions.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct RateTable {
     partitions: BTreeMap<PartitionId, PartitionRate>,
 }

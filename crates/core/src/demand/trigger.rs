@@ -9,7 +9,7 @@ use crate::ids::{ConsumerNumber, PartitionId};
 use crate::pack::{LowerBound, permille_of};
 
 /// Why a decision is due, most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// A consumer that has partitions is gone.
     ConsumerLost {

@@ -14,9 +14,10 @@ use crate::ids::{
     ConsumerNumber, Epoch, Generation, GroupName, Incarnation, Offset, PartitionId, Position,
     ProcessId, Term,
 };
+use crate::mutants::{self, Mutant};
 
 /// A controller's reign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reign {
     /// Its term.
     pub term: Term,
@@ -29,7 +30,7 @@ pub struct Reign {
 }
 
 /// The last plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AdoptedPlan {
     /// Where it stands in the ledger: its id.
     pub at: Offset,
@@ -38,7 +39,7 @@ pub struct AdoptedPlan {
 }
 
 /// Why a record changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ignored {
     /// Its offset was applied before.
     Replayed,
@@ -73,7 +74,7 @@ pub enum Ignored {
 }
 
 /// The state of the ledger at a position.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fold {
     group: GroupName,
     pub(super) generation: Option<Generation>,
@@ -273,7 +274,7 @@ impl Fold {
     fn sealed(&mut self, seal: Seal) -> Result<(), Ignored> {
         match &mut self.reign {
             Some(reign) if reign.term == seal.term => {
-                if seal.seq <= reign.seq {
+                if seal.seq <= reign.seq && !mutants::is_planted(Mutant::NoSeq) {
                     return Err(Ignored::StaleSeq);
                 }
                 reign.seq = seal.seq;
@@ -322,8 +323,9 @@ impl Fold {
         for (partition, from) in partitions {
             let ownership =
                 self.partitions.entry(*partition).or_insert(Ownership::Free { next: None });
-            if let Ownership::Free { next } = *ownership {
-                let next = next.unwrap_or(*from);
+            let is_free = ownership.owner().is_none();
+            if is_free || mutants::is_planted(Mutant::GrantWhatIsOwned) {
+                let next = ownership.next().unwrap_or(*from);
                 *ownership = Ownership::Granted { epoch: Epoch(at), incarnation, next };
                 applied = true;
             }
@@ -419,7 +421,8 @@ impl Fold {
     ) -> Result<(), Ignored> {
         self.sealed(seal)?;
         let life = self.lives.get(incarnation).ok_or(Ignored::NotLiving)?;
-        if evidence == Evidence::Silence && life.beat != beat {
+        let has_beaten = life.beat != beat && !mutants::is_planted(Mutant::FenceWithoutBeat);
+        if evidence == Evidence::Silence && has_beaten {
             return Err(Ignored::HasBeaten);
         }
         Ok(())

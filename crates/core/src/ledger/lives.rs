@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 
 use super::record::Hello;
 use crate::ids::{BootId, ConsumerNumber, DirectoryId, Incarnation, Offset, ProcessId};
+use crate::mutants::{self, Mutant};
 
 /// How many ended incarnations are remembered, so that one that still speaks can be told. An ended process speaks every
 /// two seconds until it is told; 4096 ends in between would need a group of thousands that all restart at once.
 const ENDED_REMEMBERED: usize = 4096;
 
 /// A living incarnation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Life {
     /// Its consumer number.
     pub consumer: ConsumerNumber,
@@ -29,7 +30,7 @@ pub struct Life {
 }
 
 /// The latest Hellos of one consumer number: the last one, and the last by any other process than that one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LatestHellos {
     /// The last one, and whose it was.
     pub last: (Offset, ProcessId),
@@ -52,7 +53,7 @@ impl LatestHellos {
 }
 
 /// The incarnations of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lives {
     living: BTreeMap<Incarnation, Life>,
     by_consumer: BTreeMap<ConsumerNumber, BTreeSet<Incarnation>>,
@@ -122,7 +123,7 @@ impl Lives {
     pub(super) fn is_late(&self, hello: &Hello) -> bool {
         let other =
             self.hellos.get(&hello.consumer).and_then(|latest| latest.of_another(hello.process));
-        other.is_some_and(|at| at >= hello.seen)
+        other.is_some_and(|at| at >= hello.seen) && !mutants::is_planted(Mutant::LateHello)
     }
 
     /// Takes a valid Hello up and returns the older incarnations that end by it.
@@ -192,5 +193,5 @@ fn is_over(life: &Life, hello: &Hello) -> bool {
         && life.boot == hello.boot
         && life.directory.is_some()
         && life.directory == hello.directory;
-    life.process == hello.process || same_lock
+    life.process == hello.process || same_lock || mutants::is_planted(Mutant::HelloWithoutEvidence)
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::ids::{Epoch, Incarnation, PartitionId, Position};
 
 /// Who owns a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ownership {
     /// Nobody. Left by a Grant.
     Free {

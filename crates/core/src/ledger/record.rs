@@ -12,7 +12,7 @@ use crate::ids::{
 };
 
 /// A record with the generation of the ledger that it was written for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Records of another generation are ignored.
     pub generation: Generation,
@@ -21,7 +21,7 @@ pub struct Entry {
 }
 
 /// What marks a record of the controller: whose reign, and which record of that reign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seal {
     /// The reign.
     pub term: Term,
@@ -30,7 +30,7 @@ pub struct Seal {
 }
 
 /// A record of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// The ledger begins, with the first record of its topic; or begins anew, in a higher generation, when it was found
     /// to have lost records.
@@ -163,7 +163,7 @@ pub enum Record {
 }
 
 /// A consumer process asks for a life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// The consumer number that the process was given.
     pub consumer: ConsumerNumber,
@@ -184,7 +184,7 @@ pub struct Hello {
 }
 
 /// What a consumer did with a partition since it was granted: totals, so that a lost report loses nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionFigures {
     /// Which partition.
     pub partition: PartitionId,
@@ -199,7 +199,7 @@ pub struct PartitionFigures {
 }
 
 /// What the controller decided: moves from where the partitions are. A partition that is not named stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PlanBody {
     /// Offset of the plan before, which this one replaces.
     pub parent: Option<Offset>,
@@ -216,7 +216,7 @@ pub struct PlanBody {
 }
 
 /// One partition's change of owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Move {
     /// Which partition.
     pub partition: PartitionId,
@@ -229,7 +229,7 @@ pub struct Move {
 }
 
 /// What sets a decision off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// A consumer's load is above its overload limit.
     Overload,
@@ -263,7 +263,7 @@ impl Trigger {
 }
 
 /// Why the controller believes that an incarnation is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Evidence {
     /// No heartbeat for the fencing time; `beat` is the proof.
     Silence,
@@ -272,7 +272,7 @@ pub enum Evidence {
 }
 
 /// Why a consumer stopped a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StopReason {
     /// It was told to.
     Command,
@@ -283,7 +283,7 @@ pub enum StopReason {
 }
 
 /// Why a consumer did not obey a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refusal {
     /// A controller of a later term has spoken.
     StaleTerm,
@@ -296,7 +296,7 @@ pub enum Refusal {
 }
 
 /// A command to one consumer, with the generation of the ledger it follows from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Command {
     /// A higher one than the consumer's own makes it say Hello again; of a lower one the command is ignored.
     pub generation: Generation,
@@ -307,7 +307,7 @@ pub struct Command {
 }
 
 /// What a consumer is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CommandBody {
     /// `StartConsumingCommand`: read these partitions from these positions.
     Start {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::problem::{Problem, permille_of};
 
 /// The two bounds; both hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub struct LowerBound {
     /// The load divided by a consumer's limit, rounded up.
     pub volume: u32,

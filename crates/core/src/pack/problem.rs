@@ -25,7 +25,7 @@ pub struct Item {
 ///
 /// The band between the two is what keeps a group calm: a consumer is filled up to `packing_permille` and left alone until it
 /// is above `overload_permille`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Partitions are added up to here.
     pub packing_permille: u32,

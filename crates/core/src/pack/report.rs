@@ -9,7 +9,7 @@ use super::state::Reasons;
 use crate::ids::{ConsumerNumber, PartitionId};
 
 /// Why a partition moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MoveReason {
     /// No consumer had it.
     Unassigned,
@@ -46,7 +46,7 @@ impl MoveReason {
 }
 
 /// One partition that gets another consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Move {
     /// The partition.
     pub partition: PartitionId,
@@ -59,7 +59,7 @@ pub struct Move {
 }
 
 /// What kept the packer from a smaller group or from moving less.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Binding {
     /// No valid plan has fewer consumers.
     LowerBound,
@@ -96,7 +96,7 @@ impl Binding {
 }
 
 /// A consumer's load before and after, in bytes/s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub struct LoadChange {
     /// The weights of the partitions at home there.
     pub before: u64,
@@ -107,7 +107,7 @@ pub struct LoadChange {
 }
 
 /// What the decision costs and what bound it.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Report {
     /// The sum of the weights of partitions that had a home and leave it.
     pub moved_load: u64,
@@ -130,7 +130,7 @@ pub struct Report {
 }
 
 /// A decision.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Solution {
     /// Every partition's consumer.
     pub assignment: Assignment,
