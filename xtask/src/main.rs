@@ -25,7 +25,8 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  ci              everything CI runs, in its order: fmt, tidy, clippy, test, doc, alone, deny, sim, chaos
+  ci              everything CI runs, in its order: fmt, tidy, clippy, test, doc, alone, deny, sim,
+                  model, chaos
   test [ARGS]     install or name what the tests need, then run all tests (ARGS go to `cargo test`)
   fmt [--fix]     is all code formatted? (--fix formats it)
   tidy            the repository's own rules: sizes, imports, layers, links, changelog, generated pages
@@ -34,6 +35,7 @@ cargo xtask COMMAND
   alone           check that each crate builds by itself
   deny            licenses, duplicate and banned crates, sources
   sim [ARGS]      the simulator over 500 seeds, or with ARGS
+  model [--deep]  the model checker over its configurations (--deep: larger ones, bounded), then over planted defects
   chaos ARGS      real processes under real faults, then an audit: --broker embedded|kafka --minutes N [--seed S]
   kafka ARGS      a real Apache Kafka on this machine: up, status, stop, kill, down, wipe, tool, fetch
   docs            write the pages under docs/ that are generated from code
@@ -67,6 +69,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("alone", []) => stages::alone()?,
         ("deny", []) => deny::run()?,
         ("sim", _) => stages::sim(rest)?,
+        ("model", _) => stages::model(rest)?,
         ("chaos", _) => stages::chaos(rest)?,
         ("kafka", _) => return kafka::forward(rest),
         ("docs", []) => docs::write()?,

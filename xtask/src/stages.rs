@@ -77,6 +77,17 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
     run(command.args(arguments))
 }
 
+/// Runs the model checker, and looks whether it finds the planted defects. Both with the same build.
+pub(crate) fn model(arguments: &[String]) -> Result<()> {
+    const BUILD: [&str; 5] = ["--release", "--package", "tidegate-model", "--features", "mutants"];
+    run(cargo()
+        .args(["run", "--quiet"])
+        .args(BUILD)
+        .args(["--bin", "model", "--"])
+        .args(arguments))?;
+    run(cargo().args(["test", "--quiet"]).args(BUILD).args(["--test", "mutants"]))
+}
+
 /// The chaos part of CI: long enough for every kind of fault.
 const CHAOS: [&str; 4] = ["--broker", "embedded", "--minutes", "3"];
 

@@ -11,7 +11,7 @@ use crate::run::packages;
 const CORE: [&str; 1] = ["libm"];
 
 /// The own crates that a crate may depend on. A crate that is not listed may depend on any.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("tidegate-core", &[]),
     ("tidegate-wire", &["tidegate-core"]),
     ("tidegate-runtime", &["tidegate-core", "tidegate-wire"]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("tidegate-devbroker", &[]),
     ("tidegate-load", &["tidegate-core", "tidegate-wire", "tidegate-runtime", "tidegate-sinks"]),
     ("tidegate-sim", &["tidegate-core", "tidegate-wire", "tidegate-runtime"]),
+    ("tidegate-model", &["tidegate-core"]),
 ];
 
 /// Libraries that only some crates may name, so that replacing one touches one place.

@@ -14,7 +14,7 @@ use crate::ids::{ConsumerNumber, Incarnation, Instant, Offset};
 use crate::ledger::{Assembly, Entry, Facts, Fold, Record};
 
 /// What a process knows about snapshots.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Archive {
     /// The number of the last mark that was passed.
     passed: u64,

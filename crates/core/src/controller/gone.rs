@@ -17,7 +17,7 @@ use crate::ledger::{Move, PlanBody, Record, Trigger};
 const ASK_PAUSE: Duration = Duration::from_secs(15);
 
 /// What is known of topics that may be gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Gone {
     topics: BTreeSet<TopicId>,
     asked: Option<Instant>,

@@ -17,7 +17,7 @@ use crate::ids::{Generation, Instant, Offset};
 use crate::ledger::{Beginning, Entry, ForeignGroup, Record, Replay};
 
 /// Generations of the ledger, as this process sees them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lineage {
     /// What was read, while the state is not known yet.
     pub(super) replay: Option<Replay>,

@@ -402,7 +402,7 @@ fn r7_a_candidate_stands_only_after_silence_that_it_has_read_to_the_end_of() {
 #[test]
 fn r7_who_can_append_but_not_read_stands_only_once() {
     let mut desk = Desk::new(settings());
-    desk.put(Record::Genesis { group: group() });
+    desk.put(Record::Genesis { group: group(), first: true });
     desk.put(Record::Elect { process: PREDECESSOR, attempt: 1 });
     desk.read();
     let effects = desk.wait(12_000);

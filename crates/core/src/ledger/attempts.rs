@@ -9,7 +9,7 @@ use crate::ids::{Offset, ProcessId};
 const REMEMBERED: usize = 4096;
 
 /// A try of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     /// Its number.
     pub number: u32,
@@ -18,7 +18,7 @@ pub struct Attempt {
 }
 
 /// The highest tries, of the processes that tried last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Attempts {
     highest: BTreeMap<ProcessId, Attempt>,
 }

@@ -19,7 +19,7 @@ use crate::ids::{
 const PART_ROWS: usize = 5_000;
 
 /// Everything that a fold says, or a part of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// Who reigns.
     pub reign: Option<Reign>,
@@ -67,7 +67,7 @@ fn chunks<T: Clone>(rows: &[T], part: impl Fn(Vec<T>) -> Facts) -> impl Iterator
 }
 
 /// The parts of a snapshot as they come in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Assembly {
     wanted: Option<(Generation, Offset, u32)>,
     parts: BTreeMap<u32, Facts>,

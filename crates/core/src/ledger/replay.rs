@@ -14,7 +14,7 @@ use super::record::{Entry, Record};
 use crate::ids::{Generation, GroupName, Offset};
 
 /// What was read of a ledger whose state is not known yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replay {
     group: GroupName,
     start: Offset,
@@ -24,7 +24,7 @@ pub struct Replay {
 }
 
 /// Where a reader begins: a fold, and the records that it is to apply next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beginning {
     /// The fold.
     pub fold: Fold,
@@ -33,7 +33,7 @@ pub struct Beginning {
 }
 
 /// The ledger is another group's. Nothing may run on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ForeignGroup;
 
 impl Replay {
