@@ -25,7 +25,7 @@ pub enum Mutant {
     NoAnswerForBarred,
     /// Fold: a Hello ends older incarnations of its number without evidence. Breaks P1, the table's line; dies by P3.
     HelloWithoutEvidence,
-    /// Fold: a Hello ends older incarnations whoever said Hello since it looked. Breaks the `seen` rule; dies by P3.
+    /// Fold: a Hello ends older incarnations whoever said Hello since it looked. Breaks the `seen` rule; dies by P1.
     LateHello,
     /// Fold: records of a controller count as often as they stand in the ledger. Breaks L2; dies by P4.
     NoSeq,
