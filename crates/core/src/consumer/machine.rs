@@ -204,6 +204,10 @@ impl Consumer {
         }
     }
 
+    pub(super) fn figures_kept(&self) -> usize {
+        self.figures.len()
+    }
+
     pub(super) fn living(&self) -> Option<&Living> {
         match &self.phase {
             Phase::Living(living) => Some(living),

@@ -25,6 +25,7 @@ mod leaving;
 mod life;
 mod machine;
 mod outbox;
+mod sizes;
 mod work;
 
 #[cfg(test)]
@@ -32,3 +33,4 @@ mod tests;
 
 pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings};
 pub use machine::{Consumer, Identity, Phase};
+pub use sizes::Sizes;

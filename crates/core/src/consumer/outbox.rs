@@ -98,6 +98,18 @@ impl Outbox {
         self.events.is_empty()
     }
 
+    /// Partitions in waiting events, and in waiting positions.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let of_event = |event: &Event| match &event.record {
+            Record::Started { partitions, .. } => partitions.len(),
+            Record::Stopped { partitions, .. } => partitions.len(),
+            _ => 1,
+        };
+        let in_flight = self.progress_in_flight.as_ref().map_or(0, |at| at.partitions.len());
+        let events = self.events.iter().map(of_event).fold(0, usize::saturating_add);
+        (events, self.progress.len().max(in_flight))
+    }
+
     /// Sends what is due.
     pub(super) fn flush(
         &mut self,

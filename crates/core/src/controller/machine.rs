@@ -74,7 +74,7 @@ pub struct Controller {
     pub(super) starts: BTreeMap<PartitionId, Position>,
     pub(super) handovers: BTreeMap<PartitionId, Handover>,
     pub(super) workers: BTreeMap<ConsumerNumber, Instant>,
-    dead: BTreeSet<ProcessId>,
+    pub(super) dead: BTreeSet<ProcessId>,
     questions: u64,
     pub(super) lineage: Lineage,
     pub(super) archive: Archive,

@@ -30,6 +30,7 @@ mod outbox;
 mod planning;
 mod reading;
 mod silence;
+mod sizes;
 mod standing;
 
 #[cfg(test)]
@@ -41,3 +42,4 @@ pub use election::Role;
 pub use io::{Effect, Input, Mode, Note, Settings, WorkerView};
 pub use machine::Controller;
 pub use planning::{Explanation, PlanState};
+pub use sizes::Sizes;

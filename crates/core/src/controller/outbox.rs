@@ -57,6 +57,10 @@ impl Outbox {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Sends everything again that has waited too long.
     pub(super) fn resend(&mut self, now: Instant, pause: Duration, effects: &mut Vec<Effect>) {
         if !self.pending.is_empty() && now.since(self.sent) >= pause {

@@ -42,6 +42,10 @@ impl Silence {
         self.heard.remove(&incarnation);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.heard.len()
+    }
+
     /// True when a sign of life was read less than this ago.
     pub(super) fn is_fresh(&self, incarnation: Incarnation, now: Instant, limit: Duration) -> bool {
         self.heard.get(&incarnation).is_some_and(|heard| now.since(*heard) < limit)

@@ -57,6 +57,10 @@ impl Standings {
         self.late.contains_key(&consumer)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.expected.len().max(self.late.len())
+    }
+
     /// Lets time pass: returns those who were counted on in vain, and now are passed over until `penalty`.
     pub(super) fn advance(&mut self, now: Instant, penalty: Instant) -> Vec<ConsumerNumber> {
         self.late.retain(|_, until| now < *until);

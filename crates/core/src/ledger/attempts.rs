@@ -39,6 +39,10 @@ impl Attempts {
         true
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.highest.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (ProcessId, Attempt)> {
         self.highest.iter().map(|(process, attempt)| (*process, *attempt))
     }

@@ -10,6 +10,7 @@ use super::attempts::Attempts;
 use super::lives::Lives;
 use super::ownership::{Change, Ownership};
 use super::record::{Entry, Evidence, Hello, PlanBody, Record, Seal};
+use super::sizes::Sizes;
 use crate::ids::{
     ConsumerNumber, Epoch, Generation, GroupName, Incarnation, Offset, PartitionId, Position,
     ProcessId, Term,
@@ -134,6 +135,12 @@ impl Fold {
     /// Who owns this partition; Free without a position when the ledger has never heard of it.
     pub fn ownership(&self, partition: PartitionId) -> Ownership {
         self.partitions.get(&partition).copied().unwrap_or(Ownership::Free { next: None })
+    }
+
+    /// How much it keeps.
+    pub fn sizes(&self) -> Sizes {
+        let (attempts, partitions) = (self.attempts.len(), self.partitions.len());
+        Sizes { attempts, partitions, ..self.lives.sizes() }
     }
 
     /// Every partition the ledger has heard of.

@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::record::Hello;
+use super::sizes::Sizes;
 use crate::ids::{BootId, ConsumerNumber, DirectoryId, Incarnation, Offset, ProcessId};
 use crate::mutants::{self, Mutant};
 
@@ -116,6 +117,15 @@ impl Lives {
     pub fn consumer_of(&self, incarnation: Incarnation) -> Option<ConsumerNumber> {
         let living = self.living.get(&incarnation).map(|life| life.consumer);
         living.or_else(|| self.ended.get(&incarnation).copied())
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            living: self.living.len(),
+            ended: self.ended.len(),
+            numbers: self.hellos.len(),
+            ..Sizes::default()
+        }
     }
 
     /// True when a process of the same number has said Hello since this one looked: it may hold the lock by now, so

@@ -17,6 +17,7 @@ mod lives;
 mod ownership;
 mod record;
 mod replay;
+mod sizes;
 
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use record::{
     Refusal, Seal, StopReason, Trigger,
 };
 pub use replay::{Beginning, ForeignGroup, Replay};
+pub use sizes::Sizes;
