@@ -1,6 +1,6 @@
 //! The simulator keeps its own promises: it is deterministic, it reaches what it is for, and its auditors can fail.
 
-use tidegate_sim::world::{Mutant, Outcome, Promise, Scenario, World};
+use tidegate_sim::world::{Mutant, Outcome, Promise, Scenario, SinkKind, World};
 
 fn run(scenario: Scenario, seed: u64) -> Outcome {
     World::new(scenario, seed).run()
@@ -13,7 +13,12 @@ fn breaks(scenario: &Scenario, promise: Promise, seeds: u64) -> bool {
 }
 
 fn mutant(mutant: Mutant) -> Scenario {
-    Scenario { mutant: Some(mutant), ..Scenario::stormy() }
+    let sink = match mutant {
+        Mutant::EpochBlindSink => SinkKind::Epochs,
+        Mutant::SilentSkip | Mutant::StepBack => SinkKind::Plain,
+        _ => SinkKind::Chain,
+    };
+    Scenario { mutant: Some(mutant), sink, ..Scenario::stormy() }
 }
 
 #[test]
@@ -66,6 +71,16 @@ fn every_planted_defect_is_found_by_the_auditor_of_the_promise_that_it_breaks() 
         (Mutant::NoSeq, Promise::InOrder),
         (Mutant::EagerProgress, Promise::NothingLost),
         (Mutant::NoStop, Promise::Recovery),
+        (Mutant::DeafLease, Promise::Lease),
+        (Mutant::HastyRemoval, Promise::WorkersStay),
+        (Mutant::EpochFromAcknowledgement, Promise::NothingInvented),
+        (Mutant::FalseEnded, Promise::LifeRespected),
+        (Mutant::LyingExit, Promise::CleanExit),
+        (Mutant::SilentSkip, Promise::NothingSkipped),
+        (Mutant::EpochBlindSink, Promise::StaleOwner),
+        (Mutant::StepBack, Promise::Order),
+        (Mutant::Flood, Promise::Bounded),
+        (Mutant::HalfSizes, Promise::Measured),
     ];
     for (planted, promise) in expected {
         assert!(breaks(&mutant(planted), promise, 60), "{planted:?} is not found");

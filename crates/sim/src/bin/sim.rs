@@ -110,7 +110,8 @@ fn write_down(log: &Path, outcome: &Outcome) -> io::Result<()> {
     if let Some(violation) = &outcome.violation {
         eprint(&format!("seed {seed}: {violation}"));
         eprint(&format!(
-            "seed {seed}: replay with: cargo run --release -p tidegate-sim --bin sim -- --seed {seed}"
+            "seed {seed}: run it again with: cargo xtask sim --seed {seed}; read it with: tidegate replay {}",
+            path.display()
         ));
     }
     eprint(&format!("seed {seed}: events are in {}", path.display()));
@@ -119,50 +120,39 @@ fn write_down(log: &Path, outcome: &Outcome) -> io::Result<()> {
 
 impl Summary {
     fn add(&mut self, outcome: &Outcome) {
-        let (sum, stats) = (&mut self.stats, &outcome.stats);
         self.worlds += 1;
         self.violations += u64::from(outcome.violation.is_some());
-        if let Some(took) = stats.recovered_after.filter(|took| *took > self.slowest_recovery) {
+        let took = outcome.stats.recovered_after;
+        if let Some(took) = took.filter(|took| *took > self.slowest_recovery) {
             (self.slowest_recovery, self.slowest_seed) = (took, outcome.seed);
         }
-        sum.events += stats.events;
-        sum.faults += stats.faults;
-        sum.handoffs += stats.handoffs;
-        sum.recoveries += stats.recoveries;
-        sum.fences += stats.fences;
-        sum.deaths += stats.deaths;
-        sum.takeovers += stats.takeovers;
-        sum.snapshots += stats.snapshots;
-        sum.trims += stats.trims;
-        sum.hellos_with_proof += stats.hellos_with_proof;
-        sum.lapses += stats.lapses;
-        sum.writes += stats.writes;
-        for (reason, count) in &stats.ignored {
-            *sum.ignored.entry(reason.clone()).or_default() += count;
-        }
+        self.stats.add(&outcome.stats);
     }
 
     fn line(&self) -> String {
         let stats = &self.stats;
+        let counted = [
+            ("seeds", self.worlds),
+            ("events", stats.events),
+            ("faults", stats.faults.values().sum()),
+            ("handoffs", stats.handoffs),
+            ("recoveries", stats.recoveries),
+            ("fences", stats.fences),
+            ("deaths", stats.deaths),
+            ("takeovers", stats.takeovers),
+            ("snapshots", stats.snapshots),
+            ("trims", stats.trims),
+            ("lapses", stats.lapses),
+            ("writes", stats.writes),
+            ("gaps", stats.gaps),
+            ("api_failures", stats.api_failures),
+            ("violations", self.violations),
+        ];
+        let counted = counted.map(|(name, count)| format!("{name}={count}")).join(" ");
+        let slowest = self.slowest_recovery.as_millis();
+        let (seed, ignored, faults) = (self.slowest_seed, &stats.ignored, &stats.faults);
         format!(
-            "seeds={} events={} faults={} handoffs={} recoveries={} fences={} deaths={} takeovers={} snapshots={} trims={} lapses={} writes={} \
-             slowest_recovery_ms={} (seed {}) ignored={:?} violations={}",
-            self.worlds,
-            stats.events,
-            stats.faults,
-            stats.handoffs,
-            stats.recoveries,
-            stats.fences,
-            stats.deaths,
-            stats.takeovers,
-            stats.snapshots,
-            stats.trims,
-            stats.lapses,
-            stats.writes,
-            self.slowest_recovery.as_millis(),
-            self.slowest_seed,
-            stats.ignored,
-            self.violations,
+            "{counted}\nslowest_recovery_ms={slowest} (seed {seed})\nfaults={faults:?}\nignored={ignored:?}"
         )
     }
 
@@ -179,6 +169,13 @@ impl Summary {
             ("lapse", stats.lapses),
             ("snapshot", stats.snapshots),
             ("trim", stats.trims),
+            ("unclean exit", stats.unclean_exits),
+            ("refused write", stats.refused_writes),
+            ("repeated record", stats.repeated),
+            ("partition out of range", stats.out_of_range),
+            ("gap", stats.gaps),
+            ("failure of the API", stats.api_failures),
+            ("alarm", stats.alarms),
         ];
         reached.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tidegate_core::consumer::{AppendId, Input as ConsumerInput, Located};
 use tidegate_core::controller::Input as ControllerInput;
-use tidegate_core::ids::{ConsumerNumber, Offset};
+use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId};
 use tidegate_core::ledger::{Command, Entry};
 
 use super::mutants::twist;
 use super::process::{Input, ProcessKey, Role};
-use super::{Event, World};
+use super::queue::Moment;
+use super::weather::Weather;
+use super::{Event, Mutant, World};
 
 /// How long a client waits for an acknowledgement.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -24,6 +26,9 @@ const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_
 /// How late an append may arrive that everybody has given up.
 const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
 
+/// How old the answer where a log ends may be.
+const STALE_MS: u64 = 8_000;
+
 /// All logs.
 #[derive(Debug, Default)]
 pub(super) struct Broker {
@@ -32,6 +37,16 @@ pub(super) struct Broker {
     ledger_start: Offset,
     command_starts: BTreeMap<ConsumerNumber, Offset>,
     pub(super) commands: BTreeMap<ConsumerNumber, Vec<Command>>,
+    /// Logs that have no leader until then.
+    pub(super) leaderless: BTreeMap<Log, Moment>,
+}
+
+/// One of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Log {
+    Ledger,
+    Commands(ConsumerNumber),
+    Data(PartitionId),
 }
 
 /// A record on its way.
@@ -84,6 +99,12 @@ impl Broker {
         }
     }
 
+    /// When a log can be reached again, if it cannot be now.
+    fn unreachable_until(&self, log: Log, weather: &Weather, now: Moment) -> Option<Moment> {
+        let leaderless = self.leaderless.get(&log).copied().unwrap_or_default();
+        Some(leaderless.max(weather.broker_down_until)).filter(|until| now < *until)
+    }
+
     pub(super) fn command_end(&self, consumer: ConsumerNumber) -> Offset {
         offset(self.commands.get(&consumer).map_or(0, Vec::len))
     }
@@ -103,15 +124,21 @@ impl World {
         latency * self.weather.slowness
     }
 
-    fn fate(&mut self, from: ProcessKey) -> Fate {
+    /// When a log can be reached again, if it cannot be now.
+    pub(super) fn unreachable_until(&self, log: Log) -> Option<Moment> {
+        self.broker.unreachable_until(log, &self.weather, self.now)
+    }
+
+    fn fate(&mut self, from: ProcessKey, log: Log) -> Fate {
+        let leaderless = self.unreachable_until(log).is_some();
         let mute = self.processes.get(&from).is_some_and(|process| self.now < process.mute_until);
         let weather = &self.weather;
-        let [lost, unacknowledged, late, twice, slowly] =
-            if mute || self.now < weather.broker_down_until {
-                [700, 0, 300, 0, 0]
-            } else {
-                weather.appends
-            };
+        let [lost, unacknowledged, late, twice, slowly] = if mute || leaderless {
+            // What a leader took before it was gone may be there, and nobody hears of it.
+            if leaderless { [500, 200, 300, 0, 0] } else { [700, 0, 300, 0, 0] }
+        } else {
+            weather.appends
+        };
         let mut die = u32::try_from(self.rng.below(1000)).unwrap_or(0);
         let fates = [
             (lost, Fate::Lost),
@@ -131,7 +158,11 @@ impl World {
 
     /// A process hands a record to its client.
     pub(super) fn append(&mut self, from: ProcessKey, answer: Option<AppendId>, payload: &Payload) {
-        let fate = self.fate(from);
+        let log = match payload {
+            Payload::Ledger(_) => Log::Ledger,
+            Payload::Command(consumer, _) => Log::Commands(*consumer),
+        };
+        let fate = self.fate(from, log);
         let latency = self.latency();
         let usual = self.in_order(from, self.now.after(latency));
         let late = self.now.after(self.rng.between(LATE.0, LATE.1));
@@ -166,7 +197,7 @@ impl World {
     }
 
     /// Requests of one client that fare well stay in order.
-    fn in_order(&mut self, from: ProcessKey, at: super::Moment) -> super::Moment {
+    fn in_order(&mut self, from: ProcessKey, at: Moment) -> Moment {
         let Some(process) = self.processes.get_mut(&from) else { return at };
         process.last_arrival = process.last_arrival.max(at);
         process.last_arrival
@@ -255,6 +286,12 @@ impl World {
         }
         let from = process.cursor;
         let trimmed = from < self.broker.start_of(&process.role);
+        let log = process.log();
+        if let Some(until) = self.broker.unreachable_until(log, &self.weather, self.now) {
+            process.polls = true;
+            self.queue.schedule(until, Event::Poll(key));
+            return;
+        }
         let end = match &mut process.role {
             Role::Consumer(shell) if !shell.listening => return,
             Role::Consumer(shell) if trimmed => {
@@ -277,8 +314,11 @@ impl World {
         let count = if partly { 1 + self.rng.below(available) } else { available };
         let upto = Offset(from.0 + count);
         process.cursor = upto;
+        let times = if self.scenario.mutant == Some(Mutant::Flood) { 200 } else { 1 };
         for input in read(&self.broker, &process.role, from, upto) {
-            self.give(key, input);
+            for _ in 0..times {
+                self.give(key, input.clone());
+            }
         }
         if upto < end {
             self.schedule_poll(key);
@@ -288,7 +328,12 @@ impl World {
     /// A process asks where a log ends.
     pub(super) fn ask(&mut self, key: ProcessKey, question: Question) {
         let latency = self.latency();
-        let (unsure, down) = (self.weather.ends_failing, self.now < self.weather.broker_down_until);
+        let [unsure, _] = self.weather.ends;
+        let log = match (question, self.processes.get(&key)) {
+            (Question::Locate, _) | (_, None) => Log::Ledger,
+            (_, Some(process)) => process.log(),
+        };
+        let down = self.unreachable_until(log).is_some();
         if down || self.rng.chance(unsure) {
             self.deliver(REQUEST_TIMEOUT, key, unanswered(question));
         } else {
@@ -323,7 +368,9 @@ impl World {
             }
             Question::Ledger(id) => Input::Controller(ControllerInput::LedgerEnd(id, Some(ledger))),
         };
-        let latency = self.latency();
+        let [_, slow] = self.weather.ends;
+        let delay = if self.rng.chance(slow) { self.rng.below(STALE_MS) } else { 0 };
+        let latency = self.latency() + Duration::from_millis(delay);
         self.deliver(latency, key, input);
     }
 }

@@ -7,12 +7,12 @@ use tidegate_core::consumer::{
     Alarm, AppendId, Consumer, Effect, Failure, Identity, Input as ConsumerInput, ReadFailure,
 };
 use tidegate_core::ids::{
-    ConsumerNumber, DirectoryId, Epoch, FencingToken, PartitionId, Position, ProcessId,
+    ConsumerNumber, DirectoryId, Epoch, FencingToken, Offset, PartitionId, Position, ProcessId,
 };
 use tidegate_core::ledger::{Entry, PartitionFigures, Record};
 
 use super::audit::Promise;
-use super::broker::{Payload, Question};
+use super::broker::{Log, Payload, Question};
 use super::data::RECORD_BYTES;
 use super::leases::LeaseAccount;
 use super::process::{Input, Machine, Process, ProcessKey, Role};
@@ -46,6 +46,8 @@ struct Lane {
     stands: u64,
     reads: bool,
     announced: bool,
+    /// The first record of the batch that was announced, and its end.
+    gathered: (u64, u64),
     /// The write in flight.
     writing: Option<u64>,
     records: u64,
@@ -74,7 +76,7 @@ impl World {
         let identity = Identity {
             consumer: number,
             process: id,
-            boot: Some(machine.boot),
+            boot: self.boots_known.then_some(machine.boot),
             directory: Some(directory),
             clean: file.clean,
             persisted: file.partitions.iter().map(|(at, next)| (*at, *next)).collect(),
@@ -110,32 +112,59 @@ impl World {
     /// Batches that can be written are announced, and once a second what was done is told.
     pub(super) fn look_at_lanes(&mut self, key: ProcessKey) {
         let produced = self.data.produced();
-        let unreadable = self.rng.chance(self.weather.reads_failing);
+        let mut inputs = Vec::new();
         let Some(shell) = self.shell(key) else { return };
         shell.ticks += 1;
-        let mut inputs = Vec::new();
         if shell.ticks.is_multiple_of(10) {
             inputs.push(ConsumerInput::Figures(shell.figures(&produced)));
         }
-        for (partition, lane) in &mut shell.lanes {
+        let mut lanes = std::mem::take(&mut shell.lanes);
+        let fails = self.rng.chance(self.weather.reads_failing);
+        for (partition, lane) in &mut lanes {
             let end = produced.get(partition).copied().unwrap_or(0);
-            if lane.reads && unreadable {
-                lane.reads = false;
-                inputs.push(ConsumerInput::ReadFailed(
-                    *partition,
-                    lane.epoch,
-                    ReadFailure::Transient,
-                ));
-            }
-            if lane.reads && !lane.announced && lane.writing.is_none() && end > lane.stands {
-                lane.announced = true;
-                inputs.push(ConsumerInput::Ready(*partition, lane.epoch));
-            }
+            inputs.extend(self.read_lane(*partition, lane, end, fails));
+        }
+        if let Some(shell) = self.shell(key) {
+            shell.lanes = lanes;
         }
         inputs.push(ConsumerInput::Tick);
         for input in inputs {
             self.step(key, Input::Consumer(input));
         }
+    }
+
+    /// One look at a partition: reading fails, finds its place gone, or finds something.
+    fn read_lane(
+        &self,
+        partition: PartitionId,
+        lane: &mut Lane,
+        end: u64,
+        fails: bool,
+    ) -> Option<ConsumerInput> {
+        if !lane.reads || lane.announced || lane.writing.is_some() {
+            return None;
+        }
+        let failed = |lane: &mut Lane, failure| {
+            lane.reads = false;
+            Some(ConsumerInput::ReadFailed(partition, lane.epoch, failure))
+        };
+        if fails {
+            return failed(lane, ReadFailure::Transient);
+        }
+        if self.unreachable_until(Log::Data(partition)).is_some() {
+            return None;
+        }
+        let start = self.data.start(partition);
+        if lane.stands < start && !self.skips_silently() {
+            return failed(lane, ReadFailure::OutOfRange);
+        }
+        let first = lane.stands.max(start);
+        if end <= first {
+            return None;
+        }
+        lane.announced = true;
+        lane.gathered = (first, end.min(first + BATCH));
+        Some(ConsumerInput::Ready(partition, lane.epoch))
     }
 
     pub(super) fn perform_consumer(&mut self, key: ProcessKey, effect: Effect) {
@@ -149,6 +178,10 @@ impl World {
                     shell.listening = true;
                 }
                 self.schedule_poll(key);
+            }
+            Effect::FetchCommandEnd(id) if self.scenario.mutant == Some(Mutant::DeafLease) => {
+                let all_heard = ConsumerInput::CommandEnd(id, Some(Offset(0)));
+                self.deliver(Duration::from_millis(5), key, Input::Consumer(all_heard));
             }
             Effect::FetchCommandEnd(id) => self.ask(key, Question::Commands(id)),
             Effect::Append(id, entry) => self.append_of_consumer(key, id, entry),
@@ -218,7 +251,7 @@ impl World {
         }
         let beats = matches!(entry.record, Record::Heartbeat { .. });
         if beats && mutant == Some(Mutant::FalseAcknowledgement) && self.is_stormy() {
-            let at = tidegate_core::ids::Offset(u64::MAX / 2 + self.now.0);
+            let at = Offset(u64::MAX / 2 + self.now.0);
             let acknowledged = ConsumerInput::Appended(id, at);
             self.deliver(Duration::from_millis(5), key, Input::Consumer(acknowledged));
             return;
@@ -239,13 +272,16 @@ impl World {
         epoch: Epoch,
         from: Position,
     ) {
+        let steps_back = self.scenario.mutant == Some(Mutant::StepBack);
+        let from = from.0.saturating_sub(u64::from(steps_back));
         let Some(shell) = self.shell(key) else { return };
         let before = shell.lanes.get(&partition).filter(|before| before.epoch == epoch);
         let lane = Lane {
             epoch,
-            stands: from.0,
+            stands: from,
             reads: true,
             announced: false,
+            gathered: (from, from),
             writing: None,
             records: before.map_or(0, |before| before.records),
         };
@@ -253,21 +289,21 @@ impl World {
     }
 
     fn begin_write(&mut self, key: ProcessKey, partition: PartitionId, token: FencingToken) {
-        let produced = self.data.produced().get(&partition).copied().unwrap_or(0);
         let Some(shell) = self.shell(key) else { return };
         shell.writes += 1;
         let id = shell.writes;
         let Some(lane) = shell.lanes.get_mut(&partition) else { return };
-        lane.writing = Some(id);
-        let (expected, end) = (lane.stands, produced.min(lane.stands + BATCH));
-        let write = Write { from: key, id, partition, token, expected, end, answered: true };
+        let overlaps = lane.writing.replace(id).is_some();
+        let (expected, (first, end)) = (lane.stands, lane.gathered);
+        let write = Write { from: key, id, partition, token, expected, first, end, answered: true };
+        self.audit_order(&write, overlaps);
         self.audit_lease_of_write(key);
         self.audit_write_begins(&write);
         self.send_write(write);
         let timeout = consumer_settings().write_timeout;
         self.queue.schedule(self.now.after(timeout), Event::WriteTimeout(write));
         if self.scenario.mutant == Some(Mutant::EagerProgress) {
-            self.queue.schedule(self.now, Event::WriteAnswer(write, true));
+            self.queue.schedule(self.now, Event::WriteAnswer(write, Ok(())));
         }
     }
 
@@ -283,7 +319,7 @@ impl World {
             Ok(()) => {
                 lane.announced = false;
                 lane.stands = write.end;
-                lane.records += write.end - write.expected;
+                lane.records += write.end - write.first;
                 ConsumerInput::Written(write.partition, epoch, Position(write.end))
             }
             Err(failure) => ConsumerInput::WriteFailed(write.partition, epoch, failure),
@@ -296,10 +332,9 @@ impl World {
         for (partition, epoch, next) in partitions {
             let Some(next) = next else { continue };
             let token = FencingToken { generation: entry.generation, epoch: *epoch };
-            let (expected, end) = (next.0, next.0 + 1);
-            let partition = *partition;
-            let write =
-                Write { from: key, id: 0, partition, token, expected, end, answered: false };
+            let (expected, first, end) = (next.0, next.0, next.0 + 1);
+            let (from, partition, answered) = (key, *partition, false);
+            let write = Write { from, id: 0, partition, token, expected, first, end, answered };
             self.audit_write_begins(&write);
             self.send_write(write);
         }
@@ -310,12 +345,15 @@ impl World {
         self.directories.insert(directory, StateFile { clean, partitions });
     }
 
-    /// No fault of this world can bring a sink behind the ledger, or take records away before they are read.
+    /// No fault of this world can bring a sink behind the ledger.
     fn raised(&mut self, key: ProcessKey, alarm: Alarm) {
         self.trace.note(self.now, format_args!("{key}"), format_args!("{alarm:?}"));
         match alarm {
             Alarm::SinkFailing(..) | Alarm::ReadFailing(..) => self.stats.alarms += 1,
-            Alarm::SinkBehind(..) | Alarm::OutOfRange(..) => {
+            Alarm::OutOfRange(partition, epoch, next) => {
+                self.out_of_range(key, (partition, epoch), next);
+            }
+            Alarm::SinkBehind(..) => {
                 self.violate(Promise::NothingLost, format_args!("{key} raises {alarm:?}"));
             }
         }

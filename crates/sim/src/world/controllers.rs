@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::controller::{
-    Controller, Effect, Input as ControllerInput, Note, Role as Reigning,
+    Controller, Effect, Input as ControllerInput, Note, Role as Reigning, WorkerView,
 };
-use tidegate_core::ids::{ConsumerNumber, GroupName, PartitionId, Position, ProcessId};
+use tidegate_core::ids::{
+    ConsumerNumber, Epoch, GroupName, Offset, PartitionId, Position, ProcessId,
+};
+use tidegate_core::ledger::{Command, CommandBody, Entry, Record};
 
 use super::audit::Promise;
 use super::broker::{Payload, Question};
 use super::process::{Input, Process, ProcessKey, Role};
 use super::scenario::controller_settings;
-use super::{Event, Mutant, World};
+use super::{Mutant, World};
 
 /// The shell of one controller process.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct ControllerShell {
     /// Which of the group's controllers: started again when it dies.
     pub(super) slot: usize,
     pub(super) controller: Controller,
+    /// Workers that are to run or to end, and the API has not confirmed it.
+    pub(super) wishes: BTreeMap<ConsumerNumber, bool>,
 }
 
 impl ControllerShell {
@@ -39,7 +44,7 @@ impl World {
         let jitter = self.rng.between(Duration::ZERO, Duration::from_millis(1500));
         let now = machine.clock(self.now);
         let controller = Controller::new(controller_settings(jitter), group(), id, now);
-        let shell = ControllerShell { slot, controller };
+        let shell = ControllerShell { slot, controller, wishes: BTreeMap::new() };
         let key = self.start(Process::new(id, machine, Role::Controller(Box::new(shell))));
         self.trace.note(self.now, format_args!("{key} controller"), format_args!("started {id}"));
         self.open_ledger(key);
@@ -47,10 +52,13 @@ impl World {
 
     pub(super) fn perform_controller(&mut self, key: ProcessKey, effect: Effect) {
         match effect {
-            Effect::Append(entry) => self.append(key, None, &Payload::Ledger(entry)),
+            Effect::Append(entry) => {
+                self.be_hasty(key, &entry);
+                self.append(key, None, &Payload::Ledger(entry));
+            }
             Effect::Command(consumer, command) => {
-                self.audit_command(key, &command);
                 let command = self.twisted(command);
+                self.audit_command(key, &command);
                 self.trace.note(
                     self.now,
                     format_args!("{key} controller"),
@@ -59,12 +67,6 @@ impl World {
                 self.append(key, None, &Payload::Command(consumer, command));
             }
             Effect::FetchLedgerEnd(id) => self.ask(key, Question::Ledger(id)),
-            Effect::ResolveStarts(partitions) => {
-                let starts: BTreeMap<PartitionId, Position> =
-                    partitions.into_iter().map(|partition| (partition, Position(0))).collect();
-                let latency = self.latency();
-                self.deliver(latency, key, Input::Controller(ControllerInput::Starts(starts)));
-            }
             Effect::LookForTraces => {
                 let latency = self.latency();
                 self.deliver(latency, key, Input::Controller(ControllerInput::Traces(false)));
@@ -72,30 +74,28 @@ impl World {
             // Topics are never deleted in this world.
             Effect::CheckTopics(_) => {}
             Effect::Trim(consumer, below) => self.trim(consumer, below),
-            Effect::EnsureWorker(consumer) => {
-                self.trace.note(
-                    self.now,
-                    format_args!("{key}"),
-                    format_args!("ensure c{consumer}"),
-                );
-                let latency = self.latency();
-                self.queue.schedule(self.now.after(latency), Event::Ensure(consumer));
-            }
+            Effect::ResolveStarts(partitions) => self.resolve_starts(key, partitions),
+            Effect::EnsureWorker(consumer) => self.wish(key, consumer, true),
             Effect::RemoveWorker(consumer) => {
-                self.trace.note(
-                    self.now,
-                    format_args!("{key}"),
-                    format_args!("remove c{consumer}"),
-                );
                 self.audit_removal(key, consumer);
-                let latency = self.latency();
-                self.queue.schedule(self.now.after(latency), Event::Remove(consumer));
+                self.wish(key, consumer, false);
             }
             Effect::RefuseLedger => {
                 self.violate(Promise::Ledger, format_args!("{key} refuses its own group's ledger"));
             }
             Effect::Note(note) => self.noted(key, &note),
         }
+    }
+
+    fn resolve_starts(&mut self, key: ProcessKey, partitions: Vec<PartitionId>) {
+        let [unsure, _] = self.weather.ends;
+        if self.now < self.weather.broker_down_until || self.rng.chance(unsure) {
+            return;
+        }
+        let start = |at: PartitionId| (at, Position(self.data.start(at)));
+        let starts: BTreeMap<PartitionId, Position> = partitions.into_iter().map(start).collect();
+        let latency = self.latency();
+        self.deliver(latency, key, Input::Controller(ControllerInput::Starts(starts)));
     }
 
     fn noted(&mut self, key: ProcessKey, note: &Note) {
@@ -122,37 +122,75 @@ impl World {
         }
     }
 
-    /// Under one mutant consumers never hear a Stop.
-    fn twisted(
-        &self,
-        mut command: tidegate_core::ledger::Command,
-    ) -> tidegate_core::ledger::Command {
-        use tidegate_core::ledger::CommandBody;
-        if self.scenario.mutant == Some(Mutant::NoStop)
-            && matches!(command.body, CommandBody::Stop { .. })
-        {
-            command.body = CommandBody::Unknown { kind: "stop".into() };
+    /// Under some mutants consumers hear something else than what they were told.
+    fn twisted(&self, mut command: Command) -> Command {
+        match (self.scenario.mutant, &command.body) {
+            (Some(Mutant::NoStop), CommandBody::Stop { .. }) => {
+                command.body = CommandBody::Unknown { kind: "stop".into() };
+            }
+            (Some(Mutant::FalseEnded), CommandBody::Stop { .. }) => {
+                command.body = CommandBody::Ended;
+            }
+            _ => {}
         }
         command
     }
 
-    /// Every controller learns something about a worker.
+    /// Under some mutants a controller acts before it knows.
+    fn be_hasty(&mut self, key: ProcessKey, entry: &Entry) {
+        let Record::Grant { seal, consumer, incarnation, partitions } = &entry.record else {
+            return;
+        };
+        match self.scenario.mutant {
+            Some(Mutant::EpochFromAcknowledgement) => {
+                let at = Offset(self.broker.ledger.len().try_into().unwrap_or(u64::MAX));
+                let (term, partitions) = (seal.term, partitions.clone());
+                let body = CommandBody::Start { term, epoch: Epoch(at), partitions };
+                let command =
+                    Command { generation: entry.generation, incarnation: *incarnation, body };
+                self.perform_controller(key, Effect::Command(*consumer, command));
+            }
+            Some(Mutant::HastyRemoval) if self.is_stormy() => {
+                self.perform_controller(key, Effect::RemoveWorker(*consumer));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn controllers(&self) -> Vec<ProcessKey> {
+        let is_controller = |(_, process): &(&ProcessKey, &Process)| process.controller().is_some();
+        self.processes.iter().filter(is_controller).map(|(key, _)| *key).collect()
+    }
+
+    pub(super) fn controller_mut(&mut self, key: ProcessKey) -> Option<&mut ControllerShell> {
+        match &mut self.processes.get_mut(&key)?.role {
+            Role::Controller(shell) => Some(shell),
+            Role::Consumer(_) => None,
+        }
+    }
+
+    /// Every controller learns something about a worker, once the API can be reached.
     pub(super) fn tell_controllers(
         &mut self,
         consumer: ConsumerNumber,
         exists: bool,
         died: Option<ProcessId>,
     ) {
-        let view = tidegate_core::controller::WorkerView { consumer, exists, died };
-        let controllers: Vec<_> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| process.controller().is_some())
-            .map(|(key, _)| *key)
-            .collect();
-        for key in controllers {
-            let input = Input::Controller(ControllerInput::Worker(view));
-            self.deliver(Duration::from_millis(50), key, input);
+        for key in self.controllers() {
+            self.tell_controller(key, consumer, exists, died);
         }
+    }
+
+    pub(super) fn tell_controller(
+        &mut self,
+        key: ProcessKey,
+        consumer: ConsumerNumber,
+        exists: bool,
+        died: Option<ProcessId>,
+    ) {
+        let view = WorkerView { consumer, exists, died };
+        let waits = self.weather.api_down_until.since(self.now);
+        let input = Input::Controller(ControllerInput::Worker(view));
+        self.deliver(Duration::from_millis(50) + waits, key, input);
     }
 }

@@ -1,40 +1,17 @@
-//! What goes wrong, and when: the weather lies over everything, faults strike now and then.
+//! What strikes now and then, each kind as often as the seed has it; the weather lies over everything besides.
 
 use std::time::Duration;
 
 use tidegate_core::ids::{Generation, Offset, ProcessId};
 use tidegate_core::ledger::{Entry, Evidence, Record, Seal};
 
-use super::broker::{Payload, Request};
-use super::process::{ProcessKey, Role};
+use super::broker::{Log, Payload, Request};
+use super::process::{Process, ProcessKey, Role};
 use super::queue::Moment;
 use super::rng::Rng;
 use super::scenario::GENESIS;
-use super::{Event, Mutant, World};
-
-/// What can happen to any request at any time, in permille, and what is down until when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    /// How many times slower than usual the broker is.
-    pub(super) slowness: u32,
-    /// Appends that are lost, unacknowledged, late, applied twice, acknowledged slowly.
-    pub(super) appends: [u32; 5],
-    /// Questions for the end of a log that are not answered.
-    pub(super) ends_failing: u32,
-    /// Writes to the sink that are lost, unacknowledged, late.
-    pub(super) writes: [u32; 3],
-    /// Acquisitions that fail, and that are answered when nobody waits for it any more.
-    pub(super) acquires: [u32; 2],
-    /// Looks at a partition in which reading fails.
-    pub(super) reads_failing: u32,
-    /// Deaths that nobody tells the controllers.
-    pub(super) deaths_unseen: u32,
-    /// The longest that a worker takes to start its process.
-    pub(super) slowest_start: Duration,
-    pub(super) broker_down_until: Moment,
-    pub(super) sink_down_until: Moment,
-    pub(super) monitor_down_until: Moment,
-}
+use super::weather::Weather;
+use super::{Event, Mutant, World, reborn};
 
 /// Something that strikes at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +35,34 @@ enum Fault {
     Terminate,
     /// A record that no reader understands.
     Noise,
+    /// A record or a command that was appended long ago is appended once more.
+    Echo,
     BrokerDown,
+    /// A log has no leader for a while.
+    MoveLeader,
     SinkDown,
+    /// Writes take longer than anybody waits.
+    SinkSlow,
     MonitorDown,
+    ApiDown,
+    /// A machine and everything on it begins anew.
+    Reboot,
+    /// Some partitions change their rates.
     ShiftRates,
+    /// All do, by the same factor.
+    StepRates,
+    /// One is written faster than any consumer can bear.
+    HotPartition,
     GrowTopic,
+    /// Records are deleted, read or not.
+    Retention,
     /// The controllers are told that a process is dead which is not.
     Calumny,
     /// A fence that names a heartbeat before the last, as if it had been under way while the last one came.
     StaleFence,
 }
 
-const FAULTS: [Fault; 19] = [
+const FAULTS: [Fault; 27] = [
     Fault::CrashConsumer,
     Fault::CrashController,
     Fault::StallConsumer,
@@ -84,11 +77,19 @@ const FAULTS: [Fault; 19] = [
     Fault::Rogue,
     Fault::Terminate,
     Fault::Noise,
+    Fault::Echo,
     Fault::BrokerDown,
+    Fault::MoveLeader,
     Fault::SinkDown,
+    Fault::SinkSlow,
     Fault::MonitorDown,
+    Fault::ApiDown,
+    Fault::Reboot,
     Fault::ShiftRates,
+    Fault::StepRates,
+    Fault::HotPartition,
     Fault::GrowTopic,
+    Fault::Retention,
 ];
 
 /// The faults of one world, each as often as it is likely, and the longest pause between two.
@@ -96,44 +97,6 @@ const FAULTS: [Fault; 19] = [
 pub(super) struct Storm {
     urn: Vec<Fault>,
     pause: Duration,
-}
-
-impl Weather {
-    pub(super) const FAIR: Self = Self {
-        slowness: 1,
-        appends: [0; 5],
-        ends_failing: 0,
-        writes: [0; 3],
-        acquires: [0; 2],
-        reads_failing: 0,
-        deaths_unseen: 0,
-        slowest_start: Duration::from_secs(3),
-        broker_down_until: Moment(0),
-        sink_down_until: Moment(0),
-        monitor_down_until: Moment(0),
-    };
-
-    fn foul(intensity: u32, rng: &mut Rng) -> Self {
-        let mut upto = |most: u32| {
-            let worst = most * intensity / 1000;
-            if rng.chance(333) {
-                0
-            } else {
-                u32::try_from(rng.below(u64::from(worst) + 1)).unwrap_or(0)
-            }
-        };
-        Self {
-            slowness: 1 + upto(8),
-            appends: [upto(30), upto(40), upto(30), upto(40), upto(10)],
-            ends_failing: upto(30),
-            writes: [upto(20), upto(30), upto(20)],
-            acquires: [upto(100), upto(50)],
-            reads_failing: upto(5),
-            deaths_unseen: upto(800),
-            slowest_start: Duration::from_secs(3) + Duration::from_millis(u64::from(upto(25_000))),
-            ..Self::FAIR
-        }
-    }
 }
 
 impl Storm {
@@ -171,6 +134,15 @@ impl World {
         match self.scenario.mutant {
             Some(Mutant::FalseDeath) => self.storm.urn.extend([Fault::Calumny; 10]),
             Some(Mutant::FenceWithoutBeat) => self.storm.urn.extend([Fault::StaleFence; 10]),
+            Some(Mutant::DeafLease) => {
+                self.storm.urn.extend([Fault::DeafConsumer, Fault::ShiftRates, Fault::StepRates]);
+                self.storm.urn.extend([Fault::DeafConsumer; 10]);
+            }
+            Some(Mutant::SilentSkip) => self.storm.urn.extend([Fault::Retention; 10]),
+            Some(Mutant::EpochBlindSink) => {
+                self.storm.urn.extend([Fault::StallConsumer; 10]);
+                self.weather.writes = [0, 100, 200, 0];
+            }
             _ => {}
         }
         let (weather, now) = (self.weather, self.now);
@@ -183,6 +155,8 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.trace.note(self.now, format_args!("world"), format_args!("healed"));
         self.weather = Weather { broker_down_until: self.now, ..Weather::FAIR };
+        self.broker.leaderless.clear();
+        self.data.become_bearable(&mut self.rng);
         self.healed_at = self.now;
         self.storm = Storm::default();
         self.queue.schedule(self.now, Event::Inspect);
@@ -196,7 +170,7 @@ impl World {
         self.queue.schedule(self.now.after(pause), Event::Strike);
         let long = self.rng.between(Duration::from_millis(500), Duration::from_secs(45));
         let short = self.rng.between(Duration::from_millis(200), Duration::from_secs(12));
-        self.stats.faults += 1;
+        *self.stats.faults.entry(format!("{fault:?}")).or_default() += 1;
         self.trace.note(self.now, format_args!("world"), format_args!("{fault:?}"));
         match fault {
             Fault::CrashConsumer
@@ -225,16 +199,94 @@ impl World {
                     self.terminate(victim);
                 }
             }
+            Fault::Reboot => self.reboot(),
             Fault::Noise => self.noise(),
-            Fault::BrokerDown => {
-                self.weather.broker_down_until = self.now.after(short).min(self.storm_ends());
-            }
-            Fault::SinkDown => self.weather.sink_down_until = self.now.after(short),
-            Fault::MonitorDown => self.weather.monitor_down_until = self.now.after(long),
-            Fault::ShiftRates => self.data.shift(&mut self.rng),
-            Fault::GrowTopic => self.data.grow(&mut self.rng),
+            Fault::Echo => self.echo(),
+            Fault::BrokerDown
+            | Fault::MoveLeader
+            | Fault::SinkDown
+            | Fault::SinkSlow
+            | Fault::MonitorDown
+            | Fault::ApiDown => self.outage(fault, short, long),
+            Fault::ShiftRates
+            | Fault::StepRates
+            | Fault::HotPartition
+            | Fault::GrowTopic
+            | Fault::Retention => self.upset_data(fault),
             Fault::Calumny => self.slander(),
             Fault::StaleFence => self.fence_stale(),
+        }
+    }
+
+    fn outage(&mut self, fault: Fault, short: Duration, long: Duration) {
+        let (now, ends) = (self.now, self.storm_ends());
+        let weather = &mut self.weather;
+        match fault {
+            Fault::BrokerDown => weather.broker_down_until = now.after(short).min(ends),
+            Fault::SinkDown => weather.sink_down_until = now.after(short),
+            Fault::SinkSlow => weather.sink_slow_until = now.after(long),
+            Fault::ApiDown => weather.api_down_until = now.after(long),
+            Fault::MonitorDown => {
+                weather.monitor_down_until = now.after(long);
+                // Sometimes it was a restart: what was measured is forgotten.
+                if self.rng.chance(500) {
+                    self.data.restart_monitor();
+                }
+            }
+            _ => self.move_leader(now.after(short / 3).min(ends)),
+        }
+    }
+
+    /// A leader moves, and the log waits for the new one until then.
+    fn move_leader(&mut self, until: Moment) {
+        let mut logs = vec![Log::Ledger, Log::Ledger, Log::Ledger];
+        logs.extend(self.broker.commands.keys().copied().map(Log::Commands));
+        logs.extend(self.data.produced().into_keys().map(Log::Data));
+        let Some(log) = self.rng.pick(&logs).copied() else { return };
+        self.trace.note(self.now, format_args!("world"), format_args!("{log:?} moves"));
+        self.broker.leaderless.insert(log, until);
+        if let Log::Data(partition) = log {
+            self.data.move_leader(partition, &mut self.rng);
+        }
+    }
+
+    fn upset_data(&mut self, fault: Fault) {
+        let (data, rng) = (&mut self.data, &mut self.rng);
+        match fault {
+            Fault::ShiftRates => data.shift(rng),
+            Fault::StepRates => data.step_rates(rng),
+            Fault::HotPartition => data.heat(rng),
+            Fault::GrowTopic => data.grow(rng),
+            _ => self.retain(),
+        }
+    }
+
+    /// Retention deletes what is durable, or goes beyond it.
+    fn retain(&mut self) {
+        let produced: Vec<_> = self.data.produced().into_iter().collect();
+        let Some((partition, end)) = self.rng.pick(&produced).copied() else { return };
+        let durable = self.audit.durable.get(&partition).copied().unwrap_or(0);
+        let start = if self.rng.chance(500) {
+            self.rng.below(durable + 1)
+        } else {
+            durable + self.rng.below(end.saturating_sub(durable) + 1)
+        };
+        self.data.delete_below(partition, start);
+        let what = format_args!("{partition} begins at {start}, durable to {durable} of {end}");
+        self.trace.note(self.now, format_args!("world"), what);
+    }
+
+    fn reboot(&mut self) {
+        let index = self.any_machine();
+        let Some(machine) = self.machines.get_mut(index) else { return };
+        let boot = std::mem::replace(machine, reborn(*machine, &mut self.rng)).boot;
+        let on_it = |(_, process): &(&ProcessKey, &Process)| process.machine.boot == boot;
+        let on_it: Vec<_> = self.processes.iter().filter(on_it).map(|(key, _)| *key).collect();
+        for key in on_it {
+            self.exited(key, false);
+        }
+        if index == 0 {
+            self.data.restart_monitor();
         }
     }
 
@@ -290,6 +342,20 @@ impl World {
         let record = Record::Unknown { kind: "noise".into() };
         let payload = Payload::Ledger(Entry { generation, record });
         self.arrive(Request { payload, answer: None });
+    }
+
+    fn echo(&mut self) {
+        let consumers: Vec<_> = self.broker.commands.keys().copied().collect();
+        let consumer = self.rng.pick(&consumers).copied().filter(|_| self.rng.chance(500));
+        let payload = if let Some(consumer) = consumer {
+            let commands = self.broker.commands.get(&consumer).map_or(&[][..], Vec::as_slice);
+            self.rng.pick(commands).cloned().map(|command| Payload::Command(consumer, command))
+        } else {
+            self.rng.pick(&self.broker.ledger).cloned().map(Payload::Ledger)
+        };
+        if let Some(payload) = payload {
+            self.arrive(Request { payload, answer: None });
+        }
     }
 
     fn fence_stale(&mut self) {

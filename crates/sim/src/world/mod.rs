@@ -18,16 +18,22 @@ mod broker;
 mod consumers;
 mod controllers;
 mod data;
+mod ending;
 mod faults;
 mod leases;
+mod monitor;
 mod mutants;
+mod operator;
 mod process;
 mod queue;
 mod rng;
 mod scenario;
 mod shadow;
 mod sink;
+mod stats;
 mod trace;
+mod weather;
+mod worker_api;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -40,32 +46,24 @@ use self::audit::Audit;
 use self::broker::{Broker, Question, Request};
 use self::consumers::StateFile;
 use self::data::Data;
-use self::faults::{Storm, Weather};
+use self::faults::Storm;
 use self::process::{Input, Machine, Process, ProcessKey};
 use self::queue::Queue;
 use self::rng::Rng;
 use self::sink::{Sink, Write};
 use self::trace::Trace;
+use self::weather::Weather;
 use self::workers::Workers;
 
 pub use self::audit::{Promise, Violation};
+pub use self::mutants::Mutant;
 pub use self::queue::Moment;
-pub use self::scenario::{Mutant, Scenario};
+pub use self::scenario::{Scenario, SinkKind};
+pub use self::stats::Stats;
 pub use self::trace::Line;
 
 /// Machines of the world.
 const MACHINES: usize = 3;
-
-/// Time between two looks whether everything is well again.
-const INSPECT: Duration = Duration::from_millis(500);
-
-/// How long everything must have been well before the producers stop, and how long after the last fault at least: what
-/// was under way then arrives late (20 s), and who was fatally hit is fenced after that (20 s).
-const SETTLE: Duration = Duration::from_secs(5);
-const AFTERMATH: Duration = Duration::from_secs(50);
-
-/// How long it may take until all records are in the sink; nothing unusual may happen meanwhile.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// What will happen.
 #[derive(Debug)]
@@ -77,12 +75,12 @@ enum Event {
     Ask(ProcessKey, Question),
     Acquire(ProcessKey, PartitionId, FencingToken),
     Write(Write),
-    WriteAnswer(Write, bool),
+    WriteAnswer(Write, Result<(), Failure>),
     WriteTimeout(Write),
     Produce,
     Sample,
-    Ensure(ConsumerNumber),
-    Remove(ConsumerNumber),
+    CallApi(ProcessKey, ConsumerNumber),
+    Decide(PartitionId),
     StartWorker(ConsumerNumber),
     ListWorkers,
     StartController(usize),
@@ -93,61 +91,6 @@ enum Event {
     Inspect,
     Drained,
     GiveUp,
-}
-
-/// What happened in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Events.
-    pub events: u64,
-    /// Steps of state machines.
-    pub steps: u64,
-    /// Faults that struck.
-    pub faults: u64,
-    /// Partitions that changed hands by Stop, `StopConsumingEvent`, Grant, Start.
-    pub handoffs: u64,
-    /// The same as the controllers noted it.
-    pub handoffs_seen: u64,
-    /// Partitions that were taken up after their owner's end.
-    pub recoveries: u64,
-    /// Incarnations fenced for silence.
-    pub fences: u64,
-    /// Incarnations fenced because their process was known to be dead.
-    pub deaths: u64,
-    /// Incarnations ended by a later Hello.
-    pub hellos_with_proof: u64,
-    /// Reigns that ended by another one's beginning.
-    pub takeovers: u64,
-    /// Snapshots that were read back and right.
-    pub snapshots: u64,
-    /// Logs that were trimmed.
-    pub trims: u64,
-    /// Plans in the ledger.
-    pub plans: u64,
-    /// Decisions, also those that moved nothing.
-    pub decisions: u64,
-    /// Times that no plan could be made.
-    pub infeasible: u64,
-    /// Lives that began.
-    pub lives: u64,
-    /// Lives that lapsed.
-    pub lapses: u64,
-    /// Consumers that left without having given everything back.
-    pub unclean_exits: u64,
-    /// Second processes of one consumer.
-    pub rogues: u64,
-    /// Durable writes.
-    pub writes: u64,
-    /// Writes that the sink refused.
-    pub refused_writes: u64,
-    /// Records that a sink which compares nothing got again.
-    pub repeated: u64,
-    /// Alarms about the sink.
-    pub alarms: u64,
-    /// Records of the ledger that changed nothing, by reason.
-    pub ignored: BTreeMap<String, u64>,
-    /// How long after the last fault everything was well again.
-    pub recovered_after: Option<Duration>,
 }
 
 /// How a world ended.
@@ -181,12 +124,16 @@ pub struct World {
     broker: Broker,
     sink: Sink,
     data: Data,
+    /// The processes say which boot of the machine they run in.
+    boots_known: bool,
     weather: Weather,
     storm: Storm,
     audit: Audit,
     trace: Trace,
     stats: Stats,
     healed_at: Moment,
+    /// When somebody decided last to leave a gap.
+    decided_at: Moment,
     well_since: Option<Moment>,
     unrest_before: [u64; 3],
     ended: bool,
@@ -199,7 +146,7 @@ impl World {
         let machines = (0..MACHINES).map(|_| machine(&mut rng)).collect();
         let data = Data::new(scenario.partitions, &mut rng);
         let mut world = Self {
-            sink: Sink::new(scenario.fenced_sink),
+            sink: Sink::new(scenario.sink),
             scenario,
             seed,
             rng,
@@ -212,12 +159,14 @@ impl World {
             workers: Workers::new(),
             broker: Broker::default(),
             data,
+            boots_known: boots_are_known(seed),
             weather: Weather::FAIR,
             storm: Storm::default(),
             audit: Audit::new(),
             trace: Trace::new(),
             stats: Stats::default(),
             healed_at: Moment(0),
+            decided_at: Moment(0),
             well_since: None,
             unrest_before: [0; 3],
             ended: false,
@@ -267,14 +216,12 @@ impl World {
             Event::Ask(key, question) => self.answer(key, question),
             Event::Acquire(key, partition, token) => self.acquire(key, partition, token),
             Event::Write(write) => self.write(write),
-            Event::WriteAnswer(write, taken) => {
-                self.write_answered(write, taken.then_some(()).ok_or(Failure::Fenced));
-            }
+            Event::WriteAnswer(write, result) => self.write_answered(write, result),
             Event::WriteTimeout(write) => self.write_answered(write, Err(Failure::Transient)),
             Event::Produce => self.produce(),
             Event::Sample => self.sample(),
-            Event::Ensure(consumer) => self.ensure(consumer),
-            Event::Remove(consumer) => self.remove(consumer),
+            Event::CallApi(key, consumer) => self.call_api(key, consumer),
+            Event::Decide(partition) => self.decide(partition),
             Event::StartWorker(consumer) => self.start_worker(consumer),
             Event::ListWorkers => self.list_workers(),
             Event::StartController(slot) => self.start_controller(slot),
@@ -287,52 +234,6 @@ impl World {
             Event::GiveUp => self.give_up(),
         }
     }
-
-    // === the end ===
-
-    /// Looks whether everything is well again, for long enough; then the producers stop.
-    fn inspect(&mut self) {
-        if self.ailment().is_some() {
-            self.well_since = None;
-        }
-        let since = *self.well_since.get_or_insert(self.now);
-        let settled =
-            self.now.since(since) >= SETTLE && self.now.since(self.healed_at) >= AFTERMATH;
-        if self.ailment().is_none() && settled {
-            self.stats.recovered_after = Some(since.since(self.healed_at));
-            self.data.produces = false;
-            self.unrest_before = self.unrest();
-            self.queue.schedule(self.now.after(DRAIN), Event::Drained);
-        } else {
-            self.queue.schedule(self.now.after(INSPECT), Event::Inspect);
-        }
-    }
-
-    /// The producers have stopped for long enough: everything must be in the sink.
-    fn drained(&mut self) {
-        if let Some(behind) = self.undrained() {
-            self.violate(Promise::Recovery, format_args!("{behind}"));
-        }
-        let (before, after) = (self.unrest_before, self.unrest());
-        if before != after {
-            self.violate(
-                Promise::Recovery,
-                format_args!("lapses, fences, take-overs without a fault: {before:?} -> {after:?}"),
-            );
-        }
-        self.ended = true;
-    }
-
-    fn unrest(&self) -> [u64; 3] {
-        [self.stats.lapses, self.stats.fences, self.stats.takeovers]
-    }
-
-    fn give_up(&mut self) {
-        if self.stats.recovered_after.is_none() {
-            let ailment = self.ailment().unwrap_or_else(|| "nothing stays well".into());
-            self.violate(Promise::Recovery, format_args!("{ailment}"));
-        }
-    }
 }
 
 /// Clocks run up to 5 % too fast or too slow.
@@ -341,4 +242,15 @@ fn machine(rng: &mut Rng) -> Machine {
     let uptime = rng.between(Duration::ZERO, Duration::from_secs(1_000_000));
     let drift = u32::try_from(rng.below(100_001)).unwrap_or(0);
     Machine { boot, uptime, pace: 950_000 + drift }
+}
+
+/// The machine after a reboot: the same clock, which counts from another moment.
+fn reborn(machine: Machine, rng: &mut Rng) -> Machine {
+    let uptime = rng.between(Duration::ZERO, Duration::from_secs(1_000_000));
+    Machine { boot: BootId(rng.wide()), uptime, ..machine }
+}
+
+/// In every eighth world nobody can tell one boot of a machine from another, so that no Hello proves anything.
+const fn boots_are_known(seed: u64) -> bool {
+    seed % 8 != 5
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_core::ids::{BootId, Instant, Offset, ProcessId};
 use tidegate_core::{consumer, controller};
 
+use super::broker::Log;
 use super::consumers::ConsumerShell;
 use super::controllers::ControllerShell;
 use super::queue::Moment;
@@ -117,6 +118,14 @@ impl Process {
         }
     }
 
+    /// What it reads.
+    pub(super) fn log(&self) -> Log {
+        match &self.role {
+            Role::Consumer(shell) => Log::Commands(shell.number),
+            Role::Controller(_) => Log::Ledger,
+        }
+    }
+
     /// The end of the last harm that was done to it.
     pub(super) fn harmed_until(&self) -> Moment {
         self.stalled_until.max(self.mute_until).max(self.deaf_until).max(self.slow_until)
@@ -207,6 +216,7 @@ impl World {
                 }
                 self.audit_claims(key);
                 self.audit_lease(key);
+                self.audit_sizes(key);
             }
             (Role::Controller(shell), Input::Controller(input)) => {
                 if !quiet
@@ -224,6 +234,7 @@ impl World {
                 }
                 self.audit_fold(key);
                 self.audit_vigour(key);
+                self.audit_sizes(key);
             }
             (Role::Consumer(_), Input::Controller(_))
             | (Role::Controller(_), Input::Consumer(_)) => {}

@@ -1,4 +1,4 @@
-//! What a world is like: how large, how long, how bad; and the defects that can be planted to see that they are found.
+//! What a world is like: how large, how long, how bad.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use tidegate_core::ids::Generation;
 use tidegate_core::{consumer, controller, demand};
 
+use super::mutants::Mutant;
+
 /// What to simulate. How bad it gets is drawn from the seed, up to `storm`.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -14,8 +16,8 @@ pub struct Scenario {
     pub partitions: u32,
     /// Controller processes, all of which want to lead.
     pub controllers: usize,
-    /// Whether the sinks compare positions: exactly once, or at least once.
-    pub fenced_sink: bool,
+    /// What the sink compares.
+    pub sink: SinkKind,
     /// How long nothing goes wrong at the beginning.
     pub calm: Duration,
     /// How long things go wrong then.
@@ -28,31 +30,22 @@ pub struct Scenario {
     pub mutant: Option<Mutant>,
 }
 
-/// A planted defect. Each is named after what is wrong, and is found by the auditor that its line names.
+/// What a sink compares before it takes a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mutant {
-    /// C5: the shell writes once more when it has said that it stopped.
-    WriteAfterStop,
-    /// P2: the sink takes writes wherever they begin.
-    BlindSink,
-    /// P3: the workers say that a process is dead which is only out of reach.
-    FalseDeath,
-    /// P3: consumers' clocks run at half the speed.
-    SlowClock,
-    /// P3: heartbeats are acknowledged that never arrive.
-    FalseAcknowledgement,
-    /// P1: the fold takes a Hello's word that an older life is over.
-    CredulousHello,
-    /// P1: the fold does not mind that others have said Hello since the sender looked.
-    LateHello,
-    /// P1: the fold fences whoever is named, whether it has beaten since or not.
-    FenceWithoutBeat,
-    /// P4: the fold takes a controller's record up as often as it stands in the ledger.
-    NoSeq,
-    /// P2: a consumer hears that a write is durable which was only handed over.
-    EagerProgress,
-    /// P5: consumers are deaf to Stop.
-    NoStop,
+pub enum SinkKind {
+    /// Nothing: records come at least once.
+    Plain,
+    /// Positions, as a chain of objects does: a stale owner may append the next range, and nobody can append it twice.
+    Chain,
+    /// Positions and epochs, as a database does: nothing of an epoch is taken once a higher one has acquired it.
+    Epochs,
+}
+
+impl SinkKind {
+    /// Whether every record comes exactly once.
+    pub const fn is_fenced(self) -> bool {
+        matches!(self, Self::Chain | Self::Epochs)
+    }
 }
 
 impl Scenario {
@@ -61,7 +54,7 @@ impl Scenario {
         Self {
             partitions: 8,
             controllers: 2,
-            fenced_sink: true,
+            sink: SinkKind::Chain,
             calm: Duration::from_secs(20),
             storm: Duration::from_secs(100),
             recovery: RECOVERY,
@@ -75,9 +68,15 @@ impl Scenario {
         Self { intensity_permille: 0, ..Self::stormy() }
     }
 
-    /// The usual one for this seed: every fourth world has a sink that compares nothing.
+    /// The usual one for this seed: every fourth world has a sink that compares epochs, and every fourth one that compares
+    /// nothing.
     pub fn for_seed(seed: u64) -> Self {
-        Self { fenced_sink: seed % 4 != 3, ..Self::stormy() }
+        let sink = match seed % 4 {
+            2 => SinkKind::Epochs,
+            3 => SinkKind::Plain,
+            _ => SinkKind::Chain,
+        };
+        Self { sink, ..Self::stormy() }
     }
 }
 

@@ -7,16 +7,13 @@ use tidegate_core::consumer::Input as ConsumerInput;
 use tidegate_core::ids::{ConsumerNumber, DirectoryId};
 
 use super::process::{Input, ProcessKey};
-use super::{Event, World};
+use super::{Event, Mutant, World};
 
 /// How long a consumer may take to stop.
 const STOP_BUDGET: Duration = Duration::from_secs(8);
 
 /// What is then left of it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(12);
-
-/// Time between two lists of all workers.
-const LIST: Duration = Duration::from_secs(2);
 
 /// All workers, by consumer.
 pub(super) type Workers = BTreeMap<ConsumerNumber, Worker>;
@@ -76,11 +73,14 @@ impl World {
 
     /// SIGTERM, and SIGKILL when that does not help.
     pub(super) fn terminate(&mut self, process: ProcessKey) {
+        if self.scenario.mutant == Some(Mutant::LyingExit) {
+            self.audit_exit(process, true);
+        }
         self.give(process, Input::Consumer(ConsumerInput::Shutdown(STOP_BUDGET)));
         self.queue.schedule(self.now.after(KILL_AFTER), Event::Kill(process));
     }
 
-    fn any_machine(&mut self) -> usize {
+    pub(super) fn any_machine(&mut self) -> usize {
         let machines = self.machines.len() as u64;
         usize::try_from(self.rng.below(machines)).unwrap_or(0)
     }
@@ -171,14 +171,6 @@ impl World {
         // The others live on: nobody must mind.
         if dies < self.storm_ends() {
             self.queue.schedule(dies, Event::Kill(key));
-        }
-    }
-
-    /// Every controller gets a list of the workers.
-    pub(super) fn list_workers(&mut self) {
-        self.queue.schedule(self.now.after(LIST), Event::ListWorkers);
-        for consumer in self.workers.keys().copied().collect::<Vec<_>>() {
-            self.tell_controllers(consumer, true, None);
         }
     }
 
