@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Compare what a sink holds, record by record, with what was acknowledged to the load generator.
     Audit(AuditArgs),
+    /// Show what happened in a run of the simulator, event by event, from the log that it wrote.
+    Replay(ReplayArgs),
     /// Write the generated pages of the documentation.
     #[command(hide = true)]
     GenerateDocs {
@@ -353,6 +355,24 @@ pub(crate) struct AuditArgs {
     /// What `tidegate load` has written.
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: PathBuf,
+}
+
+/// `tidegate replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// What `cargo xtask sim` has written for a seed.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Leaves out what happened before, counted from the run's beginning.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    pub(crate) from: Option<Duration>,
+    /// Leaves out what happened after.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    pub(crate) to: Option<Duration>,
+    /// Shows only what concerns these: a process such as p3, a consumer such as c1, or controller, ledger, sink, world,
+    /// operator, audit. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) process: Vec<String>,
 }
 
 impl From<LogFormat> for logging::Format {

@@ -149,3 +149,44 @@ fn every_command_and_every_page_is_documented() {
         assert!(folder.path().join(name).exists(), "{name}");
     }
 }
+
+/// A log of the simulator with three events.
+fn log() -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    for (at_us, who, what) in [
+        (1_500_000, "p3 c1", "began Incarnation@7"),
+        (2_000_000, "ledger", "@8 Tick"),
+        (65_000_000, "world", "CrashConsumer"),
+    ] {
+        writeln!(file, r#"{{"at_us":{at_us},"who":"{who}","what":"{what}"}}"#).unwrap();
+    }
+    file
+}
+
+#[test]
+fn a_run_of_the_simulator_can_be_read_whole_or_by_time_and_process() {
+    let file = log();
+    let shown = |more: &[&str]| {
+        let output = run(&[&["replay", path(&file)], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    assert_eq!(shown(&[]).lines().count(), 3);
+    assert_eq!(shown(&["--from", "2s", "--to", "1m"]), "   2.000000s ledger         @8 Tick\n");
+    assert_eq!(shown(&["--process", "c1", "--process", "world"]).lines().count(), 2);
+    let passed = shown(&["--output", "json", "--process", "p3"]);
+    assert_eq!(
+        passed.trim(),
+        std::fs::read_to_string(file.path()).unwrap().lines().next().unwrap()
+    );
+}
+
+#[test]
+fn what_is_no_log_of_the_simulator_is_refused_with_its_line() {
+    let mut file = log();
+    writeln!(file, "{{}}").unwrap();
+    let output = run(&["replay", path(&file)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("line 4 of"), "{}", stderr(&output));
+    assert_eq!(run(&["replay", "/nowhere/at/all"]).status.code(), Some(1));
+}

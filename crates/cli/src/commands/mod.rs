@@ -8,6 +8,7 @@ mod ledger;
 pub(crate) mod load;
 mod message;
 mod processes;
+mod replay;
 mod status;
 mod tail;
 mod topics;
@@ -37,6 +38,7 @@ pub(crate) async fn run(
         Command::DevBroker(args) => dev_broker::run(&args, output, signals).await,
         Command::Load(args) => load::run(args, output, signals).await,
         Command::Audit(args) => audit::run(&args, output).await,
+        Command::Replay(args) => replay::run(&args, output),
         Command::GenerateDocs { directory } => docs::run(&directory),
     };
     match ran {

@@ -8,7 +8,13 @@ use std::time::Duration;
 
 use tidegate_sim::world::{Outcome, Scenario, Stats, World};
 
-const USAGE: &str = "usage: sim [--seeds N] [--first S] [--seed S] [--log DIR] [--verbose]";
+const USAGE: &str = "usage: sim [--seeds N] [--seed S] [--log DIR] [--verbose]";
+
+/// Worlds when nobody says how many: as many as CI runs.
+const SEEDS: u64 = 500;
+
+/// From so many worlds on, everything that a simulator is for must happen in some of them.
+const ENOUGH: u64 = 100;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -50,23 +56,22 @@ fn eprint(line: &str) {
     let _unheard = writeln!(io::stderr(), "{line}");
 }
 
+/// A seed alone is one run, whose events are written down whatever happens; with a number it is the first of so many.
 fn arguments(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
-    let log = PathBuf::from("target/sim");
-    let mut arguments = Arguments { first: 0, seeds: 500, single: false, verbose: false, log };
+    let (mut first, mut seeds, mut verbose) = (None, None, false);
+    let mut log = PathBuf::from("target/sim");
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--seeds" => arguments.seeds = words.next()?.parse().ok()?,
-            "--first" => arguments.first = words.next()?.parse().ok()?,
-            "--seed" => {
-                arguments.first = words.next()?.parse().ok()?;
-                (arguments.seeds, arguments.single) = (1, true);
-            }
-            "--log" => arguments.log = PathBuf::from(words.next()?),
-            "--verbose" => arguments.verbose = true,
+            "--seeds" => seeds = Some(words.next()?.parse().ok()?),
+            "--seed" => first = Some(words.next()?.parse().ok()?),
+            "--log" => log = PathBuf::from(words.next()?),
+            "--verbose" => verbose = true,
             _ => return None,
         }
     }
-    Some(arguments)
+    let single = first.is_some() && seeds.is_none();
+    let seeds = seeds.unwrap_or(if single { 1 } else { SEEDS });
+    Some(Arguments { first: first.unwrap_or(0), seeds, single, verbose, log })
 }
 
 /// True when no promise was broken and nothing that must happen somewhere happened nowhere.
@@ -89,7 +94,7 @@ fn run(arguments: &Arguments) -> io::Result<bool> {
     }
     writeln!(io::stdout(), "{}", summary.line())?;
     let missing = summary.missing();
-    if !arguments.single && !missing.is_empty() {
+    if arguments.seeds >= ENOUGH && !missing.is_empty() {
         eprint(&format!("these must happen somewhere and did nowhere: {}", missing.join(", ")));
         return Ok(false);
     }

@@ -2,19 +2,27 @@
 
 use std::fmt::{self, Write as _};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::queue::Moment;
 
-/// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One thing that happened: a line of the event log, which is a JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Line {
-    /// When.
+    /// When, in microseconds since the world began.
     pub at_us: u64,
-    /// To whom, or who did it.
+    /// To whom, or who did it: words such as `p3 c1` (a process, and its consumer number), `ledger`, `sink`, `world`.
     pub who: String,
     /// What.
     pub what: String,
+}
+
+impl Line {
+    /// True when this name is one of the words of `who`.
+    pub fn is_about(&self, name: &str) -> bool {
+        self.who.split(' ').any(|word| word == name)
+    }
 }
 
 #[derive(Debug)]
