@@ -72,6 +72,7 @@ fn every_planted_defect_is_found_by_the_auditor_of_the_promise_that_it_breaks() 
         (Mutant::EagerProgress, Promise::NothingLost),
         (Mutant::NoStop, Promise::Recovery),
         (Mutant::DeafLease, Promise::Lease),
+        (Mutant::LostStop, Promise::Obedience),
         (Mutant::HastyRemoval, Promise::WorkersStay),
         (Mutant::EpochFromAcknowledgement, Promise::NothingInvented),
         (Mutant::FalseEnded, Promise::LifeRespected),

@@ -139,6 +139,9 @@ impl World {
         } else {
             weather.appends
         };
+        if matches!(log, Log::Commands(_)) && self.rng.chance(weather.commands_late) {
+            return Fate::Late;
+        }
         let mut die = u32::try_from(self.rng.below(1000)).unwrap_or(0);
         let fates = [
             (lost, Fate::Lost),

@@ -11,7 +11,7 @@ use tidegate_core::ids::{
 };
 use tidegate_core::ledger::{Entry, PartitionFigures, Record};
 
-use super::audit::Promise;
+use super::audit::{Obedience, Promise};
 use super::broker::{Log, Payload, Question};
 use super::data::RECORD_BYTES;
 use super::leases::LeaseAccount;
@@ -33,9 +33,11 @@ pub(super) struct ConsumerShell {
     pub(super) listening: bool,
     lanes: BTreeMap<PartitionId, Lane>,
     writes: u64,
-    ticks: u64,
+    pub(super) ticks: u64,
     /// What the auditors know of its lease.
     pub(super) lease: LeaseAccount,
+    /// And of its commands.
+    pub(super) obedience: Obedience,
 }
 
 /// A partition between its log and the sink.
@@ -91,6 +93,7 @@ impl World {
             writes: 0,
             ticks: 0,
             lease: LeaseAccount::default(),
+            obedience: Obedience::default(),
         };
         let key = self.start(Process::new(id, machine, Role::Consumer(Box::new(shell))));
         self.trace.note(
@@ -235,6 +238,10 @@ impl World {
 
     fn append_of_consumer(&mut self, key: ProcessKey, id: AppendId, entry: Entry) {
         let mutant = self.scenario.mutant;
+        if self.shell(key).is_some_and(|shell| shell.lease.beats_too_early(&entry.record)) {
+            let what = format_args!("{key} beats and has something to say first");
+            self.violate(Promise::Lease, what);
+        }
         if let Some(process) = self.processes.get_mut(&key) {
             let now = process.machine.clock(self.now);
             if let Some(shell) = process.consumer_mut() {

@@ -192,7 +192,7 @@ impl World {
                 let victim = self.a_process(|_| true);
                 self.harm(fault, victim, long);
             }
-            Fault::Rogue => self.start_rogue(),
+            Fault::Rogue => self.start_rogues(),
             Fault::Terminate => {
                 let running = self.running();
                 if let Some(victim) = self.rng.pick(&running).copied() {

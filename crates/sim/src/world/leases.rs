@@ -1,6 +1,6 @@
 //! An auditor's own account of each consumer's lease: what it may believe, from what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_core::consumer::{AppendId, Input as ConsumerInput};
@@ -25,6 +25,8 @@ pub(super) struct LeaseAccount {
     handed: BTreeMap<AppendId, Instant>,
     /// When the last one that was acknowledged had been.
     renewed: Option<Instant>,
+    /// Ownership events of this life that are on their way, and how many failed and were not said again.
+    unsaid: (BTreeSet<AppendId>, usize),
     /// Everything below was read, whatever is read again.
     read: Offset,
     /// Since when a command waits to be read.
@@ -34,15 +36,37 @@ pub(super) struct LeaseAccount {
 impl LeaseAccount {
     /// A record is handed over.
     pub(super) fn hands(&mut self, id: AppendId, record: &Record, now: Instant) {
-        if matches!(record, Record::Hello(_) | Record::Heartbeat { .. }) {
-            self.handed.insert(id, now);
+        match record {
+            Record::Hello(_) => {
+                self.handed.insert(id, now);
+                self.unsaid = (BTreeSet::new(), 0);
+            }
+            Record::Heartbeat { .. } => {
+                self.handed.insert(id, now);
+            }
+            Record::Started { .. } | Record::Stopped { .. } => {
+                self.unsaid.0.insert(id);
+                self.unsaid.1 = self.unsaid.1.saturating_sub(1);
+            }
+            _ => {}
         }
+    }
+
+    /// C3: a heartbeat says that everything was said.
+    pub(super) fn beats_too_early(&self, record: &Record) -> bool {
+        let settled = self.unsaid.0.is_empty() && self.unsaid.1 == 0;
+        matches!(record, Record::Heartbeat { .. }) && !settled
     }
 
     /// An answer is about to be taken in.
     pub(super) fn takes(&mut self, input: &ConsumerInput) {
-        if let ConsumerInput::Appended(id, _) = input {
-            self.renewed = self.renewed.max(self.handed.remove(id));
+        match input {
+            ConsumerInput::Appended(id, _) => {
+                self.renewed = self.renewed.max(self.handed.remove(id));
+                self.unsaid.0.remove(id);
+            }
+            ConsumerInput::AppendFailed(id) if self.unsaid.0.remove(id) => self.unsaid.1 += 1,
+            _ => {}
         }
     }
 }

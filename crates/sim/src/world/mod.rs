@@ -18,6 +18,7 @@ mod broker;
 mod consumers;
 mod controllers;
 mod data;
+mod duel;
 mod ending;
 mod faults;
 mod leases;
@@ -184,6 +185,9 @@ impl World {
 
     /// Lets everything happen.
     pub fn run(mut self) -> Outcome {
+        if let Some(difference) = duel::duel(&mut Rng::new(self.seed)) {
+            self.violate(Promise::Ledger, format_args!("{difference}"));
+        }
         while !self.ended
             && self.audit.violation.is_none()
             && let Some((at, event)) = self.queue.pop()

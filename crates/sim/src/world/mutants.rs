@@ -32,6 +32,8 @@ pub enum Mutant {
     NoStop,
     /// C3: a consumer is told that it has heard everything.
     DeafLease,
+    /// R9: a consumer reads a Stop and does nothing.
+    LostStop,
     /// K5: a worker is removed whose consumer still owns something.
     HastyRemoval,
     /// K1: a Start is sent with the offset of an acknowledgement as its epoch, before the Grant was read back.

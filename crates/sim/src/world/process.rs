@@ -5,13 +5,15 @@ use std::fmt;
 use std::time::Duration;
 
 use tidegate_core::ids::{BootId, Instant, Offset, ProcessId};
+use tidegate_core::ledger::CommandBody;
 use tidegate_core::{consumer, controller};
 
+use super::audit::Promise;
 use super::broker::Log;
 use super::consumers::ConsumerShell;
 use super::controllers::ControllerShell;
 use super::queue::Moment;
-use super::{Event, World};
+use super::{Event, Mutant, World};
 
 /// Names a process in this world, in the order in which they were started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,51 +195,63 @@ impl World {
 
     /// One step of a process's state machine, and its effects.
     pub(super) fn step(&mut self, key: ProcessKey, input: Input) {
+        self.stats.steps += 1;
+        match input {
+            Input::Consumer(input) => self.step_consumer(key, input),
+            Input::Controller(input) => self.step_controller(key, input),
+        }
+    }
+
+    fn step_consumer(&mut self, key: ProcessKey, input: consumer::Input) {
         let Some(process) = self.processes.get_mut(&key) else { return };
         let now = process.machine.clock(self.now);
+        let Some(shell) = process.consumer_mut() else { return };
+        if !matches!(input, consumer::Input::Tick) {
+            let who = format_args!("{key} c{}", shell.number);
+            self.trace.note(self.now, who, format_args!("{input:?}"));
+        }
+        shell.lease.takes(&input);
+        let look = shell.ticks;
+        let verdict = shell.obedience.expect(&shell.consumer, now, look, &input);
+        let input = match input {
+            consumer::Input::Command(at, Some(command))
+                if self.scenario.mutant == Some(Mutant::LostStop)
+                    && matches!(command.body, CommandBody::Stop { .. }) =>
+            {
+                consumer::Input::Heard(at.next())
+            }
+            input => input,
+        };
+        let effects = shell.consumer.step(now, input);
+        let fault = shell.obedience.compare(&verdict, look, &effects);
+        if let Some(fault) = fault {
+            self.violate(Promise::Obedience, format_args!("{key} {fault}"));
+        }
+        for effect in effects {
+            self.perform_consumer(key, effect);
+        }
+        self.audit_claims(key);
+        self.audit_lease(key);
+        self.audit_sizes(key);
+    }
+
+    fn step_controller(&mut self, key: ProcessKey, input: controller::Input) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let now = process.machine.clock(self.now);
+        let Role::Controller(shell) = &mut process.role else { return };
         let quiet = matches!(
             input,
-            Input::Consumer(consumer::Input::Tick) | Input::Controller(controller::Input::Tick)
+            controller::Input::Tick | controller::Input::Ledger(_) | controller::Input::Rates(..)
         );
-        self.stats.steps += 1;
-        match (&mut process.role, input) {
-            (Role::Consumer(shell), Input::Consumer(input)) => {
-                if !quiet {
-                    self.trace.note(
-                        self.now,
-                        format_args!("{key} c{}", shell.number),
-                        format_args!("{input:?}"),
-                    );
-                }
-                shell.lease.takes(&input);
-                let effects = shell.consumer.step(now, input);
-                for effect in effects {
-                    self.perform_consumer(key, effect);
-                }
-                self.audit_claims(key);
-                self.audit_lease(key);
-                self.audit_sizes(key);
-            }
-            (Role::Controller(shell), Input::Controller(input)) => {
-                if !quiet
-                    && !matches!(input, controller::Input::Ledger(_) | controller::Input::Rates(..))
-                {
-                    self.trace.note(
-                        self.now,
-                        format_args!("{key} controller"),
-                        format_args!("{input:?}"),
-                    );
-                }
-                let effects = shell.controller.step(now, input);
-                for effect in effects {
-                    self.perform_controller(key, effect);
-                }
-                self.audit_fold(key);
-                self.audit_vigour(key);
-                self.audit_sizes(key);
-            }
-            (Role::Consumer(_), Input::Controller(_))
-            | (Role::Controller(_), Input::Consumer(_)) => {}
+        if !quiet {
+            let who = format_args!("{key} controller");
+            self.trace.note(self.now, who, format_args!("{input:?}"));
         }
+        for effect in shell.controller.step(now, input) {
+            self.perform_controller(key, effect);
+        }
+        self.audit_fold(key);
+        self.audit_vigour(key);
+        self.audit_sizes(key);
     }
 }

@@ -21,6 +21,8 @@ struct Life {
 pub(super) struct Held {
     pub(super) owner: Option<(Epoch, Incarnation)>,
     pub(super) next: Option<Position>,
+    /// Its owner has said that it reads.
+    pub(super) active: bool,
 }
 
 /// The state: everything that was ever valid is kept, nothing is summed up.
@@ -66,6 +68,7 @@ impl Shadow {
                         let held = self.held.entry(*partition).or_default();
                         if held.owner.is_none() {
                             held.owner = Some((Epoch(at), *incarnation));
+                            held.active = false;
                             held.next.get_or_insert(*from);
                         }
                     }
@@ -81,7 +84,8 @@ impl Shadow {
             Record::Stopped { incarnation, partitions, .. } => {
                 for (partition, epoch, next) in partitions {
                     if let Some(held) = self.owned(*partition, *epoch, *incarnation) {
-                        *held = Held { owner: None, next: held.next.max(*next) };
+                        let next = held.next.max(*next);
+                        *held = Held { owner: None, next, active: false };
                     }
                 }
             }
@@ -94,8 +98,14 @@ impl Shadow {
                 }
             }
             Record::Goodbye { incarnation, .. } => self.end(*incarnation),
+            Record::Started { incarnation, partitions } => {
+                for (partition, epoch) in partitions {
+                    if let Some(held) = self.owned(*partition, *epoch, *incarnation) {
+                        held.active = true;
+                    }
+                }
+            }
             Record::Genesis { .. }
-            | Record::Started { .. }
             | Record::Reply { .. }
             | Record::State { .. }
             | Record::Snapshot { .. }
@@ -147,6 +157,15 @@ impl Shadow {
         self.lives.iter().filter(|life| !life.ended).map(|life| life.incarnation)
     }
 
+    /// The same with their last heartbeats.
+    pub(super) fn beats(&self) -> impl Iterator<Item = (Incarnation, u64)> {
+        self.lives.iter().filter(|life| !life.ended).map(|life| (life.incarnation, life.beat))
+    }
+
+    pub(super) const fn reign(&self) -> Option<(Term, u64)> {
+        self.reign
+    }
+
     fn living(&mut self, incarnation: Incarnation) -> Option<&mut Life> {
         self.lives.iter_mut().find(|life| life.incarnation == incarnation && !life.ended)
     }
@@ -173,7 +192,7 @@ impl Shadow {
         }
         for held in self.held.values_mut() {
             if held.owner.is_some_and(|(_, owner)| owner == incarnation) {
-                held.owner = None;
+                (held.owner, held.active) = (None, false);
             }
         }
     }

@@ -12,6 +12,8 @@ pub(super) struct Weather {
     pub(super) slowness: u32,
     /// Appends that are lost, unacknowledged, late, applied twice, acknowledged slowly.
     pub(super) appends: [u32; 5],
+    /// Commands that come late, and so after others that were sent later.
+    pub(super) commands_late: u32,
     /// Questions for the end of a log that are not answered, and that are answered with what was true a while ago.
     pub(super) ends: [u32; 2],
     /// How many times slower than usual the sink is.
@@ -41,6 +43,7 @@ impl Weather {
     pub(super) const FAIR: Self = Self {
         slowness: 1,
         appends: [0; 5],
+        commands_late: 0,
         ends: [0; 2],
         sink_slowness: 1,
         writes: [0; 4],
@@ -70,6 +73,7 @@ impl Weather {
         Self {
             slowness: 1 + upto(8),
             appends: [upto(30), upto(40), upto(30), upto(40), upto(10)],
+            commands_late: upto(250),
             ends: [upto(30), upto(30)],
             sink_slowness: 1 + upto(20),
             writes: [upto(20), upto(30), upto(20), upto(20)],

@@ -153,9 +153,18 @@ impl World {
 
     /// A second process of a consumer, which no worker knows of: in its directory on another machine, or in another
     /// directory anywhere.
-    pub(super) fn start_rogue(&mut self) {
+    ///
+    /// Sometimes there are two at once: the Hello of one of them then comes after it has looked and the other has spoken.
+    pub(super) fn start_rogues(&mut self) {
         let running: Vec<_> = self.workers.keys().copied().collect();
         let Some(number) = self.rng.pick(&running).copied() else { return };
+        self.start_rogue(number);
+        if self.rng.chance(400) {
+            self.start_rogue(number);
+        }
+    }
+
+    fn start_rogue(&mut self, number: ConsumerNumber) {
         let Some(worker) = self.workers.get(&number).copied() else { return };
         let at = self.any_machine();
         let Some(machine) = self.machines.get(at).copied() else { return };

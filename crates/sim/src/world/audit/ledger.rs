@@ -4,24 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::controller::Role;
-use tidegate_core::ids::{ConsumerNumber, Offset, Term};
+use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, Term};
 use tidegate_core::ledger::{
-    Change, Command, CommandBody, Entry, Evidence, Ownership, Record, StopReason,
+    Change, Command, CommandBody, Entry, Evidence, Fold, Record, StopReason,
 };
 
 use super::super::World;
 use super::super::broker::Log;
+use super::super::duel::held;
 use super::super::process::{Process, ProcessKey};
-use super::super::shadow::Held;
 use super::Promise;
 
 /// A controller says something every two seconds, and again every second until it has read it; three such times may be
 /// lost, and the slowest reader is three seconds late.
 const VIGOUR: Duration = Duration::from_secs(10);
-
-fn held(ownership: Ownership) -> Held {
-    Held { owner: ownership.owner(), next: ownership.next() }
-}
 
 impl World {
     /// A record was appended: `read` is what readers make of it, `entry` what it says.
@@ -44,7 +40,7 @@ impl World {
         if after != before {
             self.audit.reign_heard = self.now;
         }
-        if after != before
+        if (applied.is_ok() || after != before)
             && let Some(seal) = entry.record.seal()
         {
             let rises = before.is_some_and(|reign| reign.term == seal.term && reign.seq < seal.seq);
@@ -118,10 +114,22 @@ impl World {
                 self.violate(Promise::NothingInvented, format_args!("{key} sends {command:?}"));
             }
         }
+        if let CommandBody::Stop { partitions, .. } = &command.body
+            && let Some(partition) =
+                partitions.iter().find(|at| self.is_taken_for_nobody(key, **at))
+        {
+            let what = format_args!("{key} takes {partition}, and nobody is there to have it");
+            self.violate(Promise::OnlyToReady, what);
+        }
         let lives = self.audit.reference.lives().get(incarnation).is_some();
         if command.body == CommandBody::Ended && lives {
             self.violate(Promise::LifeRespected, format_args!("{key} sends {command:?}"));
         }
+    }
+
+    fn is_taken_for_nobody(&self, key: ProcessKey, partition: PartitionId) -> bool {
+        let shell = self.processes.get(&key).and_then(Process::controller);
+        shell.is_some_and(|shell| lacks_taker(shell.controller.fold(), partition))
     }
 
     /// K5, by what the controller itself knows.
@@ -159,5 +167,43 @@ impl World {
                 format_args!("{key} leads and is well, but silent since {heard:?}"),
             );
         }
+    }
+}
+
+/// True when the plan gives a partition to a consumer that does not live.
+fn lacks_taker(fold: &Fold, partition: PartitionId) -> bool {
+    let mut moves = fold.plan().into_iter().flat_map(|plan| &plan.body.moves);
+    let to = moves.find(|change| change.partition == partition).and_then(|change| change.to);
+    to.is_some_and(|to| fold.lives().current(to).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::ids::{Generation, ProcessId, TopicId};
+    use tidegate_core::ledger::{Move, PlanBody, Seal};
+
+    use super::super::super::controllers::group;
+    use super::*;
+
+    const PARTITION: PartitionId = PartitionId { topic: TopicId([7; 16]), number: 0 };
+
+    #[test]
+    fn a_partition_that_is_planned_for_a_consumer_without_a_life_lacks_a_taker() {
+        let to = Some(ConsumerNumber::FIRST);
+        let moved = Move { partition: PARTITION, from: None, to, reason: "unassigned".into() };
+        let plan = PlanBody { moves: vec![moved], ..PlanBody::default() };
+        let seal = Seal { term: Term(Offset(1)), seq: 1 };
+        let records = [
+            Record::Genesis { group: group() },
+            Record::Elect { process: ProcessId(1), attempt: 1 },
+            Record::Plan { seal, plan },
+        ];
+        let mut fold = Fold::new(group());
+        assert!(!lacks_taker(&fold, PARTITION), "no plan takes nothing");
+        for (at, record) in (0..).zip(records) {
+            let entry = Entry { generation: Generation(1), record };
+            assert!(fold.apply(Offset(at), &entry).is_ok());
+        }
+        assert!(lacks_taker(&fold, PARTITION));
     }
 }

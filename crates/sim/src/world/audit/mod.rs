@@ -2,6 +2,7 @@
 
 mod claims;
 mod ledger;
+mod obedience;
 mod positions;
 mod records;
 mod sizes;
@@ -16,6 +17,7 @@ use tidegate_core::ids::{
 };
 use tidegate_core::ledger::Fold;
 
+pub(super) use self::obedience::Obedience;
 use self::tenures::Tenures;
 use super::World;
 use super::controllers::group;
@@ -46,6 +48,8 @@ pub enum Promise {
     NeverBack,
     /// K5: no worker is removed while its consumer owns something or is to get it.
     WorkersStay,
+    /// K3: a partition is taken from its owner only when the one that is to have it lives.
+    OnlyToReady,
     /// K1, C1: nobody is told to read, or believes that it holds, what the ledger never granted it.
     NothingInvented,
     /// No living incarnation is told that it has ended.
@@ -62,6 +66,8 @@ pub enum Promise {
     NothingSkipped,
     /// P2 with a sink that compares epochs: nothing of an epoch is taken once a higher one has acquired it.
     StaleOwner,
+    /// R3, R9: a consumer obeys exactly the commands that it must, and answers those that it must not.
+    Obedience,
     /// What the state machines keep stays below stated bounds.
     Bounded,
     /// Rates that have been constant for long are measured as they are.

@@ -1,0 +1,124 @@
+//! R3 and R9 at each consumer: it obeys exactly the commands that it must, and answers those that it must not.
+//!
+//! The promises alone would not show a consumer that obeys too much: the ledger, the lease and the sink stop it a second
+//! time. This auditor looks at each command and at what the state machine did with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_core::consumer::{Consumer, Effect, Input};
+use tidegate_core::ids::{Epoch, Instant, PartitionId, Term};
+use tidegate_core::ledger::{Command, CommandBody, Record};
+
+/// Looks of a process (ten a second) within which it answers: a write in flight takes half of them at most.
+const ANSWER: u64 = 100;
+
+/// What one consumer process was told.
+#[derive(Debug, Default)]
+pub(in super::super) struct Obedience {
+    term: Option<Term>,
+    seen: BTreeMap<PartitionId, Epoch>,
+    /// Answers that are owed, and since which look.
+    owed: BTreeMap<(PartitionId, Epoch), u64>,
+}
+
+/// What a command must make of a consumer: these partitions are taken up under this epoch, and no other.
+#[derive(Debug, Default)]
+pub(in super::super) struct Verdict(Option<BTreeSet<(PartitionId, Epoch)>>);
+
+impl Obedience {
+    /// An input is about to be taken in.
+    pub(in super::super) fn expect(
+        &mut self,
+        consumer: &Consumer,
+        now: Instant,
+        look: u64,
+        input: &Input,
+    ) -> Verdict {
+        let Input::Command(_, Some(command)) = input else { return Verdict::default() };
+        if consumer.incarnation(now) != Some(command.incarnation) {
+            return Verdict(Some(BTreeSet::new()));
+        }
+        Verdict(Some(self.judge(consumer, look, command)))
+    }
+
+    fn judge(
+        &mut self,
+        consumer: &Consumer,
+        look: u64,
+        command: &Command,
+    ) -> BTreeSet<(PartitionId, Epoch)> {
+        let mut taken_up = BTreeSet::new();
+        match &command.body {
+            CommandBody::Start { term, epoch, partitions } => {
+                let stale = self.hears(*term);
+                let refused = stale || consumer.is_leaving();
+                for (partition, _) in partitions.iter().filter(|_| !refused) {
+                    if self.seen.get(partition).is_none_or(|seen| seen < epoch) {
+                        self.seen.insert(*partition, *epoch);
+                        taken_up.insert((*partition, *epoch));
+                    } else if !holds(consumer, *partition, *epoch) {
+                        self.owed.entry((*partition, *epoch)).or_insert(look);
+                    }
+                }
+            }
+            CommandBody::Stop { term, epoch, partitions, .. } => {
+                self.hears(*term);
+                for partition in partitions {
+                    let seen = self.seen.entry(*partition).or_insert(*epoch);
+                    *seen = (*epoch).max(*seen);
+                    self.owed.entry((*partition, *epoch)).or_insert(look);
+                }
+            }
+            CommandBody::StateQuery { term } | CommandBody::Drain { term } => {
+                self.hears(*term);
+            }
+            CommandBody::Ended | CommandBody::Unknown { .. } => {}
+        }
+        taken_up
+    }
+
+    /// True when a later term has been heard.
+    fn hears(&mut self, term: Term) -> bool {
+        let stale = self.term.is_some_and(|heard| term < heard);
+        self.term = self.term.max(Some(term));
+        stale
+    }
+
+    /// What is wrong with what the consumer did.
+    pub(in super::super) fn compare(
+        &mut self,
+        verdict: &Verdict,
+        look: u64,
+        effects: &[Effect],
+    ) -> Option<String> {
+        for effect in effects {
+            match effect {
+                Effect::Append(_, entry) => self.answered(&entry.record),
+                Effect::Began(_) | Effect::Lapsed(_) | Effect::Exit(_) => self.owed.clear(),
+                _ => {}
+            }
+        }
+        let acquired = |effect: &Effect| match effect {
+            Effect::Acquire(partition, token) => Some((*partition, token.epoch)),
+            _ => None,
+        };
+        let taken_up: BTreeSet<_> = effects.iter().filter_map(acquired).collect();
+        if let Some(must) = verdict.0.as_ref().filter(|must| **must != taken_up) {
+            return Some(format!("takes up {taken_up:?}, must take up {must:?}"));
+        }
+        let late = self.owed.iter().find(|(_, since)| look.saturating_sub(**since) > ANSWER);
+        late.map(|((partition, epoch), _)| format!("does not answer for {partition} {epoch:?}"))
+    }
+
+    fn answered(&mut self, record: &Record) {
+        if let Record::Stopped { partitions, .. } = record {
+            for (partition, epoch, _) in partitions {
+                self.owed.remove(&(*partition, *epoch));
+            }
+        }
+    }
+}
+
+fn holds(consumer: &Consumer, partition: PartitionId, epoch: Epoch) -> bool {
+    consumer.holdings().any(|(at, held, _)| (at, held) == (partition, epoch))
+}
