@@ -63,11 +63,11 @@ fn genesis() -> Entry {
 /// A record of any kind: mostly one that could be valid, about things that exist.
 fn forged(rng: &mut Rng, at: u64, fold: &Fold) -> Entry {
     let generation = Generation(GENERATION.0 - u64::from(rng.chance(30)));
-    let record = match rng.below(12) {
+    let record = match rng.below(14) {
         0 if rng.chance(500) => Record::Elect { process: process(rng), attempt: small(rng, 3) },
         0 | 1 => Record::Tick { seal: seal(rng, fold) },
         2 => Record::Plan { seal: seal(rng, fold), plan: PlanBody::default() },
-        3 => Record::Hello(hello(rng, at)),
+        3 | 12 | 13 => Record::Hello(hello(rng, at)),
         4 => Record::Heartbeat {
             incarnation: incarnation(rng, at, fold),
             seq: rng.below(6),
@@ -161,7 +161,7 @@ fn hello(rng: &mut Rng, at: u64) -> Hello {
     Hello {
         consumer: consumer(rng),
         process: process(rng),
-        attempt: small(rng, 4),
+        attempt: small(rng, 9),
         seen: Offset(at.saturating_sub(rng.below(12))),
         boot: rng.chance(800).then(|| BootId(u128::from(rng.below(2)))),
         directory: rng.chance(800).then(|| DirectoryId(u128::from(rng.below(2)))),

@@ -66,6 +66,9 @@ pub use self::trace::Line;
 /// Machines of the world.
 const MACHINES: usize = 3;
 
+/// Duels of the fold with its table before each world: they cost a twentieth of it.
+const DUELS: u32 = 20;
+
 /// What will happen.
 #[derive(Debug)]
 enum Event {
@@ -185,7 +188,8 @@ impl World {
 
     /// Lets everything happen.
     pub fn run(mut self) -> Outcome {
-        if let Some(difference) = duel::duel(&mut Rng::new(self.seed)) {
+        let mut rng = Rng::new(self.seed);
+        if let Some(difference) = (0..DUELS).find_map(|_| duel::duel(&mut rng)) {
             self.violate(Promise::Ledger, format_args!("{difference}"));
         }
         while !self.ended

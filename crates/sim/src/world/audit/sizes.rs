@@ -71,7 +71,8 @@ fn excess_of_controller(sizes: &controller::Sizes, started: usize) -> Option<Exc
         ("hand-overs", sizes.handovers, PARTITIONS),
         ("workers", sizes.workers, NUMBERS),
         ("dead processes", sizes.dead, DEAD),
-        ("timers", sizes.timers, LIVING),
+        // Each incarnation that lives has one at most, and no other has.
+        ("timers", sizes.timers, living),
         ("standings", sizes.standings, NUMBERS),
     ];
     kept.into_iter().find(|(_, size, bound)| size > bound)
