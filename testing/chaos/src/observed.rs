@@ -178,7 +178,7 @@ mod tests {
             reason: StopReason::Command,
         };
         let observed = observed(vec![
-            Record::Genesis { group },
+            Record::Genesis { group, first: true },
             Record::Elect { process: ProcessId(9), attempt: 1 },
             hello(1, 1),
             grant(1, 2),

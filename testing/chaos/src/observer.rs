@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_core::ids::{GroupName, Offset};
-use tidegate_runtime::ports::{Clock, ControlLog, Error, RawRecord};
+use tidegate_runtime::ports::{Clock, ControlLog, RawRecord, ReadError};
 use tidegate_runtime::task::{Task, spawn_named};
 
 use crate::observed::Observed;
@@ -48,8 +48,8 @@ async fn read(
     next: &mut u64,
     seen: &Shared,
     clock: &dyn Clock,
-) -> Result<(), Error> {
-    let mut reader = log.read(0, *next).await?;
+) -> Result<(), ReadError> {
+    let mut reader = log.read(0, *next).await.map_err(ReadError::Failed)?;
     loop {
         for record in reader.next().await? {
             *next = record.offset + 1;

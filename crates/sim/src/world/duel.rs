@@ -47,6 +47,12 @@ fn difference(fold: &Fold, shadow: &Shadow) -> Option<String> {
     if lives != expected {
         return Some(format!("{lives:?} live, and by the table {expected:?}"));
     }
+    let again = fold
+        .generation()
+        .and_then(|now| Fold::of_facts(group(), now, fold.position(), fold.facts()));
+    if fold.generation().is_some() && again.as_ref() != Some(fold) {
+        return Some("a fold made of its own facts is another fold".into());
+    }
     fold.partitions().find_map(|(partition, ownership)| {
         let expected = shadow.held.get(&partition).copied().unwrap_or_default();
         (held(ownership) != expected)
@@ -57,18 +63,24 @@ fn difference(fold: &Fold, shadow: &Shadow) -> Option<String> {
 const GENERATION: Generation = Generation(7);
 
 fn genesis() -> Entry {
-    Entry { generation: GENERATION, record: Record::Genesis { group: group() } }
+    Entry { generation: GENERATION, record: Record::Genesis { group: group(), first: true } }
 }
 
 /// A record of any kind: mostly one that could be valid, about things that exist.
 fn forged(rng: &mut Rng, at: u64, fold: &Fold) -> Entry {
-    let generation = Generation(GENERATION.0 - u64::from(rng.chance(30)));
+    let present = fold.generation().unwrap_or(GENERATION).0;
+    let generation = Generation(present - u64::from(rng.chance(30)));
+    if rng.chance(15) {
+        let generation = Generation(present + rng.below(2));
+        return Entry { generation, record: Record::Genesis { group: group(), first: false } };
+    }
     let record = match rng.below(14) {
         0 if rng.chance(500) => Record::Elect { process: process(rng), attempt: small(rng, 3) },
         0 | 1 => Record::Tick { seal: seal(rng, fold) },
         2 => Record::Plan { seal: seal(rng, fold), plan: PlanBody::default() },
         3 | 12 | 13 => Record::Hello(hello(rng, at)),
         4 => Record::Heartbeat {
+            consumer: consumer(rng),
             incarnation: incarnation(rng, at, fold),
             seq: rng.below(6),
             heard: Offset(0),

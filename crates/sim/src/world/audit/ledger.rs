@@ -114,9 +114,12 @@ impl World {
                 self.violate(Promise::NothingInvented, format_args!("{key} sends {command:?}"));
             }
         }
-        if let CommandBody::Stop { partitions, .. } = &command.body
-            && let Some(partition) =
-                partitions.iter().find(|at| self.is_taken_for_nobody(key, **at))
+        // A Stop of a grant that is over takes nothing from anybody: it bars that grant for ever.
+        if let CommandBody::Stop { epoch, partitions, .. } = &command.body
+            && let Some(partition) = partitions.iter().find(|at| {
+                self.audit.reference.ownership(**at).owner() == Some((*epoch, incarnation))
+                    && self.is_taken_for_nobody(key, **at)
+            })
         {
             let what = format_args!("{key} takes {partition}, and nobody is there to have it");
             self.violate(Promise::OnlyToReady, what);
@@ -194,7 +197,7 @@ mod tests {
         let plan = PlanBody { moves: vec![moved], ..PlanBody::default() };
         let seal = Seal { term: Term(Offset(1)), seq: 1 };
         let records = [
-            Record::Genesis { group: group() },
+            Record::Genesis { group: group(), first: true },
             Record::Elect { process: ProcessId(1), attempt: 1 },
             Record::Plan { seal, plan },
         ];
