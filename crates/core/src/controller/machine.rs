@@ -56,6 +56,8 @@ impl Office {
 pub(super) struct Handover {
     pub(super) from: ConsumerNumber,
     pub(super) freed_at: Instant,
+    /// When it was last granted since.
+    pub(super) granted_at: Option<Instant>,
     pub(super) planned: bool,
 }
 

@@ -125,6 +125,7 @@ impl Controller {
                 self.silence.heard(Incarnation(at), now);
                 self.note_persisted(hello);
                 self.joined(hello.consumer, Incarnation(at), effects);
+                self.pass_over_deaf(now, hello.consumer, change, effects);
             }
             Record::Heartbeat { incarnation, heard, figures, .. } => {
                 self.silence.heard(*incarnation, now);
@@ -134,8 +135,8 @@ impl Controller {
             Record::Started { incarnation, .. } => {
                 self.note_moves(now, *incarnation, &change.activated, effects);
             }
+            Record::Grant { partitions, .. } => self.note_granted(now, partitions),
             Record::Tick { .. }
-            | Record::Grant { .. }
             | Record::Progress { .. }
             | Record::Stopped { .. }
             | Record::Fenced { .. }
@@ -153,7 +154,7 @@ impl Controller {
         for (partition, incarnation) in &change.freed {
             if let Some(from) = self.fold.lives().consumer_of(*incarnation) {
                 // Who was granted it and did not begin to read is not the owner to go back to.
-                let handover = Handover { from, freed_at: now, planned };
+                let handover = Handover { from, freed_at: now, granted_at: None, planned };
                 let handover = self.handovers.entry(*partition).or_insert(handover);
                 handover.planned &= planned;
             }
@@ -194,6 +195,34 @@ impl Controller {
         let note =
             if self.fold.lives().is_current(incarnation) { Note::Joined } else { Note::Waiting };
         effects.push(Effect::Note(note(consumer, incarnation)));
+    }
+
+    fn note_granted(&mut self, now: Instant, partitions: &[(PartitionId, Position)]) {
+        for (partition, _) in partitions {
+            if let Some(handover) = self.handovers.get_mut(partition) {
+                handover.granted_at = Some(now);
+            }
+        }
+    }
+
+    /// A consumer that says Hello again and has not begun what it had been granted for half a lease hears nothing: its
+    /// partitions go elsewhere for a while, or it would be granted them for ever.
+    fn pass_over_deaf(
+        &mut self,
+        now: Instant,
+        consumer: ConsumerNumber,
+        change: &Change,
+        effects: &mut Vec<Effect>,
+    ) {
+        let long = self.settings.lease.checked_div(2).unwrap_or_default();
+        let unread = |partition| {
+            let granted = self.handovers.get(partition).and_then(|handover| handover.granted_at);
+            granted.is_some_and(|at| now.since(at) >= long)
+        };
+        if change.freed.iter().any(|(partition, _)| unread(partition)) {
+            self.standings.pass_over(consumer, now.after(self.settings.late_penalty));
+            effects.push(Effect::Note(Note::Late(consumer)));
+        }
     }
 
     fn note_figures(&mut self, now: Instant, figures: &[PartitionFigures]) {

@@ -772,3 +772,27 @@ fn a_topic_that_nobody_measures_is_asked_about_and_only_the_answer_takes_its_par
     assert!(!stops(&desk.pass(10, &[FIRST])));
     assert_eq!(desk.controller.target().len(), 0, "nobody is to read it");
 }
+
+#[test]
+fn a_consumer_that_never_begins_and_says_hello_again_and_again_is_passed_over() {
+    let mut desk = Desk::leader(settings());
+    desk.report(&[10]);
+    let mut passed_over = 0;
+    for attempt in 1..5 {
+        let Record::Hello(said) = hello(1, 1) else { unreachable!("it is a Hello") };
+        let effects = desk.say(Record::Hello(Hello { attempt, ..said }));
+        passed_over += usize::from(effects.contains(&Effect::Note(Note::Late(consumer(1)))));
+        desk.perform(&effects);
+        desk.pass(15, &[]);
+    }
+    assert!(passed_over > 0);
+    let mut lost_answer = Desk::leader(settings());
+    lost_answer.report(&[10]);
+    for attempt in 1..5 {
+        let Record::Hello(said) = hello(1, 1) else { unreachable!("it is a Hello") };
+        let effects = lost_answer.say(Record::Hello(Hello { attempt, ..said }));
+        assert!(!effects.contains(&Effect::Note(Note::Late(consumer(1)))), "it is only quick");
+        lost_answer.perform(&effects);
+        lost_answer.pass(4, &[]);
+    }
+}

@@ -19,6 +19,8 @@ pub(super) enum Wish {
     Run(ConsumerNumber),
     /// It is to end.
     End(ConsumerNumber),
+    /// Whatever was wished and is not done: another controller decides now.
+    Forget,
 }
 
 /// What the keeper tells.
@@ -79,8 +81,8 @@ impl Keeper {
                 biased;
                 () = stop.cancelled() => break,
                 wish = wishes.recv() => match wish {
-                    Some(wish) => {
-                        let (Wish::Run(consumer) | Wish::End(consumer)) = wish;
+                    Some(Wish::Forget) => self.wanted.clear(),
+                    Some(wish @ (Wish::Run(consumer) | Wish::End(consumer))) => {
                         self.wanted.insert(consumer, wish);
                         self.fulfil(consumer, wish).await;
                     }
@@ -113,6 +115,7 @@ impl Keeper {
         let done = match wish {
             Wish::Run(_) => self.workers.ensure(consumer, &self.spec).await,
             Wish::End(_) => self.workers.remove(consumer).await,
+            Wish::Forget => Ok(()),
         };
         match done {
             Ok(()) => {

@@ -382,6 +382,9 @@ impl Shell {
     }
 
     fn note(&mut self, note: &Note) {
+        if *note == Note::Leading(false) {
+            self.wish(Wish::Forget);
+        }
         notes::log(note, &self.catalog);
         measures::count(&self.metrics, note);
         let at_unix_ms = self.clock.unix_ms();
