@@ -23,7 +23,7 @@ use tidegate_runtime::task::TaskSet;
 use tidegate_runtime::telemetry::http::{Health, Pages, Server};
 use tidegate_runtime::telemetry::metrics::ControllerMetrics;
 use tidegate_runtime::topics::{self, Repair};
-use tidegate_runtime::{consumer, controller, monitor};
+use tidegate_runtime::{consumer, controller, feeds, monitor};
 use tokio::sync::watch;
 
 use crate::failure::Coded;
@@ -106,11 +106,16 @@ pub(crate) fn controller_ports(
     metrics: ControllerMetrics,
 ) -> anyhow::Result<controller::Ports> {
     let (ledger, commands) = ledger_and_commands(kafka, config)?;
+    let topics = &config.control_topics;
     Ok(controller::Ports {
         clock: clock(),
         ledger,
         commands,
-        rates: control_log(kafka, config, &config.control_topics.monitor)?,
+        rates: Box::new(feeds::rates(control_log(kafka, config, &topics.monitor)?)),
+        overrides: Box::new(feeds::overrides(
+            control_log(kafka, config, &topics.service)?,
+            config.group.clone(),
+        )),
         admin: kafka.admin(),
         offsets: kafka.offsets(),
         workers,

@@ -150,6 +150,8 @@ impl Outbox {
         purpose: &Purpose,
     ) -> Result<Self, Error> {
         settings
+            // A topic is made on purpose or not at all.
+            .set("allow.auto.create.topics", "false")
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("linger.ms", purpose.linger_ms.to_string())

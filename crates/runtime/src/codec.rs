@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tidegate_core::ledger::{Command, Entry};
-use tidegate_wire::{Encoded, Error, PartitionRates};
+use tidegate_wire::{Encoded, Error, Override, PartitionRates};
 
 use crate::ports::RawRecord;
 
@@ -37,6 +37,11 @@ pub(crate) fn command(record: &RawRecord) -> Result<Command, Error> {
 /// Reads rates.
 pub(crate) fn rates(record: &RawRecord) -> Result<PartitionRates, Error> {
     tidegate_wire::decode_rates(&headers(record), record.value.as_deref())
+}
+
+/// Reads a record of the service topic.
+pub(crate) fn service(record: &RawRecord) -> Result<Override, Error> {
+    tidegate_wire::decode_override(record.key.as_deref(), &headers(record), record.value.as_deref())
 }
 
 fn headers(record: &RawRecord) -> Vec<(&str, &[u8])> {

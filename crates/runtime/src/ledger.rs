@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use tidegate_core::ids::{ConsumerNumber, GroupName, Incarnation, Offset, ProcessId, Term};
+use tidegate_core::ids::{
+    ConsumerNumber, Generation, GroupName, Incarnation, Offset, ProcessId, Term,
+};
 use tidegate_core::ledger::{Entry, Evidence, Fold, Record, Replay, Seal};
 
 use crate::codec;
@@ -37,6 +39,20 @@ pub enum Error {
     NotLiving {
         /// Its number.
         consumer: ConsumerNumber,
+    },
+    /// It is alive.
+    #[error("consumer {consumer} has beaten since: its process is alive")]
+    Alive {
+        /// Its number.
+        consumer: ConsumerNumber,
+    },
+    /// The topic could not be made anew.
+    #[error(
+        "topic {topic} was deleted and somebody else has made it again: look at its settings with `tidegate topics describe`"
+    )]
+    NotRemade {
+        /// Its name.
+        topic: String,
     },
     /// A controller was quicker.
     #[error("a controller has taken the office back before the fence was written: try again")]
@@ -127,17 +143,28 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// Ends the life of a consumer whose process the operator knows to be dead. Returns the incarnation, and how many
-    /// partitions it owned.
+    /// Ends the life of a consumer whose process the operator knows to be dead; one that beats while it is watched is
+    /// left alone. Returns the incarnation, and how many partitions it owned.
     pub async fn fence(
         &mut self,
         consumer: ConsumerNumber,
         process: ProcessId,
+        watched: Duration,
     ) -> Result<(Incarnation, usize), Error> {
         self.read_to_end(|_| {}).await?;
         let generation = self.fold.generation().ok_or(Error::Unreadable)?;
         let incarnation =
             self.fold.lives().current(consumer).ok_or(Error::NotLiving { consumer })?;
+        let beat = |fold: &Fold| fold.lives().get(incarnation).map(|life| life.beat);
+        let before = beat(&self.fold);
+        tokio::time::sleep(watched).await;
+        self.read_to_end(|_| {}).await?;
+        if beat(&self.fold).is_none() {
+            return Err(Error::NotLiving { consumer });
+        }
+        if beat(&self.fold) != before {
+            return Err(Error::Alive { consumer });
+        }
         let owned = |fold: &Fold| {
             let own =
                 |owner: Option<(_, Incarnation)>| owner.is_some_and(|(_, at)| at == incarnation);
@@ -158,18 +185,29 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Deletes the ledger's topic and makes it anew as the specification wants it.
-pub async fn reset(admin: &dyn Admin, config: &Config) -> Result<(), Error> {
+/// Deletes the ledger's topic, makes it anew as the specification wants it, and begins a generation in it that waits for
+/// the leases of the old one.
+pub async fn reset(
+    admin: &dyn Admin,
+    log: &dyn ControlLog,
+    config: &Config,
+    generation: Generation,
+) -> Result<(), Error> {
     let name = config.control_topics.ledger();
     let wanted = topics::wanted(config, admin.brokers().await?);
     admin.delete(name).await?;
     for topic in wanted.iter().filter(|topic| topic.name == name) {
         let mut tries = 0;
         // The topic that is being deleted counts as existing until all brokers have forgotten it.
-        while !admin.create(topic).await? && tries < REMAKES {
+        while !admin.create(topic).await? {
             tries += 1;
+            if tries > REMAKES {
+                return Err(Error::NotRemade { topic: name.to_owned() });
+            }
             tokio::time::sleep(REMAKE_PAUSE).await;
         }
     }
+    let record = Record::Genesis { group: config.group.clone(), first: false };
+    log.append(0, codec::of_entry(&Entry { generation, record })).await?;
     Ok(())
 }

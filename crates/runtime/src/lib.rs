@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod consumer;
 pub mod controller;
 pub mod errors;
+pub mod feeds;
 #[cfg(test)]
 mod generated;
 pub mod ledger;

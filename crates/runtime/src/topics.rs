@@ -68,13 +68,14 @@ pub fn wanted(config: &Config, brokers: u32) -> Vec<TopicSpec> {
         TopicSpec { name: name.to_owned(), partitions, replication: Some(replication), config }
     };
     let delete = ("cleanup.policy", "delete".to_owned());
-    let for_ever = ("retention.ms", "-1".to_owned());
+    let for_ever = [("retention.ms", "-1".to_owned()), ("retention.bytes", "-1".to_owned())];
     let monitor = [
         delete.clone(),
         ("retention.ms", config.monitor.retention_ms.to_string()),
         ("retention.bytes", config.monitor.retention_bytes.to_string()),
     ];
-    let log = [delete, for_ever];
+    let [time, size] = for_ever;
+    let log = [delete, time, size];
     let mut topics = vec![
         topic(&control.monitor, 1, &monitor),
         topic(&control.controller, 1 + config.consumers.max.get().min(8), &log),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use serde::Serialize;
 use serde_json::Value;
-use tidegate_core::ids::ConsumerNumber;
+use tidegate_core::ids::{ConsumerNumber, Generation};
 use tidegate_core::ledger::{Entry, Fold, Ownership, Record};
 use tidegate_kafka::Kafka;
 use tidegate_runtime::ledger::{self, Ledger};
@@ -18,6 +18,9 @@ use crate::failure::Exit;
 use crate::output::Output;
 use crate::setup::{self, Patience};
 use crate::wiring;
+
+/// For so many heartbeats a consumer is watched before it is fenced by hand: one that lives beats meanwhile.
+const WATCHED: u32 = 4;
 
 pub(super) async fn run(command: LedgerCommand, output: &Output) -> anyhow::Result<Exit> {
     match command {
@@ -131,7 +134,8 @@ async fn fence(
     let (kafka, config) = open(spec).await?;
     let log = wiring::control_log(&kafka, &config, config.control_topics.ledger())?;
     let mut ledger = Ledger::open(&*log, &config.group).await?;
-    let (incarnation, partitions) = ledger.fence(consumer, new_process_id()?).await?;
+    let (incarnation, partitions) =
+        ledger.fence(consumer, new_process_id()?, config.ownership.heartbeat * WATCHED).await?;
     let text = format!(
         "consumer {consumer}: incarnation {incarnation} has ended, {partitions} partitions are free"
     );
@@ -155,7 +159,9 @@ async fn reset(spec: &SpecArgs, yes: bool, output: &Output) -> anyhow::Result<Ex
             config.ownership.fence
         );
     }
-    ledger::reset(&*kafka.admin(), &config).await?;
+    let log = wiring::control_log(&kafka, &config, &topic)?;
+    let generation = Generation(wiring::clock().unix_ms() / 1000);
+    ledger::reset(&*kafka.admin(), &*log, &config, generation).await?;
     output.result(&format!("{topic}: made anew"), &Reset { topic })?;
     Ok(Exit::Done)
 }

@@ -54,16 +54,16 @@ pub(crate) fn start(folder: &Path, spec: &str, arguments: &[&str]) -> Running {
     Running(command.spawn().unwrap())
 }
 
-/// Asks until the answer is as wanted, for a minute: machines that run tests are busy.
+/// Asks until the answer is as wanted, for some minutes: machines that run tests are busy.
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let found = (0..300).find_map(|_| {
+    let found = (0..900).find_map(|_| {
         let found = ask();
         if found.is_none() {
             std::thread::park_timeout(Duration::from_millis(200));
         }
         found
     });
-    found.unwrap_or_else(|| panic!("no {what} after a minute"))
+    found.unwrap_or_else(|| panic!("no {what} after minutes"))
 }
 
 pub(crate) fn status(spec: &str) -> Option<Value> {

@@ -275,6 +275,9 @@ impl Consumer {
                 {
                     let rest_until = handed.after(self.settings.heartbeat);
                     if !living.lease.renew(handed, at, rest_until) {
+                        // The next Hello proves to the controller that the ledger has lost what this life had read.
+                        let above = Generation(living.generation.0.saturating_add(1));
+                        self.note_told(above);
                         self.lapse(now, effects);
                     }
                 }
@@ -298,7 +301,6 @@ impl Consumer {
         let living = Living { lease, generation, outbox, leaving: None };
         self.phase = Phase::Living(Box::new(living));
         self.identity.clean = false;
-        self.identity.persisted.clear();
         effects.push(Effect::Began(incarnation));
         effects.push(Effect::Save { clean: false, partitions: BTreeMap::new() });
     }
@@ -349,7 +351,9 @@ impl Consumer {
         let leaving = living.leaving.map(|leaving| leaving.goodbye.is_some());
         effects.push(Effect::Lapsed(living.lease.incarnation));
         // The next Hello says what was held: a ledger that has lost its records is rebuilt from that.
-        self.identity.persisted = self.owned().into_iter().collect();
+        if !self.holdings.is_empty() {
+            self.identity.persisted = self.owned().into_iter().collect();
+        }
         for partition in core::mem::take(&mut self.holdings).into_keys() {
             effects.push(Effect::Abort(partition));
         }

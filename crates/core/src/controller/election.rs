@@ -85,7 +85,7 @@ impl Controller {
     pub(super) fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (resend, elect_after) = (self.settings.resend, self.settings.elect_after);
         let sound = self.sound_generation();
-        let vacant = sound.is_none() || self.fold.reign().is_none();
+        let vacant = self.is_vacant();
         let silent_at =
             if vacant { Instant::default() } else { self.election.term_heard.after(elect_after) };
         // A try that nothing was read of is repeated only by who has read to a later end: one who can append but not read

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::io::{Effect, Note};
 use super::machine::Controller;
-use super::planning::{is_done, planned};
+use super::planning::{PLAN_SIZE, is_done, planned};
 use crate::ids::{Instant, PartitionId, TopicId};
 use crate::ledger::{Move, PlanBody, Record, Trigger};
 
@@ -20,12 +20,20 @@ const ASK_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Gone {
     topics: BTreeSet<TopicId>,
+    /// Answered once to be gone: one broker may be behind the others.
+    suspected: BTreeSet<TopicId>,
     asked: Option<Instant>,
 }
 
 impl Gone {
     pub(super) fn holds(&self, partition: PartitionId) -> bool {
         self.topics.contains(&partition.topic)
+    }
+
+    /// Whatever was answered: it is there.
+    pub(super) fn is_measured(&mut self, topic: TopicId) {
+        self.topics.remove(&topic);
+        self.suspected.remove(&topic);
     }
 }
 
@@ -59,8 +67,11 @@ impl Controller {
         }
     }
 
-    /// These topics do not exist any more.
-    pub(super) fn topics_gone(&mut self, gone: BTreeSet<TopicId>, effects: &mut Vec<Effect>) {
+    /// These topics were not found. What is not found twice in a row does not exist any more.
+    pub(super) fn topics_gone(&mut self, missing: &BTreeSet<TopicId>, effects: &mut Vec<Effect>) {
+        let suspected = core::mem::take(&mut self.gone.suspected);
+        let gone: BTreeSet<_> = missing.intersection(&suspected).copied().collect();
+        self.gone.suspected = missing.difference(&gone).copied().collect();
         for topic in &gone {
             self.demand.forget(*topic);
         }
@@ -73,6 +84,9 @@ impl Controller {
 
     /// Plans the partitions of topics that are gone onto nobody. What the last plan still has to do stays in it.
     pub(super) fn drop_gone(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.gone.topics.is_empty() {
+            return;
+        }
         let plan = planned(&self.fold);
         let kept = |partition: PartitionId| {
             let owned = self.fold.ownership(partition).owner().is_some();
@@ -82,6 +96,7 @@ impl Controller {
             .fold
             .partitions()
             .filter(|(partition, _)| kept(*partition))
+            .take(PLAN_SIZE / 2)
             .map(|(partition, _)| Move {
                 partition,
                 from: self.fold.consumer_of(partition),
@@ -98,7 +113,7 @@ impl Controller {
             .into_iter()
             .flat_map(|plan| &plan.body.moves)
             .filter(|change| !self.gone.holds(change.partition) && !is_done(&self.fold, change));
-        moves.extend(unfinished.cloned());
+        moves.extend(unfinished.take(PLAN_SIZE / 2).cloned());
         let body = PlanBody {
             parent: last.map(|plan| plan.at),
             trigger: Some(Trigger::TopicGone),

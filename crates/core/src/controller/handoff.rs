@@ -117,7 +117,8 @@ impl Controller {
         if !self.is_settled(now) {
             return;
         }
-        let Some(from) = next.or_else(|| self.starts.get(&partition).copied()) else {
+        let reported = || self.durable.get(&partition).or_else(|| self.starts.get(&partition));
+        let Some(from) = next.or_else(|| reported().copied()) else {
             due.unresolved.push(partition);
             return;
         };

@@ -23,6 +23,8 @@ pub(super) struct Lineage {
     pub(super) replay: Option<Replay>,
     /// The generation to be begun is this one at least; above zero once an older one is known to be over.
     floor: Generation,
+    /// The replay has met records of a controller.
+    reigned: bool,
     /// The ledger has lost records: a new generation must begin.
     lost: bool,
     /// Whether the group has left traces of an earlier life, once that is known.
@@ -36,7 +38,8 @@ pub(super) struct Lineage {
 impl Lineage {
     pub(super) fn new(replay: Replay) -> Self {
         let (floor, settled_at) = (Generation::default(), Instant::default());
-        Self { replay: Some(replay), floor, lost: false, traces: None, settled_at, sent: None }
+        let replay = Some(replay);
+        Self { replay, floor, reigned: false, lost: false, traces: None, settled_at, sent: None }
     }
 
     pub(super) fn note_traces(&mut self, left: bool) {
@@ -61,6 +64,12 @@ impl Controller {
         self.lineage.replay = Some(Replay::new(self.fold.group().clone(), start));
         self.lineage.sent = None;
         self.election.end = None;
+        self.lineage.reigned = false;
+        // If nothing is left to begin at, the next life is above the one that was known.
+        if let Some(known) = self.fold.generation() {
+            let above = Generation(known.0.saturating_add(1));
+            self.lineage.floor = self.lineage.floor.max(above);
+        }
         self.step_down(effects);
     }
 
@@ -103,6 +112,10 @@ impl Controller {
         effects: &mut Vec<Effect>,
     ) -> Vec<(Offset, Option<Entry>)> {
         let Some(replay) = &mut self.lineage.replay else { return Vec::from([(at, entry)]) };
+        if entry.as_ref().is_some_and(|entry| entry.record.seal().is_some()) {
+            self.election.term_heard = now;
+            self.lineage.reigned = true;
+        }
         match replay.take(at, entry.as_ref()) {
             Ok(Some(beginning)) => self.begin_with(now, beginning),
             Ok(None) => Vec::new(),
@@ -113,8 +126,36 @@ impl Controller {
         }
     }
 
+    /// True when nobody can be in office: nothing was read that only a controller writes.
+    pub(super) fn is_vacant(&self) -> bool {
+        if self.lineage.replay.is_some() {
+            !self.lineage.reigned
+        } else {
+            self.lineage.lost || self.fold.reign().is_none()
+        }
+    }
+
+    /// A life that ends takes its positions along, but what was durable is so still.
+    pub(super) fn remember_positions(&mut self, entry: &Entry) {
+        let renews = matches!(entry.record, Record::Genesis { .. })
+            && self.fold.generation().is_some_and(|present| present < entry.generation);
+        if !renews {
+            return;
+        }
+        let known: Vec<_> = self.fold.partitions().collect();
+        for (partition, ownership) in known {
+            if let Some(next) = ownership.next() {
+                self.note_durable(partition, next);
+            }
+            if let Some(consumer) = self.fold.consumer_of(partition) {
+                self.homes.insert(partition, consumer);
+            }
+        }
+    }
+
     fn begin_with(&mut self, now: Instant, beginning: Beginning) -> Vec<(Offset, Option<Entry>)> {
         self.lineage.replay = None;
+        self.lineage.reigned = false;
         self.fold = beginning.fold;
         self.archive = Archive::beginning(self.fold.position(), self.settings.mark_every);
         self.election.term_heard = now;
@@ -138,7 +179,8 @@ impl Controller {
     /// Begins a life of the ledger: its first, or one above all that are over.
     pub(super) fn begin_ledger(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let pause = self.settings.resend.saturating_mul(5);
-        if self.lineage.sent.is_some_and(|at| now.since(at) < pause) {
+        let unreadable = self.lineage.replay.as_ref().is_some_and(Replay::has_unknown_snapshot);
+        if unreadable || self.lineage.sent.is_some_and(|at| now.since(at) < pause) {
             return;
         }
         self.lineage.sent = Some(now);

@@ -267,6 +267,8 @@ fn a_ledger_whose_beginning_is_gone_and_that_has_no_snapshot_is_begun_anew() {
         desk.put(Record::Tick { seal: Seal { term: Term(Offset(1)), seq } });
     }
     desk.read();
+    assert_eq!(desk.calm(), [], "somebody may be in office, whose next snapshot will do");
+    desk.now_ms += 12_000;
     let effects = later(&mut desk);
     let above = Generation(GENERATION.0 + 1);
     let genesis = Record::Genesis { group: group(), first: false };
@@ -319,4 +321,38 @@ fn a_new_controller_asks_what_everybody_holds_and_stops_what_the_ledger_does_not
             && matches!(command.body, CommandBody::Stop { epoch: Epoch(Offset(2)), .. }))
     });
     assert!(stop, "{effects:?}");
+}
+
+#[test]
+fn a_ledger_that_another_version_can_read_is_left_alone() {
+    let mut desk = Desk::new(settings());
+    desk.step(Input::LedgerOpened(Offset(5)));
+    for _ in 0..5 {
+        desk.ledger.push(Entry { generation: GENERATION, record: hello(9, 9) });
+    }
+    desk.read = 5;
+    desk.put(Record::Unknown { kind: "Snapshot".into() });
+    desk.read();
+    desk.now_ms += 60_000;
+    let begins = |effect: &Effect| matches!(effect, Effect::Append(_));
+    assert!(!later(&mut desk).iter().any(begins));
+}
+
+#[test]
+fn k6_the_word_that_nothing_was_before_counts_only_where_nothing_was() {
+    let mut desk = Desk::leader(settings());
+    desk.say(hello(1, 1));
+    let late = Entry {
+        generation: Generation(GENERATION.0 + 1),
+        record: Record::Genesis { group: group(), first: true },
+    };
+    desk.ledger.push(late);
+    desk.generation = Generation(GENERATION.0 + 1);
+    desk.read();
+    desk.calm();
+    desk.say(hello(1, 2));
+    let life = Incarnation(Offset(desk.end().0 - 1));
+    desk.report(&[10]);
+    assert_eq!(grants(&desk.pass(15, &[life])), 0);
+    assert!(grants(&desk.pass(8, &[life])) > 0);
 }

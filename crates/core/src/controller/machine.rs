@@ -74,6 +74,8 @@ pub struct Controller {
     pub(super) demand: Demand,
     pub(super) planning: Planning,
     pub(super) starts: BTreeMap<PartitionId, Position>,
+    /// Up to where partitions are durable by the word of consumers, or of a ledger that is over.
+    pub(super) durable: BTreeMap<PartitionId, Position>,
     pub(super) handovers: BTreeMap<PartitionId, Handover>,
     pub(super) workers: BTreeMap<ConsumerNumber, Instant>,
     pub(super) dead: BTreeSet<ProcessId>,
@@ -102,6 +104,7 @@ impl Controller {
             demand: Demand::new(settings.demand.clone()),
             planning: Planning::default(),
             starts: BTreeMap::new(),
+            durable: BTreeMap::new(),
             handovers: BTreeMap::new(),
             workers: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -172,12 +175,13 @@ impl Controller {
                 }
             }
             Input::LedgerEnd(id, end) => self.ledger_end(id, end),
-            Input::Rates(topic, report) => self.demand.report(now, topic, &report),
-            Input::TopicsGone(topics) => self.topics_gone(topics, &mut effects),
+            Input::Rates(topic, report) => {
+                self.gone.is_measured(topic);
+                self.demand.report(now, topic, &report);
+            }
+            Input::TopicsGone(topics) => self.topics_gone(&topics, &mut effects),
             Input::Starts(starts) => {
-                for (partition, start) in starts {
-                    self.note_start(partition, start);
-                }
+                self.starts.extend(starts);
                 self.dirty = true;
             }
             Input::Worker(worker) => self.worker(now, worker),
@@ -190,10 +194,10 @@ impl Controller {
         effects
     }
 
-    /// Where a partition begins that the ledger has never heard of: the furthest that anybody knows to be durable.
-    pub(super) fn note_start(&mut self, partition: PartitionId, start: Position) {
-        let known = self.starts.entry(partition).or_insert(start);
-        *known = start.max(*known);
+    /// Where a partition goes on that the ledger knows nothing of: the furthest that anybody knows to be durable.
+    pub(super) fn note_durable(&mut self, partition: PartitionId, next: Position) {
+        let known = self.durable.entry(partition).or_insert(next);
+        *known = next.max(*known);
     }
 
     fn ledger_end(&mut self, id: u64, end: Option<Offset>) {

@@ -40,7 +40,7 @@ const DECISION_PAUSE: core::time::Duration = core::time::Duration::from_millis(5
 
 /// Moves in one plan at most: keeps the record below any broker's limit. What is left over has no owner or is overloaded
 /// still, and sets off the next decision.
-const PLAN_SIZE: usize = 10_000;
+pub(super) const PLAN_SIZE: usize = 10_000;
 
 /// What planning remembers between decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

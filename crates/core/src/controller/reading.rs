@@ -27,6 +27,7 @@ impl Controller {
             return;
         };
         let before = self.fold.reign();
+        self.remember_positions(entry);
         let applied = self.fold.apply(at, entry);
         self.archive.pass(&self.fold, self.settings.mark_every);
         if self.fold.reign() != before {
@@ -70,7 +71,8 @@ impl Controller {
             Record::Heartbeat { consumer, incarnation, .. } if over => {
                 self.command_to(*consumer, *incarnation, CommandBody::Ended)
             }
-            _ if over => record
+            // An incarnation of another generation may be somebody else in this one.
+            _ if reason == Ignored::NotLiving => record
                 .speaker()
                 .and_then(|incarnation| self.command(incarnation, CommandBody::Ended)),
             _ => None,
@@ -120,7 +122,10 @@ impl Controller {
         match record {
             Record::Elect { .. } => self.elected(now, effects),
             Record::Plan { .. } => self.plan_read(now, at),
-            Record::Genesis { first, .. } => self.generation_read(now, *first, effects),
+            // The word that there was nothing before is worth something only where there is nothing before.
+            Record::Genesis { first, .. } => {
+                self.generation_read(now, *first && at == Offset(0), effects);
+            }
             Record::Hello(hello) => {
                 self.silence.heard(Incarnation(at), now);
                 self.note_persisted(hello);
@@ -179,7 +184,7 @@ impl Controller {
     fn note_persisted(&mut self, hello: &Hello) {
         for (partition, next) in &hello.persisted {
             if self.fold.ownership(*partition).next().is_none() {
-                self.note_start(*partition, *next);
+                self.note_durable(*partition, *next);
                 self.homes.insert(*partition, hello.consumer);
             }
         }

@@ -207,16 +207,15 @@ impl Fold {
         matches!(&entry.record, Record::Genesis { group, .. } if *group == self.group)
     }
 
-    /// A new life of the ledger, begun by who saw that it had lost records: nobody reigns, lives or owns any more. What
-    /// is known of positions was durable and stays (L3).
+    /// A new life of the ledger, begun by who saw that it had lost records. Nothing of the old one counts, so that whoever
+    /// begins to read here knows the same as whoever has read everything.
     fn renew(&mut self, generation: Generation, change: &mut Change) {
-        self.generation = Some(generation);
-        self.reign = None;
-        self.plan = None;
         let living: Vec<_> = self.lives.iter().map(|(incarnation, _)| incarnation).collect();
         for incarnation in living {
             self.end(incarnation, change);
         }
+        let position = self.position;
+        *self = Self { generation: Some(generation), position, ..Self::new(self.group.clone()) };
     }
 
     fn apply_record(

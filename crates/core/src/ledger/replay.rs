@@ -53,6 +53,13 @@ impl Replay {
         self.generation
     }
 
+    /// True when a snapshot was met whose form this version does not know: who wrote it can read this ledger.
+    pub fn has_unknown_snapshot(&self) -> bool {
+        let unknown =
+            |entry: &Entry| matches!(&entry.record, Record::Unknown { kind } if kind == "Snapshot");
+        self.read.iter().any(|(_, entry)| entry.as_ref().is_some_and(unknown))
+    }
+
     /// Reads a record (`None` for one that could not be decoded), and returns the beginning once it is found. A ledger of
     /// another group is refused.
     pub fn take(

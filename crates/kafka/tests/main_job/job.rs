@@ -24,7 +24,7 @@ use tidegate_runtime::spec::{
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, spawn_named};
 use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics, MonitorMetrics};
-use tidegate_runtime::{consumer, controller, monitor, topics};
+use tidegate_runtime::{consumer, controller, feeds, monitor, topics};
 use tidegate_testing::{TempDir, unique_name};
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
@@ -271,7 +271,11 @@ fn controller_ports(config: &Arc<Config>, parts: &Parts, state: PathBuf) -> cont
         clock: clock(),
         ledger: Arc::clone(&ledger),
         commands: ledger,
-        rates: control(&config.control_topics.monitor),
+        rates: Box::new(feeds::rates(control(&config.control_topics.monitor))),
+        overrides: Box::new(feeds::overrides(
+            control(&config.control_topics.service),
+            config.group.clone(),
+        )),
         admin: kafka.admin(),
         offsets: kafka.offsets(),
         workers: Box::new(TaskWorkers {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::keeper::Wish;
 use crate::codec;
-use crate::ports::{Admin, Bound, ControlLog, ControlReader, Error, Offsets};
+use crate::ports::{Admin, AppendError, Bound, ControlLog, ControlReader, Error, Offsets};
 use crate::spec::{Config, Start};
 
 /// What a call came to.
@@ -22,8 +22,6 @@ pub(super) enum Outcome {
     Input(Input),
     /// The ledger is read from this offset on; or it could not be, and is tried again.
     Ledger(Result<(u64, Box<dyn ControlReader>), Error>),
-    /// The monitor topic is read; or it could not be, and is tried again.
-    Rates(Result<Box<dyn ControlReader>, Error>),
     /// A worker can be started: its command partition exists.
     Worker(Wish),
     /// Nothing more to do.
@@ -37,9 +35,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause before a log that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(1);
-
-/// Records of the monitor topic that are read again at a start: enough for a full report of each of many topics.
-const RATES_BEHIND: u64 = 2_000;
 
 /// Command partitions that are made beyond the one that is needed, so that a growing group does not alter the topic at
 /// every step.
@@ -164,18 +159,6 @@ pub(super) fn trim(
     })
 }
 
-/// Reads the monitor topic from shortly before its end.
-pub(super) fn open_rates(rates: Arc<dyn ControlLog>, again: bool) -> Call {
-    Box::pin(async move {
-        pause(again).await;
-        let opened = async {
-            let (start, end) = (rates.start(0).await?, rates.end(0).await?);
-            rates.read(0, start.max(end.saturating_sub(RATES_BEHIND))).await
-        };
-        Outcome::Rates(opened.await)
-    })
-}
-
 async fn pause(again: bool) {
     if again {
         tokio::time::sleep(REOPEN).await;
@@ -234,6 +217,10 @@ pub(super) fn command(
             warn(&error, "failed to prepare a command partition");
         } else if let Err(error) = commands.log.append(consumer.get(), record).await {
             warn(&error, "failed to send a command");
+            if matches!(error, AppendError::Refused(_)) {
+                // The topic may have been made anew, with fewer partitions.
+                *commands.partitions.lock().await = 0;
+            }
         }
         Outcome::Nothing
     })

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
 use tidegate_core::ids::{ConsumerNumber, Generation, Offset, ProcessId};
+use tidegate_wire::{Override, PartitionRates};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{self, Call, Commands, Outcome};
@@ -18,8 +19,8 @@ use super::notes;
 use super::status::{self, History};
 use crate::codec;
 use crate::ports::{
-    Admin, Clock, ControlLog, ControlReader, Offsets, Phase, RawRecord, ReadError, WorkerChange,
-    WorkerSpec, WorkerState, Workers,
+    Admin, Clock, ControlLog, ControlReader, Offsets, Overrides, Phase, Rates, RawRecord,
+    ReadError, WorkerChange, WorkerSpec, WorkerState, Workers,
 };
 use crate::settings;
 use crate::spec::Config;
@@ -54,8 +55,10 @@ pub struct Ports {
     pub ledger: Arc<dyn ControlLog>,
     /// The topic with the command partitions; the ledger's unless the spec separates them.
     pub commands: Arc<dyn ControlLog>,
-    /// The topic with the rates.
-    pub rates: Arc<dyn ControlLog>,
+    /// What the monitor says.
+    pub rates: Box<dyn Rates>,
+    /// What an operator says.
+    pub overrides: Box<dyn Overrides>,
     /// Topics.
     pub admin: Arc<dyn Admin>,
     /// The group's offsets, and the logs' bounds.
@@ -121,12 +124,12 @@ pub async fn run(
         clock: ports.clock,
         ledger: ports.ledger,
         rates: ports.rates,
+        overrides: ports.overrides,
         admin: ports.admin,
         offsets: ports.offsets,
         keeper,
         calls: FuturesUnordered::new(),
         ledger_reader: None,
-        rates_reader: None,
         inputs: VecDeque::new(),
         catalog: Catalog::default(),
         workers: BTreeMap::new(),
@@ -150,13 +153,13 @@ pub(super) struct Shell {
     pub(super) clock: Arc<dyn Clock>,
     ledger: Arc<dyn ControlLog>,
     commands: Arc<Commands>,
-    rates: Arc<dyn ControlLog>,
+    rates: Box<dyn Rates>,
+    overrides: Box<dyn Overrides>,
     admin: Arc<dyn Admin>,
     offsets: Arc<dyn Offsets>,
     keeper: KeeperHandle,
     calls: FuturesUnordered<Call>,
     ledger_reader: Option<Box<dyn ControlReader>>,
-    rates_reader: Option<Box<dyn ControlReader>>,
     inputs: VecDeque<Input>,
     pub(super) catalog: Catalog,
     pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
@@ -170,7 +173,6 @@ pub(super) struct Shell {
 impl Shell {
     async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), false));
-        self.calls.push(calls::open_rates(Arc::clone(&self.rates), false));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut publish = tokio::time::interval(Duration::from_secs(1));
@@ -183,7 +185,8 @@ impl Shell {
                 Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.take(outcome),
                 Some(news) = self.keeper.news.recv() => self.take_news(news),
                 records = next_records(&mut self.ledger_reader) => self.take_ledger(records),
-                records = next_records(&mut self.rates_reader) => self.take_rates(records),
+                rates = self.rates.next() => rates.into_iter().for_each(|rates| self.take_rates(&rates)),
+                overrides = self.overrides.next() => overrides.iter().for_each(tell_override),
                 _ = publish.tick() => self.publish(),
             }
             self.step();
@@ -209,14 +212,6 @@ impl Shell {
                     "failed to read the ledger; it is tried again"
                 );
                 self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), true));
-            }
-            Outcome::Rates(Ok(reader)) => self.rates_reader = Some(reader),
-            Outcome::Rates(Err(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to read the rates; it is tried again"
-                );
-                self.calls.push(calls::open_rates(Arc::clone(&self.rates), true));
             }
             Outcome::Worker(wish) => self.wish(wish),
         }
@@ -290,32 +285,7 @@ impl Shell {
         self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), true));
     }
 
-    fn take_rates(&mut self, records: Result<Vec<RawRecord>, ReadError>) {
-        match records {
-            Ok(records) => records.iter().for_each(|record| self.take_rate(record)),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the rates cannot be read on; they are read anew"
-                );
-                self.rates_reader = None;
-                self.calls.push(calls::open_rates(Arc::clone(&self.rates), true));
-            }
-        }
-    }
-
-    fn take_rate(&mut self, record: &RawRecord) {
-        let rates = match codec::rates(record) {
-            Ok(rates) => rates,
-            Err(error) => {
-                tracing::warn!(
-                    offset = record.offset,
-                    error = &error as &dyn std::error::Error,
-                    "a record of the monitor topic cannot be read"
-                );
-                return;
-            }
-        };
+    fn take_rates(&mut self, rates: &PartitionRates) {
         let age = self.clock.unix_ms().saturating_sub(rates.sampled_unix_ms);
         if age > RATES_MAX_AGE_MS || self.config.topic(&rates.topic).is_none() {
             return;
@@ -396,6 +366,14 @@ impl Shell {
         measures::gauges(&self.metrics, &status);
         self.status.send_replace(status);
     }
+}
+
+/// Nothing acts upon overrides yet: whoever wrote one must not think so.
+fn tell_override(change: &Override) {
+    tracing::error!(
+        field = change.field,
+        "an override of the specification was read and is not applied by this version: change the specification and restart the controller"
+    );
 }
 
 async fn next_records(

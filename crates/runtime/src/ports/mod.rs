@@ -7,6 +7,7 @@ mod clock;
 mod control;
 mod data;
 mod error;
+mod feeds;
 mod measure;
 mod produce;
 mod sink;
@@ -20,6 +21,7 @@ pub use control::{
 };
 pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
 pub use error::{Class, Error};
+pub use feeds::{Overrides, Rates};
 pub use measure::{Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round};
 pub use produce::{Delivery, DeliverySender, OutgoingRecord, Producer};
 pub use sink::{Batch, Guarantee, Sink, SinkError};

@@ -40,12 +40,7 @@ impl Shadow {
         match (&entry.record, self.generation) {
             (Record::Genesis { .. }, None) => self.generation = Some(entry.generation),
             (Record::Genesis { .. }, Some(generation)) if entry.generation > generation => {
-                self.generation = Some(entry.generation);
-                self.reign = None;
-                let living: Vec<_> = self.living_ones().collect();
-                for incarnation in living {
-                    self.end(incarnation);
-                }
+                *self = Self { generation: Some(entry.generation), ..Self::default() };
             }
             (_, Some(generation)) if generation == entry.generation => {
                 self.record(at, &entry.record);

@@ -1,0 +1,120 @@
+//! The monitor topic and the service topic as feeds: read, decoded, and opened again when they cannot be read on.
+//!
+//! A record that cannot be decoded is told and passed over. Each feed has a task of its own and a queue with a limit, so
+//! that whoever waits for it may stop waiting at any time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidegate_core::ids::GroupName;
+use tidegate_wire::{Error, Override, PartitionRates};
+use tokio::sync::mpsc;
+
+use crate::codec;
+use crate::ports::{ControlLog, Overrides, Rates, RawRecord, ReadError};
+use crate::task::{Task, spawn_named};
+
+/// Records of the monitor topic that are read again at a start: enough for a full report of each of many topics.
+const RATES_BEHIND: u64 = 2_000;
+
+/// Pause before a topic that cannot be read on is opened again.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// Lists that may wait to be taken.
+const QUEUE: usize = 16;
+
+/// A topic that is read by a task.
+#[derive(Debug)]
+pub struct Feed<T> {
+    items: mpsc::Receiver<Vec<T>>,
+    _task: Task<()>,
+}
+
+/// The rates of the monitor topic, from shortly before its end.
+pub fn rates(log: Arc<dyn ControlLog>) -> Feed<PartitionRates> {
+    start("rates", log, Some(RATES_BEHIND), |record| codec::rates(record).map(Some))
+}
+
+/// The overrides of one group, from the first that is kept.
+pub fn overrides(log: Arc<dyn ControlLog>, group: GroupName) -> Feed<Override> {
+    let own = move |change: Override| (change.group == group).then_some(change);
+    start("overrides", log, None, move |record| codec::service(record).map(&own))
+}
+
+fn start<T, F>(
+    name: &'static str,
+    log: Arc<dyn ControlLog>,
+    behind: Option<u64>,
+    decode: F,
+) -> Feed<T>
+where
+    T: Send + 'static,
+    F: Fn(&RawRecord) -> Result<Option<T>, Error> + Send + Sync + 'static,
+{
+    let (sender, items) = mpsc::channel(QUEUE);
+    let task = spawn_named(name, async move {
+        while let Err(error) = read(&*log, behind, &decode, &sender).await {
+            warn(name, &error);
+            tokio::time::sleep(REOPEN).await;
+        }
+    });
+    Feed { items, _task: task }
+}
+
+/// Reads until nobody listens, or until it fails.
+async fn read<T>(
+    log: &dyn ControlLog,
+    behind: Option<u64>,
+    decode: &(impl Fn(&RawRecord) -> Result<Option<T>, Error> + Sync),
+    sender: &mpsc::Sender<Vec<T>>,
+) -> Result<(), ReadError> {
+    let mut from = log.start(0).await.map_err(ReadError::Failed)?;
+    if let Some(behind) = behind {
+        let end = log.end(0).await.map_err(ReadError::Failed)?;
+        from = from.max(end.saturating_sub(behind));
+    }
+    let mut reader = log.read(0, from).await.map_err(ReadError::Failed)?;
+    loop {
+        let records = reader.next().await?;
+        let known = |record| decode(record).unwrap_or_else(|error| unreadable(record, &error));
+        let items: Vec<T> = records.iter().filter_map(known).collect();
+        if !items.is_empty() && sender.send(items).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn warn(feed: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::warn!(error, feed, "a topic cannot be read on; it is opened again");
+}
+
+fn unreadable<T>(record: &RawRecord, error: &Error) -> Option<T> {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(offset = record.offset, error, "a record cannot be read");
+    None
+}
+
+impl<T> Feed<T> {
+    /// A feed that has ended has nothing more to say.
+    async fn take(&mut self) -> Vec<T> {
+        match self.items.recv().await {
+            Some(items) => items,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Rates for Feed<PartitionRates> {
+    async fn next(&mut self) -> Vec<PartitionRates> {
+        self.take().await
+    }
+}
+
+#[async_trait]
+impl Overrides for Feed<Override> {
+    async fn next(&mut self) -> Vec<Override> {
+        self.take().await
+    }
+}
