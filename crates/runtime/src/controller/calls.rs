@@ -1,6 +1,6 @@
 //! Calls to Kafka, each ending in an input for the state machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,14 +122,28 @@ pub(super) fn traces(
 }
 
 /// Finds out which topics do not exist any more under the id that is known of them. What cannot be found out counts as
-/// being there.
-pub(super) fn check_topics(admin: Arc<dyn Admin>, named: BTreeMap<TopicId, String>) -> Call {
+/// being there. A topic is asked for by name, so that a missing right is an error; one whose name this process has never
+/// heard is looked for among all.
+pub(super) fn check_topics(
+    admin: Arc<dyn Admin>,
+    topics: BTreeSet<TopicId>,
+    named: BTreeMap<TopicId, String>,
+) -> Call {
     Box::pin(async move {
         let names: Vec<String> = named.values().cloned().collect();
-        match tokio::time::timeout(CALL_TIMEOUT, admin.describe(&names)).await {
-            Ok(Ok(found)) => {
-                let exists = |id: &TopicId| found.iter().any(|topic| topic.id == *id);
-                let gone = named.into_keys().filter(|id| !exists(id)).collect();
+        let existing = async {
+            let mut existing: BTreeSet<TopicId> = BTreeSet::new();
+            if !names.is_empty() {
+                existing.extend(admin.describe(&names).await?.into_iter().map(|topic| topic.id));
+            }
+            if names.len() < topics.len() {
+                existing.extend(admin.list().await?.into_keys());
+            }
+            Ok::<_, Error>(existing)
+        };
+        match tokio::time::timeout(CALL_TIMEOUT, existing).await {
+            Ok(Ok(existing)) => {
+                let gone = topics.difference(&existing).copied().collect();
                 Outcome::Input(Input::TopicsGone(gone))
             }
             Ok(Err(error)) => {

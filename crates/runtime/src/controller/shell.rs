@@ -326,7 +326,7 @@ impl Shell {
             }
             Effect::CheckTopics(topics) => {
                 let named = self.catalog.named(&topics);
-                self.calls.push(calls::check_topics(Arc::clone(&self.admin), named));
+                self.calls.push(calls::check_topics(Arc::clone(&self.admin), topics, named));
             }
             Effect::ResolveStarts(partitions) => {
                 let partitions = self.catalog.known(&partitions);
