@@ -11,7 +11,7 @@ mod support;
 use serde_json::Value;
 
 use group::{broker, end, log, start, wait_for, write_spec};
-use quick::{QUICK, all_active, consumer, load};
+use quick::{all_active, consumer, load};
 use support::{run, stderr, stdout};
 
 /// The last line of `ledger dump`: the state.
@@ -30,7 +30,7 @@ fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (_broker, bootstrap) = broker();
-    let spec = write_spec(folder, &bootstrap, QUICK);
+    let spec = write_spec(folder, &bootstrap, &quick::quick(folder));
     let created = run(&["topics", "create", "--spec", &spec]);
     assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
     let monitor = start(folder, &spec, &["monitor"]);

@@ -16,7 +16,7 @@ use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::security::Cluster;
 
 use group::{broker, end, log, start, wait_for, write_spec};
-use quick::{QUICK, all_active, consumer, load};
+use quick::{all_active, consumer, load};
 use support::{run, stderr};
 
 /// Deletes the topic, makes it again, and returns its new id.
@@ -38,7 +38,7 @@ fn its_old_partitions_are_given_up_and_the_new_ones_are_read_from_their_beginnin
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (_broker, bootstrap) = broker();
-    let spec = write_spec(folder, &bootstrap, QUICK);
+    let spec = write_spec(folder, &bootstrap, &quick::quick(folder));
     let created = run(&["topics", "create", "--spec", &spec]);
     assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
     let processes = [

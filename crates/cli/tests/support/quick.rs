@@ -9,8 +9,13 @@ use crate::group::{Running, start, status};
 use crate::support::tidegate;
 
 /// Quicker than the defaults, by the same ratios. Consumers are started by the test, as by somebody else's tools.
-pub(crate) const QUICK: &str = "workers: {kind: manual}\n\
-    ownership: {lease: 6s, writeTimeout: 2s, heartbeat: 1s, fence: 8s, tick: 1s, electAfter: 4s}";
+pub(crate) fn quick(folder: &Path) -> String {
+    format!(
+        "workers: {{kind: manual, dataDirectory: '{}'}}\n\
+         ownership: {{lease: 6s, writeTimeout: 2s, heartbeat: 1s, fence: 8s, tick: 1s, electAfter: 4s}}",
+        folder.join("data").display()
+    )
+}
 
 pub(crate) fn consumer(folder: &Path, spec: &str) -> Running {
     let data = folder.join("consumer-1");

@@ -118,6 +118,7 @@ fn grants(row: &Row, user: &str, job: &Job) -> Vec<Grant> {
         "control topics" => control.names().map(topic).collect(),
         "monitor topic" => vec![topic(&control.monitor)],
         "controller topic" => vec![topic(&control.controller)],
+        "service topic" => vec![topic(&control.service)],
         "data topics" => vec![topic(&job.topic)],
         "group" => vec![Object::Group(job.config.group.0.clone())],
         "cluster" => vec![Object::Cluster],
