@@ -237,7 +237,8 @@ impl Gatherer {
         for gathering in self.partitions.values_mut() {
             let at = (gathering.partition.topic.clone(), gathering.partition.id.number);
             if let Some(end) = ends.get(&at) {
-                gathering.end = gathering.end.max(Some(Position(*end)));
+                // The newest answer, also when it is lower: one may be of a topic that was deleted under this name.
+                gathering.end = Some(Position(*end));
             }
         }
     }
