@@ -1,6 +1,7 @@
 //! Tests of all messages through the public interface.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+mod damage;
 mod golden;
 mod lines;
 mod properties;
