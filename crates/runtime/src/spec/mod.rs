@@ -236,4 +236,6 @@ fn from_yaml(text: &str) -> Result<Value, String> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

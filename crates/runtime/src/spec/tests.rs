@@ -232,10 +232,3 @@ fn the_annotated_example_is_valid() {
 fn the_page_of_the_configuration_is_up_to_date() {
     crate::generated::assert_up_to_date("docs/config.md", &docs());
 }
-
-proptest::proptest! {
-    #[test]
-    fn reading_a_spec_never_panics(yaml in "([a-z]{0,9}(: ?|\n *|- |\\[|\\{|\\}|[0-9]{0,3}))*") {
-        drop(parse(&yaml));
-    }
-}
