@@ -24,7 +24,7 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{
-    Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes, VersionRange,
+    Encodable as _, HeaderVersion as _, Request, StrBytes, VersionRange,
 };
 use tidegate_runtime::errors::Code;
 use tidegate_runtime::ports::{Class, Error};
@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::transport::{self, Address, Stream};
-use crate::{sasl, tls};
+use crate::{bounded, sasl, tls};
 
 /// How long an answer may take, unless the call says otherwise. Below the period after which an operator would take
 /// the broker for dead, above a long garbage collection.
@@ -50,6 +50,9 @@ const MAX_PIPELINED: usize = 64;
 
 /// The largest answer that is believed; a length beyond it is taken for something that is no broker.
 const MAX_FRAME: usize = 256 << 20;
+
+/// Most room that is made for an announced answer at once: more is made as it comes.
+const ROOM: usize = 64 << 10;
 
 /// How long what the other side said last is waited for, after a write failed: it has arrived before the failure.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -229,8 +232,9 @@ impl Connection {
     }
 
     fn decode<R: Request>(&self, mut body: Bytes, version: i16) -> Result<R::Response, Error> {
-        let decoded = ResponseHeader::decode(&mut body, R::Response::header_version(version))
-            .and_then(|_| R::Response::decode(&mut body, version));
+        let header = R::Response::header_version(version);
+        let decoded = bounded::decode::<ResponseHeader>(&mut body, header)
+            .and_then(|_| bounded::decode::<R::Response>(&mut body, version));
         decoded.map_err(|cause| {
             self.fate.broken.store(true, Ordering::Release);
             let text = format!(
@@ -401,7 +405,7 @@ enum Stranger {
     Unknown(usize),
 }
 
-/// Cuts a whole frame off the front; makes room for the rest of one that is not whole.
+/// Cuts a whole frame off the front; makes room for more of one that is not whole.
 fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
     let Some(prefix) = inbox.first_chunk::<4>() else { return Ok(None) };
     let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
@@ -411,7 +415,7 @@ fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, stranger));
     }
     if inbox.len() < length + 4 {
-        inbox.reserve(length + 4 - inbox.len());
+        inbox.reserve((length + 4 - inbox.len()).min(ROOM));
         return Ok(None);
     }
     inbox.advance(4);
@@ -436,6 +440,9 @@ fn answer(waiting: &mut VecDeque<Outgoing>, frame: Bytes) -> Result<(), std::io:
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -446,6 +453,54 @@ mod tests {
         inbox.extend_from_slice(&[3, 0]);
         assert_eq!(take_frame(&mut inbox).unwrap().as_deref(), Some([1_u8, 2, 3].as_slice()));
         assert_eq!(inbox.as_ref(), [0]);
+    }
+
+    proptest! {
+        /// However the bytes arrive: each frame comes out as it was sent, and only whole.
+        #[test]
+        fn frames_come_out_as_they_went_in(
+            frames in vec(vec(any::<u8>(), 0..40), 0..6),
+            pieces in vec(1..30_usize, 1..40),
+        ) {
+            let mut sent = BytesMut::new();
+            for frame in &frames {
+                sent.put_u32(u32::try_from(frame.len()).unwrap());
+                sent.extend_from_slice(frame);
+            }
+            let (mut inbox, mut received) = (BytesMut::new(), Vec::new());
+            for piece in pieces.into_iter().chain([usize::MAX]) {
+                let piece = sent.split_to(piece.min(sent.len()));
+                inbox.extend_from_slice(&piece);
+                while let Some(frame) = take_frame(&mut inbox).unwrap() {
+                    received.push(frame.to_vec());
+                }
+            }
+            prop_assert_eq!(received, frames);
+            prop_assert!(inbox.is_empty());
+        }
+
+        /// What is no broker: the bytes are frames, wait for more, or end the connection.
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes in vec(any::<u8>(), 0..80), asked in any::<i32>()) {
+            let mut inbox = BytesMut::from(&*bytes);
+            let (sender, _receiver) = oneshot::channel();
+            let frame = Bytes::new();
+            let mut waiting = VecDeque::from([Outgoing { correlation: asked, frame, answer: sender }]);
+            while let Ok(Some(frame)) = take_frame(&mut inbox) {
+                prop_assert!(frame.len() <= bytes.len());
+                let correlation = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes));
+                let was_asked = !waiting.is_empty() && correlation == Some(asked);
+                prop_assert_eq!(answer(&mut waiting, frame).is_ok(), was_asked);
+            }
+            prop_assert!(inbox.capacity() <= bytes.len() + 2 * ROOM);
+        }
+    }
+
+    #[test]
+    fn an_announced_length_alone_takes_no_memory() {
+        let mut inbox = BytesMut::from([15, 255, 255, 255, 0].as_slice());
+        assert_eq!(take_frame(&mut inbox).unwrap(), None);
+        assert!(inbox.capacity() <= 2 * ROOM, "{}", inbox.capacity());
     }
 
     #[test]

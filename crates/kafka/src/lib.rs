@@ -18,11 +18,13 @@
 //! in one table, and whoever calls retries by them.
 
 mod admin;
+mod bounded;
 mod cluster;
 mod config;
 mod connection;
 mod control;
 mod control_reader;
+mod decompress;
 mod ends;
 mod errors;
 mod group_offsets;
@@ -31,6 +33,7 @@ mod metadata;
 mod outbox;
 mod reader;
 mod reader_thread;
+mod record_batch;
 mod records;
 mod sasl;
 mod scram;

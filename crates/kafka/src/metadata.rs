@@ -88,3 +88,57 @@ impl TopicMeta {
         self.partitions.values().all(|partition| partition.leader.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
+    use kafka_protocol::messages::{BrokerId, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn broker() -> impl Strategy<Value = MetadataResponseBroker> {
+        (any::<i32>(), any::<i32>(), ".{0,9}").prop_map(|(id, port, host)| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id))
+                .with_port(port)
+                .with_host(StrBytes::from_string(host))
+        })
+    }
+
+    fn topic() -> impl Strategy<Value = MetadataResponseTopic> {
+        let partition = (any::<i32>(), any::<i32>()).prop_map(|(index, leader)| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index)
+                .with_leader_id(BrokerId(leader))
+        });
+        let name = option::of(".{0,9}".prop_map(|name| TopicName(StrBytes::from_string(name))));
+        (name, any::<i16>(), vec(partition, 0..6)).prop_map(|(name, code, partitions)| {
+            MetadataResponseTopic::default()
+                .with_name(name)
+                .with_error_code(code)
+                .with_partitions(partitions)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_numbers_a_broker_tells_are_taken_or_left_out(
+            brokers in vec(broker(), 0..5),
+            topics in vec(topic(), 0..5),
+        ) {
+            let answer =
+                MetadataResponse::default().with_brokers(brokers).with_topics(topics.clone());
+            let metadata = Metadata::from_answer(answer);
+            for topic in metadata.topics.values().flatten() {
+                let count = usize::try_from(topic.count()).unwrap();
+                prop_assert!(topics.iter().any(|told| told.partitions.len() >= count));
+                let leaders = topic.partitions.values().filter_map(|partition| partition.leader);
+                prop_assert!(leaders.into_iter().all(|leader| leader >= 0));
+            }
+        }
+    }
+}

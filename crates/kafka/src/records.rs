@@ -4,8 +4,10 @@
 //! the size limit. Batches that compaction has emptied hold no record and still move the position.
 
 use bytes::{Buf as _, Bytes};
-use kafka_protocol::records::{Record, RecordBatchDecoder};
 use tidegate_runtime::ports::RawRecord;
+
+use crate::record_batch;
+pub(crate) use crate::record_batch::Garbled;
 
 /// Bytes of a batch before the counted part: base offset and length.
 const PREFIX: usize = 12;
@@ -26,11 +28,6 @@ pub(crate) struct Decoded {
     pub(crate) trouble: Option<Garbled>,
 }
 
-/// Bytes that are no record batch.
-#[derive(Debug, thiserror::Error)]
-#[error("a record batch is garbled: {0}")]
-pub(crate) struct Garbled(String);
-
 /// The head of a batch.
 #[derive(Clone, Copy, Debug)]
 struct Head {
@@ -46,14 +43,12 @@ pub(crate) fn decode(mut bytes: Bytes, from: u64) -> Result<Decoded, Garbled> {
         if bytes.len() < head.size {
             break;
         }
-        let mut batch = bytes.split_to(head.size);
-        match RecordBatchDecoder::decode(&mut batch) {
-            Ok(set) => decoded.records.extend(set.records.into_iter().filter_map(|record| {
-                let offset = u64::try_from(record.offset).ok()?;
-                (!record.control && offset >= from).then(|| raw(record, offset))
-            })),
-            Err(cause) => {
-                decoded.trouble = Some(Garbled(format!("{cause:#}")));
+        match record_batch::decode(&bytes.split_to(head.size)) {
+            Ok(records) => {
+                decoded.records.extend(records.into_iter().filter(|record| record.offset >= from));
+            }
+            Err(garbled) => {
+                decoded.trouble = Some(garbled);
                 break;
             }
         }
@@ -86,24 +81,11 @@ fn head(bytes: &Bytes) -> Result<Option<Head>, Garbled> {
     }
 }
 
-fn raw(record: Record, offset: u64) -> RawRecord {
-    let header = |(name, value): (kafka_protocol::protocol::StrBytes, Option<Bytes>)| {
-        (name.to_string(), value.unwrap_or_default())
-    };
-    RawRecord {
-        offset,
-        timestamp_ms: u64::try_from(record.timestamp).unwrap_or(0),
-        key: record.key,
-        headers: record.headers.into_iter().map(header).collect(),
-        value: record.value,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
     use kafka_protocol::records::{
-        Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID,
+        Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Record,
         RecordBatchEncoder, RecordEncodeOptions, TimestampType,
     };
 

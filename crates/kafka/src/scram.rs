@@ -182,6 +182,9 @@ fn bounded(iterations: &str) -> Result<NonZeroU32, ScramError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const CHALLENGE: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
@@ -275,5 +278,61 @@ mod tests {
         assert_eq!(refusal("r=rOprNGfwEbeRWgbNEkqOx,i=4096"), ScramError::Malformed("salt"));
         let salt = CHALLENGE.replace("s=W22Z", "s=*");
         assert_eq!(refusal(&salt), ScramError::Malformed("salt"));
+    }
+
+    /// What the last line of defence is for: bytes that look like the messages, cut, changed and made longer.
+    fn damaged(message: &'static str) -> impl Strategy<Value = Vec<u8>> {
+        let at = || any::<prop::sample::Index>();
+        let byte = prop_oneof![prop::sample::select(b"rsivec=,+/0\0\xff".to_vec()), any::<u8>()];
+        vec((at(), at(), byte), 1..4).prop_map(|changes| {
+            let mut bytes = message.as_bytes().to_vec();
+            for (from, to, byte) in changes {
+                let (from, to) = (from.index(bytes.len() + 1), to.index(bytes.len() + 1));
+                bytes
+                    .splice(from.min(to)..bytes.len().min(from.min(to) + from.max(to) % 3), [byte]);
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn a_damaged_challenge_is_refused_or_answered_for_the_nonce_in_it(
+            challenge in damaged(CHALLENGE),
+        ) {
+            // A larger number is allowed, and takes a debug build its time.
+            let is_quick = !String::from_utf8_lossy(&challenge).contains("i=4096")
+                || challenge.ends_with(b"i=4096");
+            prop_assume!(is_quick);
+            if let Ok(proof) = user(Hash::sha256()).prove(&challenge) {
+                prop_assert!(proof.message().starts_with("c=biws,r=rOprNGfwEbeRWgbNEkqO"));
+                prop_assert!(proof.check(b"v=").is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_no_challenge(challenge in vec(any::<u8>(), 0..120)) {
+            prop_assert!(user(Hash::sha256()).prove(&challenge).is_err());
+        }
+
+        #[test]
+        fn no_damaged_signature_is_believed(outcome in damaged(OUTCOME)) {
+            let proof = proof();
+            // Whatever stands behind the signature is an extension.
+            if outcome != OUTCOME.as_bytes() && !outcome.starts_with(OUTCOME_PART.as_bytes()) {
+                prop_assert!(proof.check(&outcome).is_err());
+            }
+        }
+    }
+
+    const OUTCOME: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+    const OUTCOME_PART: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=,";
+
+    /// The proof for [`CHALLENGE`], computed once.
+    fn proof() -> &'static Proof {
+        static PROOF: std::sync::OnceLock<Proof> = std::sync::OnceLock::new();
+        PROOF.get_or_init(|| user(Hash::sha256()).prove(CHALLENGE.as_bytes()).unwrap())
     }
 }

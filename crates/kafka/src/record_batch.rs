@@ -1,0 +1,120 @@
+//! One record batch (magic 2): its checksum, its codec, its records.
+//!
+//! ```text
+//!  0 base offset   8 length   12 leader epoch   16 magic   17 crc   21 attributes   23 last delta
+//! 27 base time    35 max time 43 producer id    51 epoch   53 base sequence   57 count   61 records
+//! ```
+//!
+//! Besides the protocol library's decoder, because that one makes room for as many records and headers as a batch claims
+//! to have, and adds what it finds to offset and time without looking whether there is such a number. Here nothing is
+//! allocated for a claim. Which records the caller wants is not decided here.
+
+use bytes::{Buf as _, Bytes, TryGetError};
+use tidegate_runtime::ports::RawRecord;
+
+use crate::decompress::decompress;
+
+/// Where the checksum stands, and where what it covers begins.
+const CHECKSUM_AT: usize = 17;
+const CHECKSUMMED_FROM: usize = 21;
+
+/// Bytes in front of the first record.
+const HEADER: usize = 61;
+
+const MAGIC_AT: usize = 16;
+const CODEC: i16 = 0x07;
+const CONTROL: i16 = 0x20;
+
+/// Bytes that are no record batch.
+#[derive(Debug, thiserror::Error)]
+#[error("a record batch is garbled: {0}")]
+pub(crate) struct Garbled(pub(crate) String);
+
+/// Decodes one whole batch. A batch of markers of transactions has no records.
+pub(crate) fn decode(batch: &Bytes) -> Result<Vec<RawRecord>, Garbled> {
+    if batch.len() < HEADER {
+        return Err(Garbled(format!("it has {} bytes", batch.len())));
+    }
+    if batch[MAGIC_AT] != 2 {
+        return Err(Garbled(format!("its format is {}", batch[MAGIC_AT])));
+    }
+    let stated = batch.slice(CHECKSUM_AT..CHECKSUMMED_FROM).get_u32();
+    if stated != crc32c::crc32c(&batch[CHECKSUMMED_FROM..]) {
+        return Err(Garbled("its checksum is wrong".to_owned()));
+    }
+    let base_offset = batch.slice(..8).get_i64();
+    let mut header = batch.slice(CHECKSUMMED_FROM..HEADER);
+    let attributes = header.get_i16();
+    let _last_delta = header.get_i32();
+    let base_time = header.get_i64();
+    header.advance(8 + 8 + 2 + 4);
+    let count = header.get_i32();
+    if attributes & CONTROL != 0 {
+        return Ok(Vec::new());
+    }
+    let mut plain = decompress(attributes & CODEC, batch.slice(HEADER..))
+        .map_err(|cause| Garbled(format!("failed to decompress it: {cause}")))?;
+    let base = Base { offset: base_offset, time: base_time };
+    (0..count).map(|_| record(&mut plain, base)).collect()
+}
+
+/// What the deltas of a batch's records are added to.
+#[derive(Clone, Copy)]
+struct Base {
+    offset: i64,
+    time: i64,
+}
+
+fn record(records: &mut Bytes, base: Base) -> Result<RawRecord, Garbled> {
+    let mut bytes = sized(records)?.ok_or_else(|| Garbled("a record has no length".to_owned()))?;
+    let _attributes = bytes.try_get_i8().map_err(cut_off)?;
+    // As Kafka's own client does: what time a producer gives is its own business.
+    let time = base.time.wrapping_add(varint(&mut bytes)?);
+    let delta = varint(&mut bytes)?;
+    let offset = base.offset.checked_add(delta).and_then(|offset| u64::try_from(offset).ok());
+    let offset = offset.ok_or_else(|| {
+        Garbled(format!("a record has offset delta {delta} above {}", base.offset))
+    })?;
+    let (key, value) = (sized(&mut bytes)?, sized(&mut bytes)?);
+    let headers = varint(&mut bytes)?;
+    let headers = (0..headers).map(|_| named(&mut bytes)).collect::<Result<_, _>>()?;
+    let timestamp_ms = u64::try_from(time).unwrap_or(0);
+    Ok(RawRecord { offset, timestamp_ms, key, headers, value })
+}
+
+/// A header: its name and its value, empty if it has none.
+fn named(bytes: &mut Bytes) -> Result<(String, Bytes), Garbled> {
+    let name = sized(bytes)?.ok_or_else(|| Garbled("a header has no name".to_owned()))?;
+    let name = std::str::from_utf8(&name)
+        .map_err(|cause| Garbled(format!("the name of a header is no text: {cause}")))?;
+    Ok((name.to_owned(), sized(bytes)?.unwrap_or_default()))
+}
+
+/// Bytes with their length in front; -1 stands for none.
+fn sized(bytes: &mut Bytes) -> Result<Option<Bytes>, Garbled> {
+    let length = varint(bytes)?;
+    if length == -1 {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).ok().filter(|length| *length <= bytes.len());
+    length
+        .map(|length| Some(bytes.split_to(length)))
+        .ok_or_else(|| Garbled("a length is below zero or beyond the end".to_owned()))
+}
+
+/// A zigzag-coded variable-length integer.
+fn varint(bytes: &mut Bytes) -> Result<i64, Garbled> {
+    let mut raw: u64 = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = bytes.try_get_u8().map_err(cut_off)?;
+        raw |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed());
+        }
+    }
+    Err(Garbled("a number is too long".to_owned()))
+}
+
+fn cut_off(_: TryGetError) -> Garbled {
+    Garbled("a record is cut off".to_owned())
+}
