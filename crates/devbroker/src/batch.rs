@@ -149,7 +149,8 @@ pub(crate) fn first_record_since(batch: &Bytes, timestamp: i64) -> Option<(i32, 
     }
     for _ in 0..count {
         let length = usize::try_from(varint(&mut body)?).ok()?;
-        let mut record = (length <= body.len()).then(|| body.split_to(length))?;
+        // A record has attributes at least; what is in a batch was not looked at when it was produced.
+        let mut record = (1..=body.len()).contains(&length).then(|| body.split_to(length))?;
         record.advance(1);
         let at = base_timestamp.checked_add(varint(&mut record)?)?;
         let delta = i32::try_from(varint(&mut record)?).ok()?;
@@ -179,6 +180,9 @@ fn varint(buf: &mut Bytes) -> Option<i64> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     /// An uncompressed batch of `values`, one ms apart from `base_timestamp` on.
@@ -265,6 +269,64 @@ pub(crate) mod tests {
         assert_eq!(kept.slice(0..8).get_i64(), 77);
         assert_eq!(kept.slice(12..16).get_i32(), 4);
         assert!(Batch::parse(Some(kept)).is_ok());
+    }
+
+    /// Its length of nothing was taken for one with attributes, which was a panic in whoever asked for a time.
+    #[test]
+    fn an_empty_record_in_an_intact_batch_is_not_found() {
+        let mut bytes = encoded(&[b"abc"], 1000, None);
+        bytes[HEADER_BYTES] = 0;
+        let batch = Batch::parse(Some(sealed(bytes).into())).unwrap();
+        assert_eq!(first_record_since(&batch.bytes, 900), None);
+    }
+
+    /// Makes the checksum true again.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        if bytes.len() > CHECKSUMMED_FROM {
+            let checksum = crc32c::crc32c(&bytes[CHECKSUMMED_FROM..]);
+            bytes[17..CHECKSUMMED_FROM].copy_from_slice(&checksum.to_be_bytes());
+        }
+        bytes
+    }
+
+    /// A batch with bytes replaced, inserted and cut off.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let at = || any::<prop::sample::Index>();
+        let byte = prop_oneof![prop::sample::select(vec![0, 1, 0x7f, 0x80, 0xff]), any::<u8>()];
+        let change = (at(), 0..3_usize, vec(byte, 0..3));
+        (vec(change, 0..4), any::<bool>()).prop_map(|(changes, is_sealed)| {
+            let mut bytes = encoded(&[b"a", b"", b"abc"], 1000, None);
+            for (at, removed, new) in changes {
+                let at = at.index(bytes.len() + 1);
+                bytes.splice(at..bytes.len().min(at + removed), new);
+            }
+            if is_sealed { sealed(bytes) } else { bytes }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_accepted_is_whole_and_can_be_kept_and_searched(
+            bytes in damaged(),
+            since in prop_oneof![998..1004_i64, any::<i64>()],
+        ) {
+            let Ok(batch) = Batch::parse(Some(bytes.clone().into())) else { return Ok(()) };
+            prop_assert_eq!(&batch.bytes, &bytes);
+            prop_assert!(batch.records >= 1);
+            let kept = batch.stamped(77, 4);
+            prop_assert!(Batch::parse(Some(kept.clone())).is_ok());
+            if let Some((delta, at)) = first_record_since(&kept, since) {
+                let is_compressed = bytes[22] & 7 != 0;
+                prop_assert!(at >= since || is_compressed && delta == 0);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused(bytes in vec(any::<u8>(), 0..100)) {
+            prop_assert!(Batch::parse(Some(bytes.into())).is_err());
+        }
     }
 
     #[test]

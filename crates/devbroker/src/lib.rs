@@ -29,6 +29,9 @@
 //! ```
 
 mod batch;
+// The same guard at both ends of the protocol: one file, because neither end may depend on the other.
+#[path = "../../kafka/src/bounded.rs"]
+mod bounded;
 mod broker;
 mod clock;
 mod cluster;

@@ -24,6 +24,10 @@ use crate::config::TopicConfig;
 /// The longest topic name Apache Kafka allows.
 const MAX_TOPIC_NAME: usize = 249;
 
+/// The most partitions of a topic: half of what Apache Kafka recommends for a whole cluster. A number beyond it is a slip, and
+/// would be memory at once.
+const MAX_PARTITIONS: usize = 100_000;
+
 /// A refused change: the code, and words for the client.
 pub(crate) type Refusal = (ResponseError, String);
 
@@ -196,6 +200,7 @@ impl Cluster {
             let text = format!("topic has {now} partitions, so that it cannot grow to {count}");
             return Err(refuse(ResponseError::InvalidPartitions, text));
         }
+        check_partitions(wanted)?;
         let placed = match assignment {
             None => self.placed(topic.first_node, now..wanted, topic.replication),
             Some(chosen) if chosen.len() == wanted - now => self.check_assignment(chosen)?,
@@ -248,10 +253,11 @@ impl Cluster {
     fn partition_count(&self, asked: i32) -> Result<usize, Refusal> {
         let count = if asked == -1 { self.policy.default_partitions } else { asked };
         let count = usize::try_from(count).ok().filter(|count| *count > 0);
-        count.ok_or_else(|| {
+        let count = count.ok_or_else(|| {
             let text = "number of partitions must be larger than 0".to_owned();
             refuse(ResponseError::InvalidPartitions, text)
-        })
+        })?;
+        check_partitions(count).map(|()| count)
     }
 
     /// The default is 3 as on a careful cluster, or as many as there are nodes.
@@ -368,6 +374,14 @@ impl Cluster {
 
 fn refuse(code: ResponseError, text: String) -> Refusal {
     (code, text)
+}
+
+fn check_partitions(count: usize) -> Result<(), Refusal> {
+    if count <= MAX_PARTITIONS {
+        return Ok(());
+    }
+    let text = format!("{count} partitions are more than {MAX_PARTITIONS}");
+    Err(refuse(ResponseError::InvalidPartitions, text))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

@@ -5,6 +5,8 @@
 //! Fetch is a handler too, but who waits for data is decided by the connection that calls it.
 
 mod configs;
+#[cfg(test)]
+mod damage_tests;
 pub(crate) mod fetch;
 mod groups;
 mod log_dirs;
@@ -30,6 +32,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 
+use crate::bounded;
 use crate::cluster::{Cluster, NodeId};
 use crate::codec::{self, CodecError, RawRequest};
 use crate::faults::Fault;
@@ -93,10 +96,10 @@ fn answer<R: Request>(
 
 /// The request's body as the type of its API.
 pub(crate) fn decode<R: Decodable>(raw: &RawRequest) -> Result<R, CodecError> {
-    R::decode(&mut raw.body.clone(), raw.version).map_err(|source| CodecError::Decode {
+    bounded::decode(&mut raw.body.clone(), raw.version).map_err(|source| CodecError::Decode {
         api: raw.api,
         version: raw.version,
-        source: source.into(),
+        source,
     })
 }
 
