@@ -276,7 +276,7 @@ impl Consumer {
                     let rest_until = handed.after(self.settings.heartbeat);
                     if !living.lease.renew(handed, at, rest_until) {
                         // The next Hello proves to the controller that the ledger has lost what this life had read.
-                        let above = Generation(living.generation.0.saturating_add(1));
+                        let above = living.generation.next();
                         self.note_told(above);
                         self.lapse(now, effects);
                     }

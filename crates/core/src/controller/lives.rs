@@ -42,6 +42,11 @@ impl Lineage {
         Self { replay, floor, reigned: false, lost: false, traces: None, settled_at, sent: None }
     }
 
+    /// This generation is over: one that is begun is above it.
+    fn rise_above(&mut self, generation: Generation) {
+        self.floor = self.floor.max(generation.next());
+    }
+
     pub(super) fn note_traces(&mut self, left: bool) {
         self.traces = Some(left);
         self.sent = None;
@@ -67,8 +72,7 @@ impl Controller {
         self.lineage.reigned = false;
         // If nothing is left to begin at, the next life is above the one that was known.
         if let Some(known) = self.fold.generation() {
-            let above = Generation(known.0.saturating_add(1));
-            self.lineage.floor = self.lineage.floor.max(above);
+            self.lineage.rise_above(known);
         }
         self.step_down(effects);
     }
@@ -81,8 +85,7 @@ impl Controller {
 
     fn renew_above(&mut self, generation: Generation, effects: &mut Vec<Effect>) {
         self.lineage.lost = true;
-        let above = Generation(generation.0.saturating_add(1));
-        self.lineage.floor = self.lineage.floor.max(above);
+        self.lineage.rise_above(generation);
         self.lineage.sent = None;
         self.election.end = None;
         self.step_down(effects);
@@ -137,9 +140,7 @@ impl Controller {
 
     /// A life that ends takes its positions along, but what was durable is so still.
     pub(super) fn remember_positions(&mut self, entry: &Entry) {
-        let renews = matches!(entry.record, Record::Genesis { .. })
-            && self.fold.generation().is_some_and(|present| present < entry.generation);
-        if !renews {
+        if !self.fold.is_renewed_by(entry) {
             return;
         }
         let known: Vec<_> = self.fold.partitions().collect();
@@ -186,7 +187,7 @@ impl Controller {
         self.lineage.sent = Some(now);
         let met = self.lineage.replay.as_ref().map(Replay::generation).unwrap_or_default();
         if met > Generation::default() {
-            self.lineage.floor = self.lineage.floor.max(Generation(met.0.saturating_add(1)));
+            self.lineage.rise_above(met);
         }
         let generation = self.settings.genesis.max(self.lineage.floor);
         let known = (self.lineage.floor > Generation::default()).then_some(true);

@@ -173,7 +173,7 @@ impl Fold {
         let mut change = Change::default();
         match self.generation {
             None => return self.begin(entry),
-            Some(generation) if generation < entry.generation && self.is_genesis(entry) => {
+            Some(_) if self.is_renewed_by(entry) => {
                 self.renew(entry.generation, &mut change);
                 return Ok(change);
             }
@@ -201,6 +201,11 @@ impl Fold {
             }
             _ => Err(Ignored::NoGenesis),
         }
+    }
+
+    /// True for a record that ends the present life of the ledger and begins another.
+    pub(crate) fn is_renewed_by(&self, entry: &Entry) -> bool {
+        self.generation.is_some_and(|present| present < entry.generation) && self.is_genesis(entry)
     }
 
     fn is_genesis(&self, entry: &Entry) -> bool {
