@@ -7,9 +7,11 @@
 mod group;
 mod support;
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use group::{broker, end, log, start, status, wait_for, write_spec};
+use group::{broker, end, log, start, wait_for, write_spec};
 use support::{run, stderr, stdout};
 
 #[test]
@@ -26,7 +28,7 @@ fn processes_started_by_hand_find_each_other_and_deliver() {
     let ledger = folder.join("acknowledged.json");
     let ledger = ledger.to_str().unwrap();
     write_load(&spec, ledger);
-    status_tells_when_all_is_durable(&spec);
+    status_tells_when_all_is_durable(folder, &spec);
     tail_shows_what_was_said(&spec);
 
     assert_eq!(end(controller), Some(0), "{}", log(folder, "controller"));
@@ -63,13 +65,13 @@ fn write_load(spec: &str, ledger: &str) {
     assert_eq!(load.status.code(), Some(0), "{}", stderr(&load));
 }
 
-fn status_tells_when_all_is_durable(spec: &str) {
-    let told = wait_for("status that shows all partitions active and no lag", || {
-        let told = status(spec)?;
-        let rows = told["partitions"].as_array()?;
-        let done = |row: &Value| row["state"] == "active" && row["lagRecords"] == 0;
-        (rows.len() == 4 && rows.iter().all(done)).then_some(told)
-    });
+fn status_tells_when_all_is_durable(folder: &Path, spec: &str) {
+    let told =
+        wait_for(folder, spec, "status that shows all partitions active and no lag", |told| {
+            let done = |row: &Value| row["state"] == "active" && row["lagRecords"] == 0;
+            let rows = told["partitions"].as_array();
+            rows.is_some_and(|rows| rows.len() == 4 && rows.iter().all(done))
+        });
     assert_eq!((&told["group"], &told["role"]), (&"by-hand".into(), &"leader".into()));
     let text = stdout(&run(&["status", "--spec", spec]));
     let expected = "group by-hand: mode own, this controller is leader";

@@ -8,6 +8,8 @@ mod group;
 mod quick;
 mod support;
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use group::{broker, end, log, start, wait_for, write_spec};
@@ -39,24 +41,23 @@ fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_
     let acknowledged = folder.join("acknowledged.json");
     let acknowledged = acknowledged.to_str().unwrap();
     let mut writing = load(folder, &spec, (acknowledged, "40s"));
-    wait_for("owner of all partitions", || all_active(&spec));
+    wait_for(folder, &spec, "owner of all partitions", all_active);
     let before = state(&spec);
     assert_eq!(before["lives"].as_array().unwrap().len(), 1, "{before}");
 
     drop(first); // SIGKILL
     fence_wants_to_be_told_that_the_process_is_dead(&spec);
     let second = consumer(folder, &spec);
-    wait_for("owner again", || all_active(&spec));
+    wait_for(folder, &spec, "owner again", all_active);
 
     let generation = before["generation"].as_u64().unwrap();
-    reset_begins_another_generation(&spec, generation);
+    reset_begins_another_generation(folder, &spec, generation);
 
     assert_eq!(writing.0.wait().unwrap().code(), Some(0), "{}", log(folder, "load"));
-    let done = |told: &Value| {
+    wait_for(folder, &spec, "durability of all", |told| {
         let rows = told["partitions"].as_array().unwrap();
-        rows.iter().all(|row| row["lagRecords"] == 0)
-    };
-    wait_for("durability of all", || all_active(&spec).filter(done));
+        all_active(told) && rows.iter().all(|row| row["lagRecords"] == 0)
+    });
     for (process, name) in [(second, "consumer"), (controller, "controller"), (monitor, "monitor")]
     {
         assert_eq!(end(process), Some(0), "{}", log(folder, name));
@@ -80,12 +81,14 @@ fn fence_wants_to_be_told_that_the_process_is_dead(spec: &str) {
     assert!(stderr(&again).contains("consumer 1 has no living incarnation"), "{}", stderr(&again));
 }
 
-fn reset_begins_another_generation(spec: &str, generation: u64) {
+fn reset_begins_another_generation(folder: &Path, spec: &str, generation: u64) {
     let refused = run(&["ledger", "reset", "--spec", spec]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("--yes"), "{}", stderr(&refused));
     let reset = run(&["ledger", "reset", "--spec", spec, "--yes"]);
     assert_eq!(reset.status.code(), Some(0), "{}", stderr(&reset));
     let renewed = |told: &Value| told["generation"].as_u64().is_some_and(|now| now > generation);
-    wait_for("owners in another generation", || all_active(spec).filter(renewed));
+    wait_for(folder, spec, "owners in another generation", |told| {
+        all_active(told) && renewed(told)
+    });
 }

@@ -9,6 +9,7 @@ mod quick;
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 use tidegate_kafka::Kafka;
@@ -17,7 +18,7 @@ use tidegate_runtime::security::Cluster;
 
 use group::{broker, end, log, start, wait_for, write_spec};
 use quick::{all_active, consumer, load};
-use support::{run, stderr};
+use support::{run, stderr, stdout};
 
 /// Deletes the topic, makes it again, and returns its new id.
 async fn remake(kafka: &Kafka, name: &str) -> String {
@@ -46,27 +47,32 @@ fn its_old_partitions_are_given_up_and_the_new_ones_are_read_from_their_beginnin
         ("controller", start(folder, &spec, &["controller"])),
         ("consumer", consumer(folder, &spec)),
     ];
-    let acknowledged = folder.join("acknowledged.json");
-    let write = || {
+    let write = |acknowledged: &Path| {
         let mut load = load(folder, &spec, (acknowledged.to_str().unwrap(), "5s"));
         assert_eq!(load.0.wait().unwrap().code(), Some(0), "{}", log(folder, "load"));
     };
-    write();
-    wait_for("owner of all partitions", || all_active(&spec));
+    write(&folder.join("before.json"));
+    wait_for(folder, &spec, "owner of all partitions", all_active);
 
     let cluster = Cluster { bootstrap_servers: bootstrap, ..Cluster::default() };
     let kafka = tidegate_kafka::connect(&cluster, "test").unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let id = runtime.block_on(remake(&kafka, "example.0"));
-    write();
+    let acknowledged = folder.join("acknowledged.json");
+    write(&acknowledged);
     let renewed = |told: &Value| {
         let topics = told["topics"].as_array().unwrap();
         let rows = told["partitions"].as_array().unwrap();
         let durable = |row: &Value| row["lagRecords"] == 0 && row["next"].as_u64() > Some(0);
         topics.len() == 1 && topics[0]["id"] == id.as_str() && rows.iter().all(durable)
     };
-    wait_for("new owners of all that was written since", || all_active(&spec).filter(renewed));
+    let what = "new owners of all that was written since";
+    wait_for(folder, &spec, what, |told| all_active(told) && renewed(told));
     for (name, process) in processes {
         assert_eq!(end(process), Some(0), "{}", log(folder, name));
     }
+    let sink = format!("file://{}", folder.join("sink").display());
+    let acknowledged = acknowledged.to_str().unwrap();
+    let audit = run(&["audit", "--sink", &sink, "--ledger", acknowledged, "--output", "json"]);
+    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
 }

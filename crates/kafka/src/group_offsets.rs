@@ -1,7 +1,8 @@
 //! Offsets of consumer groups and of logs, on the thin layer.
 //!
 //! Commits are made as an admin client makes them: without a member id, which a coordinator accepts only for a group
-//! that has no members.
+//! that has no members. Kafka keeps them by the topic's name: the topic's id is written beside each, so that the commit
+//! of a topic that was deleted is not taken for one of its successor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, GroupId, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidegate_runtime::ports::{Bound, Class, Error, Offsets};
+use tidegate_core::ids::{PartitionId, Position, TopicId};
+use tidegate_runtime::ports::{Bound, Class, Error, Offsets, TopicPartition};
 
 use crate::cluster::{Cluster, Retry, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
@@ -31,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIND_VERSION: i16 = 3;
 const FETCH_VERSION: i16 = 7;
 const COMMIT_VERSION: i16 = 8;
+
+/// What the metadata of a commit begins with; the topic's id follows.
+const TOPIC_ID: &str = "topic-id=";
 
 /// Offsets in one cluster.
 #[derive(Clone, Debug)]
@@ -69,8 +74,12 @@ impl KafkaOffsets {
     async fn try_committed(
         &self,
         group: &str,
-        partitions: &BTreeMap<&str, Vec<u32>>,
-    ) -> Result<BTreeMap<(String, u32), u64>, Error> {
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<PartitionId, Position>, Error> {
+        let mut topics: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for partition in partitions {
+            topics.entry(&partition.topic).or_default().push(partition.id.number);
+        }
         let topic = |(name, numbers): (&&str, &Vec<u32>)| {
             OffsetFetchRequestTopic::default()
                 .with_name(topic_name(name))
@@ -78,7 +87,7 @@ impl KafkaOffsets {
         };
         let request = OffsetFetchRequest::default()
             .with_group_id(group_id(group))
-            .with_topics(Some(partitions.iter().map(topic).collect()))
+            .with_topics(Some(topics.iter().map(topic).collect()))
             .with_require_stable(false);
         let connection = self.coordinator(group).await?;
         let version = connection.version::<OffsetFetchRequest>(FETCH_VERSION)?;
@@ -88,18 +97,16 @@ impl KafkaOffsets {
             return Err(refused(doing, Right::group("Describe", group), code, None));
         }
         let found = found_of(group, answer)?;
-        let wanted = partitions.iter().flat_map(|(topic, numbers)| {
-            numbers.iter().map(|number| ((*topic).to_owned(), *number))
-        });
         let mut commits = BTreeMap::new();
-        for key in wanted {
-            let Some(offset) = found.get(&key) else {
-                let text = format!("group {group}: no answer for partition {}-{}", key.0, key.1);
+        for partition in partitions {
+            let Some(found) = found.get(&(partition.topic.clone(), partition.id.number)) else {
+                let text = format!("group {group}: no answer for partition {partition}");
                 return Err(Error::new(Class::Transient, text));
             };
+            let of_another = found.topic.is_some_and(|topic| topic != partition.id.topic);
             // -1 says that there is no commit.
-            if let Ok(offset) = u64::try_from(*offset) {
-                commits.insert(key, offset);
+            if let (Ok(offset), false) = (u64::try_from(found.offset), of_another) {
+                commits.insert(partition.id, Position(offset));
             }
         }
         Ok(commits)
@@ -108,15 +115,16 @@ impl KafkaOffsets {
     async fn try_commit(
         &self,
         group: &str,
-        offsets: &BTreeMap<(String, u32), u64>,
+        positions: &BTreeMap<TopicPartition, Position>,
     ) -> Result<(), Error> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-        for ((topic, number), offset) in offsets {
-            let partition = OffsetCommitRequestPartition::default()
-                .with_partition_index(signed(*number))
-                .with_committed_offset(i64::try_from(*offset).unwrap_or(i64::MAX))
-                .with_committed_metadata(Some(StrBytes::from_static_str("")));
-            topics.entry(topic).or_default().push(partition);
+        for (partition, position) in positions {
+            let metadata = format!("{TOPIC_ID}{}", partition.id.topic);
+            let commit = OffsetCommitRequestPartition::default()
+                .with_partition_index(signed(partition.id.number))
+                .with_committed_offset(i64::try_from(position.0).unwrap_or(i64::MAX))
+                .with_committed_metadata(Some(StrBytes::from_string(metadata)));
+            topics.entry(&partition.topic).or_default().push(commit);
         }
         let topic = |(name, partitions): (&str, Vec<OffsetCommitRequestPartition>)| {
             OffsetCommitRequestTopic::default()
@@ -152,10 +160,18 @@ impl KafkaOffsets {
     }
 }
 
+/// A commit as it is found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    offset: i64,
+    /// The topic that it was made for, where this layer made it.
+    topic: Option<TopicId>,
+}
+
 fn found_of(
     group: &str,
     answer: OffsetFetchResponse,
-) -> Result<BTreeMap<(String, u32), i64>, Error> {
+) -> Result<BTreeMap<(String, u32), Found>, Error> {
     let mut found = BTreeMap::new();
     for topic in answer.topics {
         for partition in topic.partitions {
@@ -168,7 +184,10 @@ fn found_of(
                 return Err(refused(doing, Right::topic("Describe", name), code, None));
             }
             if let Ok(number) = u32::try_from(partition.partition_index) {
-                found.insert((name.to_owned(), number), partition.committed_offset);
+                let metadata = partition.metadata.as_ref().map_or("", StrBytes::as_str);
+                let topic = metadata.strip_prefix(TOPIC_ID).and_then(TopicId::parse);
+                let commit = Found { offset: partition.committed_offset, topic };
+                found.insert((name.to_owned(), number), commit);
             }
         }
     }
@@ -188,18 +207,14 @@ impl Offsets for KafkaOffsets {
     async fn committed(
         &self,
         group: &str,
-        partitions: &[(String, u32)],
-    ) -> Result<BTreeMap<(String, u32), u64>, Error> {
-        let mut wanted: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for (topic, number) in partitions {
-            wanted.entry(topic).or_default().push(*number);
-        }
-        if wanted.is_empty() {
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<PartitionId, Position>, Error> {
+        if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
         let mut retry = Retry::within(PATIENCE);
         loop {
-            match self.try_committed(group, &wanted).await {
+            match self.try_committed(group, partitions).await {
                 Err(error) if retry.again(&error).await => {}
                 outcome => return outcome,
             }
@@ -209,14 +224,14 @@ impl Offsets for KafkaOffsets {
     async fn commit(
         &self,
         group: &str,
-        offsets: &BTreeMap<(String, u32), u64>,
+        positions: &BTreeMap<TopicPartition, Position>,
     ) -> Result<(), Error> {
-        if offsets.is_empty() {
+        if positions.is_empty() {
             return Ok(());
         }
         let mut retry = Retry::within(PATIENCE);
         loop {
-            match self.try_commit(group, offsets).await {
+            match self.try_commit(group, positions).await {
                 Err(error) if retry.again(&error).await => {}
                 outcome => return outcome,
             }

@@ -6,10 +6,11 @@
 //!                              └── assign, unassign, pause ───────────────┘ wakes the thread
 //! ```
 //!
-//! Every assignment has a generation; a batch of an older one is dropped when it comes out of the channel. librdkafka
-//! reports errors without their partition, so an error sends this module to the brokers to see which of its partitions
-//! is out of range, gone, or another topic's. Ends of partitions come from the leaders, asked once a second for all
-//! assigned partitions together, so that lag is known of a paused partition too.
+//! Every assignment has a generation; a batch of an older one is dropped when it comes out of the channel. Ends of
+//! partitions come from the leaders, asked once a second for all assigned partitions together, so that lag is known of a
+//! paused partition too.
+
+mod trouble;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,24 +22,19 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tidegate_core::ids::{PartitionId, Position};
-use tidegate_runtime::ports::{Bound, Class, Error, PartitionReader, ReadEvent, TopicPartition};
+use tidegate_runtime::ports::{Class, Error, PartitionReader, ReadEvent, TopicPartition};
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
+use self::trouble::{QUIET, Suspect, fault};
 use crate::cluster::Cluster;
 use crate::config::{self, Log};
 use crate::ends::{Ends, watch_ends};
 use crate::errors::{self, Right};
-use crate::list_offsets::{self, Isolation};
 use crate::reader_thread::{Command, Polled, Poller, Tagged};
 
 /// Events that may wait for the caller: with the thread's limits, a few megabytes.
 const QUEUE: usize = 4;
-
-/// For how long a partition that looks out of range must give no record before it is said to be: what librdkafka had
-/// fetched of it before the log was cut may still come.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// Memory and patience of a reader.
 #[derive(Clone, Copy, Debug)]
@@ -88,14 +84,6 @@ struct Assigned {
     partition: TopicPartition,
     generation: u64,
     next: Position,
-}
-
-/// A partition that looks out of range.
-#[derive(Clone, Copy, Debug)]
-struct Suspect {
-    generation: u64,
-    next: Position,
-    since: Instant,
 }
 
 // === impl KafkaReader ===
@@ -187,99 +175,6 @@ impl KafkaReader {
         }
     }
 
-    /// Asks the brokers which partitions an error is about. Cancel-safe: nothing changes before the last answer.
-    async fn diagnose(&mut self) {
-        let Some(error) = self.trouble.clone() else { return };
-        let mut topics: BTreeMap<String, Vec<PartitionId>> = BTreeMap::new();
-        for (id, assigned) in &self.assigned {
-            topics.entry(assigned.partition.topic.clone()).or_default().push(*id);
-        }
-        let mut failed = Vec::new();
-        for (topic, ids) in &topics {
-            let outcome = self.cluster.look_up(topic).await;
-            for id in ids {
-                if let Some(error) = fault(&outcome, topic, *id) {
-                    failed.push((*id, error));
-                }
-            }
-        }
-        let suspects = if errors::code_of(&error) == Some(Code::AutoOffsetReset) {
-            self.out_of_range().await
-        } else {
-            BTreeMap::new()
-        };
-        self.trouble = None;
-        if failed.is_empty() && suspects.is_empty() {
-            self.blame_all(&error);
-        }
-        for (id, error) in failed {
-            self.fail(id, error);
-        }
-        self.suspects.extend(suspects);
-    }
-
-    /// No partition is at fault in particular: a missing right, for instance, shows in none of the answers.
-    fn blame_all(&mut self, error: &KafkaError) {
-        if errors::code_of(error) == Some(Code::AutoOffsetReset) {
-            // The log has caught up, or the record came after all.
-            return;
-        }
-        let ids: Vec<PartitionId> = self.assigned.keys().copied().collect();
-        for id in ids {
-            let Some(assigned) = self.assigned.get(&id) else { continue };
-            let partition = assigned.partition.clone();
-            let right = Right::topic("Read", &partition.topic);
-            let doing = format!("failed to read partition {partition}");
-            let error = errors::library(doing, right, error.clone());
-            self.ready.push_back(ReadEvent::Failed(partition, error));
-        }
-    }
-
-    async fn out_of_range(&self) -> BTreeMap<PartitionId, Suspect> {
-        let keys: Vec<(String, u32)> = self
-            .assigned
-            .values()
-            .map(|assigned| (assigned.partition.topic.clone(), assigned.partition.id.number))
-            .collect();
-        let isolation = Isolation::ReadUncommitted;
-        let bounds = |bound| list_offsets::of_partitions(&self.cluster, &keys, bound, isolation);
-        let (starts, ends) = tokio::join!(bounds(Bound::Earliest), bounds(Bound::Latest));
-        let (Ok(starts), Ok(ends)) = (starts, ends) else { return BTreeMap::new() };
-        let since = Instant::now();
-        let outside = self.assigned.iter().filter_map(|(id, assigned)| {
-            let key = (assigned.partition.topic.clone(), assigned.partition.id.number);
-            let next = assigned.next;
-            let below = starts.get(&key).is_some_and(|start| next.0 < *start);
-            let beyond = ends.get(&key).is_some_and(|end| next.0 > *end);
-            let suspect = Suspect { generation: assigned.generation, next, since };
-            (below || beyond).then_some((*id, suspect))
-        });
-        outside.collect()
-    }
-
-    /// Turns suspects that stayed quiet into events.
-    fn convict(&mut self) {
-        let due: Vec<PartitionId> = self
-            .suspects
-            .iter()
-            .filter(|(_, suspect)| suspect.since.elapsed() >= QUIET)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in due {
-            let suspect = self.suspects.remove(&id);
-            let same = |assigned: &Assigned| {
-                suspect.is_some_and(|suspect| {
-                    assigned.generation == suspect.generation && assigned.next == suspect.next
-                })
-            };
-            if self.assigned.get(&id).is_some_and(same)
-                && let Some(partition) = self.give_up(id)
-            {
-                self.ready.push_back(ReadEvent::OutOfRange(partition));
-            }
-        }
-    }
-
     fn fail(&mut self, id: PartitionId, error: Error) {
         if let Some(partition) = self.give_up(id) {
             self.ready.push_back(ReadEvent::Failed(partition, error));
@@ -325,27 +220,6 @@ impl KafkaReader {
     }
 }
 
-/// What is wrong with a partition by the metadata.
-fn fault(
-    outcome: &Result<crate::metadata::TopicMeta, Error>,
-    topic: &str,
-    id: PartitionId,
-) -> Option<Error> {
-    match outcome {
-        Ok(meta) if meta.id != id.topic => {
-            let text = format!(
-                "topic {topic} has id {} and not {}: it was deleted and created again",
-                meta.id, id.topic
-            );
-            Some(Error::new(Class::Permanent, text))
-        }
-        Ok(meta) if !meta.partitions.contains_key(&id.number) => Some(errors::topic_missing(topic)),
-        Ok(_) => None,
-        Err(error) if error.class() == Class::Transient => None,
-        Err(error) => Some(Error::new(error.class(), error.to_string()).coded(error.code())),
-    }
-}
-
 #[async_trait]
 impl PartitionReader for KafkaReader {
     async fn assign(&mut self, partition: &TopicPartition, from: Position) -> Result<(), Error> {
@@ -359,6 +233,7 @@ impl PartitionReader for KafkaReader {
         if let Some(error) = trouble {
             return Err(error);
         }
+        self.displace(partition);
         let generation = self.next_generation;
         self.next_generation += 1;
         let assigned = Assigned { partition: partition.clone(), generation, next: from };
@@ -420,6 +295,7 @@ impl PartitionReader for KafkaReader {
         // Cancel-safe: an event is taken out of `ready` in the poll that returns it, and everything before only fills it.
         loop {
             self.convict();
+            self.part_with_strangers();
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }

@@ -136,13 +136,7 @@ impl Poller {
                 (self.assign(partition, from, generation), done)
             }
             Command::Unassign { partition, done } => (self.unassign(&partition), done),
-            Command::Pause { partition, paused, done } => {
-                let list = listed(&partition, Offset::Invalid);
-                let outcome = list.and_then(|list| {
-                    if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
-                });
-                (outcome, done)
-            }
+            Command::Pause { partition, paused, done } => (self.pause(&partition, paused), done),
         };
         // Whoever asked may have given up.
         let _gone = done.send(outcome);
@@ -170,13 +164,30 @@ impl Poller {
         Ok(())
     }
 
-    fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
-        let Some(numbers) = self.held.get_mut(&partition.topic) else { return Ok(()) };
-        if numbers.remove(&number(partition.id.number)).is_none() {
+    /// True unless librdkafka holds nothing under this name, or that of a topic which has taken the name over since.
+    fn holds(&self, partition: &TopicPartition) -> bool {
+        let numbers = self.held.get(&partition.topic);
+        let held = numbers.and_then(|numbers| numbers.get(&number(partition.id.number)));
+        held.is_some_and(|held| held.partition.id == partition.id)
+    }
+
+    fn pause(&self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
+        if !self.holds(partition) {
             return Ok(());
         }
-        if numbers.is_empty() {
-            self.held.remove(&partition.topic);
+        let list = listed(partition, Offset::Invalid)?;
+        if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
+    }
+
+    fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        if !self.holds(partition) {
+            return Ok(());
+        }
+        if let Some(numbers) = self.held.get_mut(&partition.topic) {
+            numbers.remove(&number(partition.id.number));
+            if numbers.is_empty() {
+                self.held.remove(&partition.topic);
+            }
         }
         let list = listed(partition, Offset::Invalid)?;
         // In librdkafka a pause outlives the assignment that it was made for: the next one would read nothing, for ever.

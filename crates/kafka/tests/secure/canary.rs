@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tidegate_core::ids::{PartitionId, TopicId};
 use tidegate_kafka::{ControlOptions, ProducerOptions, ReaderOptions};
-use tidegate_runtime::ports::TopicSpec;
+use tidegate_runtime::ports::{TopicPartition, TopicSpec};
 use tidegate_runtime::security::{Cluster, Mechanism};
 use tidegate_testing::{SecureListener, unique_name};
 use tracing_subscriber::fmt::MakeWriter;
@@ -100,7 +101,8 @@ impl Said {
         }
         self.outcome(&kafka.partition_reader(ReaderOptions::default()));
         self.outcome(&kafka.producer(ProducerOptions::default()));
-        let offsets = kafka.offsets().committed("canary", &[(topic, 0)]).await;
+        let id = PartitionId { topic: TopicId([7; 16]), number: 0 };
+        let offsets = kafka.offsets().committed("canary", &[TopicPartition { topic, id }]).await;
         self.outcome(&offsets);
         self.shown(&kafka);
     }

@@ -41,7 +41,7 @@ pub(crate) async fn a_user_without_rights_learns_which_is_missing(world: &World)
         let log = stranger.control_log(&topic, ControlOptions::default()).unwrap();
         missing(&log.end(0).await.unwrap_err(), "Describe", &format!("topic {topic}"));
         let group = unique_name("group");
-        let commits = [(topic.clone(), 0)];
+        let commits = [partition(&admin, &topic, 0).await];
         let error = stranger.offsets().committed(&group, &commits).await.unwrap_err();
         missing(&error, "Describe", &format!("group {group}"));
 

@@ -125,6 +125,7 @@ macro_rules! suite {
                 a_topic_made_again_ends_its_readers;
             offsets:
                 commits_are_found_again_and_missing_ones_are_absent,
+                a_commit_for_a_topic_that_was_deleted_is_none_for_its_successor,
                 bounds_follow_the_log;
             produce:
                 many_records_are_pipelined_and_acknowledged_in_order,
@@ -137,7 +138,9 @@ macro_rules! suite {
                 a_log_cut_under_a_reader_is_out_of_range,
                 a_partition_of_another_topic_or_number_is_refused,
                 a_paused_partition_keeps_its_place_and_its_end,
-                a_partition_that_was_paused_when_it_was_given_up_is_read_when_it_comes_back;
+                a_partition_that_was_paused_when_it_was_given_up_is_read_when_it_comes_back,
+                a_topic_made_again_is_read_while_the_old_one_is_given_up,
+                a_reader_ends_a_partition_whose_topic_was_made_again;
             sizes:
                 a_round_follows_pattern_growth_and_writes;
         }

@@ -2,24 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_core::ids::{PartitionId, Position, TopicId};
 use tidegate_kafka::Kafka;
-use tidegate_runtime::ports::Bound;
+use tidegate_runtime::ports::{Bound, TopicPartition};
 use tidegate_testing::unique_name;
 
-use super::{new_log, new_topic, raw};
+use super::{new_log, new_topic, partition, raw};
 
 pub(crate) async fn commits_are_found_again_and_missing_ones_are_absent(kafka: Kafka) {
     let topic = new_topic(&kafka, "commits", 3).await;
     let group = unique_name("group");
     let offsets = kafka.offsets();
-    let all: Vec<(String, u32)> = (0..3).map(|number| (topic.clone(), number)).collect();
+    let first = partition(&kafka, &topic, 0).await;
+    let numbered =
+        |number| TopicPartition { id: PartitionId { number, ..first.id }, ..first.clone() };
+    let all: Vec<TopicPartition> = (0..3).map(numbered).collect();
     assert!(offsets.committed(&group, &all).await.unwrap().is_empty());
-    let commits = BTreeMap::from([((topic.clone(), 0), 7), ((topic.clone(), 2), 0)]);
+    let commits = BTreeMap::from([(all[0].clone(), Position(7)), (all[2].clone(), Position(0))]);
     offsets.commit(&group, &commits).await.unwrap();
-    assert_eq!(offsets.committed(&group, &all).await.unwrap(), commits);
-    let later = BTreeMap::from([((topic.clone(), 0), 9)]);
+    let found = BTreeMap::from([(all[0].id, Position(7)), (all[2].id, Position(0))]);
+    assert_eq!(offsets.committed(&group, &all).await.unwrap(), found);
+    let later = BTreeMap::from([(all[0].clone(), Position(9))]);
     offsets.commit(&group, &later).await.unwrap();
-    assert_eq!(offsets.committed(&group, &all[..1]).await.unwrap(), later);
+    let found = BTreeMap::from([(all[0].id, Position(9))]);
+    assert_eq!(offsets.committed(&group, &all[..1]).await.unwrap(), found);
+}
+
+/// Kafka keeps commits by name: who still reads a topic that is deleted may commit for the one that was made since.
+pub(crate) async fn a_commit_for_a_topic_that_was_deleted_is_none_for_its_successor(kafka: Kafka) {
+    let topic = new_topic(&kafka, "successor", 1).await;
+    let group = unique_name("group");
+    let offsets = kafka.offsets();
+    let part = partition(&kafka, &topic, 0).await;
+    let other = PartitionId { topic: TopicId([7; 16]), number: 0 };
+    let old = TopicPartition { id: other, ..part.clone() };
+    offsets.commit(&group, &BTreeMap::from([(old.clone(), Position(5))])).await.unwrap();
+    assert!(offsets.committed(&group, &[part]).await.unwrap().is_empty());
+    let found = BTreeMap::from([(other, Position(5))]);
+    assert_eq!(offsets.committed(&group, &[old]).await.unwrap(), found);
 }
 
 pub(crate) async fn bounds_follow_the_log(kafka: Kafka) {

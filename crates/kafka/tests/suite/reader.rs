@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_core::ids::{PartitionId, Position, TopicId};
 use tidegate_kafka::{ControlOptions, Kafka, ProducerOptions, ReaderOptions};
-use tidegate_runtime::ports::{Class, PartitionReader, ReadEvent, Record, TopicPartition};
+use tidegate_runtime::ports::{
+    Class, PartitionReader, ReadEvent, Record, TopicPartition, TopicSpec,
+};
 use tokio::time::Instant;
 
 use super::produce::record;
@@ -236,4 +238,73 @@ pub(crate) async fn a_partition_that_was_paused_when_it_was_given_up_is_read_whe
     reader.assign(&part, Position(5)).await.unwrap();
     let records = read(&mut reader, 5).await;
     assert!(records[&0].iter().map(|record| record.offset).eq(5..10));
+}
+
+async fn make_again(kafka: &Kafka, topic: &str) {
+    let admin = kafka.admin();
+    admin.delete(topic).await.unwrap();
+    let config = BTreeMap::new();
+    let name = topic.to_owned();
+    let spec = TopicSpec { name, partitions: 1, replication: Some(1), config };
+    let created = async {
+        // A deletion goes on for a while after its answer.
+        while !admin.create(&spec).await.is_ok_and(|made| made) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("the topic", created).await;
+}
+
+/// Else the records of the new topic would be delivered as the old one's, where its log is long enough.
+pub(crate) async fn a_reader_ends_a_partition_whose_topic_was_made_again(kafka: Kafka) {
+    let topic = new_topic(&kafka, "strange", 1).await;
+    let mut reader = reader(&kafka);
+    let old = partition(&kafka, &topic, 0).await;
+    reader.assign(&old, Position(0)).await.unwrap();
+    make_again(&kafka, &topic).await;
+    let ended = async {
+        loop {
+            fill(&kafka, &topic, 0, 1).await;
+            match reader.next().await {
+                ReadEvent::Records(_) => {}
+                ReadEvent::Failed(partition, error) => return (partition, error.class()),
+                other @ ReadEvent::OutOfRange(_) => panic!("{other:?} in place of records"),
+            }
+        }
+    };
+    assert_eq!(soon("the end of the old partition", ended).await, (old, Class::Permanent));
+}
+
+/// librdkafka knows partitions by name: giving the old one up took the new one away, and it was silent for ever.
+pub(crate) async fn a_topic_made_again_is_read_while_the_old_one_is_given_up(kafka: Kafka) {
+    let topic = new_topic(&kafka, "again", 1).await;
+    fill(&kafka, &topic, 0, 3).await;
+    let mut reader = reader(&kafka);
+    let old = partition(&kafka, &topic, 0).await;
+    reader.assign(&old, Position(0)).await.unwrap();
+    assert_eq!(read(&mut reader, 3).await[&0].len(), 3);
+    make_again(&kafka, &topic).await;
+    let new = partition(&kafka, &topic, 0).await;
+    assert_ne!(old.id, new.id);
+    reader.assign(&new, Position(0)).await.unwrap();
+    reader.pause(&old, true).await.unwrap_err();
+    reader.unassign(&old).await.unwrap();
+    fill(&kafka, &topic, 0, 5).await;
+    let mut records = Vec::new();
+    let mut told = 0;
+    while records.len() < 5 {
+        match soon("a record of the new topic", reader.next()).await {
+            ReadEvent::Records(batches) => {
+                assert!(batches.iter().all(|batch| batch.partition == new));
+                records.extend(batches.into_iter().flat_map(|batch| batch.records));
+            }
+            ReadEvent::Failed(partition, error) => {
+                assert_eq!((partition, error.class()), (old.clone(), Class::Permanent));
+                told += 1;
+            }
+            other @ ReadEvent::OutOfRange(_) => panic!("{other:?} in place of records"),
+        }
+    }
+    assert!(records.iter().map(|record| record.offset).eq(0..5));
+    assert!(told <= 1, "the end of the old partition is told once");
 }

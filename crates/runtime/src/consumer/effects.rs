@@ -143,17 +143,13 @@ impl Shell {
         let positions: BTreeMap<_, _> = self
             .gatherer
             .iter()
-            .map(|gathering| {
-                (
-                    (gathering.partition.topic.clone(), gathering.partition.id.number),
-                    gathering.stands.0,
-                )
-            })
+            .map(|gathering| (gathering.partition.clone(), gathering.stands))
             .collect();
         if positions.is_empty() {
             return;
         }
-        self.fetch_ends(positions.keys().cloned().collect());
+        let name = |partition: &TopicPartition| (partition.topic.clone(), partition.id.number);
+        self.fetch_ends(positions.keys().map(name).collect());
         let metrics = self.face.metrics.clone();
         let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
         self.calls.push(Box::pin(async move {

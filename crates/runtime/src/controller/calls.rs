@@ -12,7 +12,10 @@ use tokio::sync::Mutex;
 
 use super::keeper::Wish;
 use crate::codec;
-use crate::ports::{Admin, AppendError, Bound, ControlLog, ControlReader, Error, Offsets};
+use crate::ports::{
+    Admin, AppendError, Bound, ControlLog, ControlReader, Error, Offsets, TopicPartition,
+    TopicState,
+};
 use crate::spec::{Config, Start};
 
 /// What a call came to.
@@ -101,9 +104,13 @@ pub(super) fn traces(
             let names: Vec<String> = admin.list().await?.into_values().collect();
             let of_interest = names.into_iter().filter(|name| config.topic(name).is_some());
             let topics = admin.describe(&of_interest.collect::<Vec<_>>()).await?;
+            let partition = |topic: &TopicState, number| TopicPartition {
+                topic: topic.name.clone(),
+                id: PartitionId { topic: topic.id, number },
+            };
             let partitions: Vec<_> = topics
                 .iter()
-                .flat_map(|topic| (0..topic.partitions).map(|at| (topic.name.clone(), at)))
+                .flat_map(|topic| (0..topic.partitions).map(|number| partition(topic, number)))
                 .collect();
             offsets.committed(&config.group.0, &partitions).await
         };
@@ -255,7 +262,7 @@ pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber) -> Call 
 pub(super) fn resolve_starts(
     offsets: Arc<dyn Offsets>,
     config: Arc<Config>,
-    partitions: BTreeMap<(String, u32), PartitionId>,
+    partitions: Vec<TopicPartition>,
 ) -> Call {
     Box::pin(async move {
         let starts = match starts(&*offsets, &config, &partitions).await {
@@ -265,26 +272,30 @@ pub(super) fn resolve_starts(
                 BTreeMap::new()
             }
         };
-        let by_id = |(at, offset)| Some((*partitions.get(&at)?, Position(offset)));
-        Outcome::Input(Input::Starts(starts.into_iter().filter_map(by_id).collect()))
+        Outcome::Input(Input::Starts(starts))
     })
 }
 
 async fn starts(
     offsets: &dyn Offsets,
     config: &Config,
-    partitions: &BTreeMap<(String, u32), PartitionId>,
-) -> Result<BTreeMap<(String, u32), u64>, Error> {
-    let all: Vec<_> = partitions.keys().cloned().collect();
-    let mut starts = offsets.committed(&config.group.0, &all).await?;
+    partitions: &[TopicPartition],
+) -> Result<BTreeMap<PartitionId, Position>, Error> {
+    let mut starts = offsets.committed(&config.group.0, partitions).await?;
     for (policy, bound) in [(Start::Earliest, Bound::Earliest), (Start::Latest, Bound::Latest)] {
-        let of_policy = |(topic, _): &&(String, u32)| {
-            config.topic(topic).is_some_and(|topic| topic.start == policy)
-        };
-        let left: Vec<_> =
-            all.iter().filter(|at| !starts.contains_key(*at)).filter(of_policy).cloned().collect();
+        let left: BTreeMap<_, _> = partitions
+            .iter()
+            .filter(|partition| !starts.contains_key(&partition.id))
+            .filter(|partition| {
+                config.topic(&partition.topic).is_some_and(|topic| topic.start == policy)
+            })
+            .map(|partition| ((partition.topic.clone(), partition.id.number), partition.id))
+            .collect();
         if !left.is_empty() {
-            starts.extend(offsets.bounds(&left, bound).await?);
+            let names: Vec<_> = left.keys().cloned().collect();
+            let found = offsets.bounds(&names, bound).await?;
+            let by_id = |(name, offset)| Some((*left.get(&name)?, Position(offset)));
+            starts.extend(found.into_iter().filter_map(by_id));
         }
     }
     Ok(starts)

@@ -35,9 +35,11 @@ impl Catalog {
         ids.iter().filter_map(|id| Some((*id, self.names.get(id)?.clone()))).collect()
     }
 
-    /// Name and number, for those partitions whose topic is known.
-    pub(super) fn known(&self, partitions: &[PartitionId]) -> BTreeMap<(String, u32), PartitionId> {
-        let named = |id: &PartitionId| Some(((self.names.get(&id.topic)?.clone(), id.number), *id));
+    /// Those partitions whose topic is known, with its name.
+    pub(super) fn known(&self, partitions: &[PartitionId]) -> Vec<TopicPartition> {
+        let named = |id: &PartitionId| {
+            Some(TopicPartition { topic: self.names.get(&id.topic)?.clone(), id: *id })
+        };
         partitions.iter().filter_map(named).collect()
     }
 }

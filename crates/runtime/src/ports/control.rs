@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidegate_core::ids::TopicId;
+use tidegate_core::ids::{PartitionId, Position, TopicId};
 
-use super::Error;
+use super::{Error, TopicPartition};
 
 /// A record of a control topic as bytes; `tidegate-wire` knows what they mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,18 +133,19 @@ pub trait Admin: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait Offsets: Send + Sync + std::fmt::Debug {
     /// What the group has committed, for those of the partitions that have a commit. Fails as a whole when the
-    /// coordinator or a partition gave no answer: a missing entry always means that there is no commit.
+    /// coordinator or a partition gave no answer: a missing entry always means that there is no commit. One that
+    /// [`Offsets::commit`] made for a topic of the same name that was deleted since is none.
     async fn committed(
         &self,
         group: &str,
-        partitions: &[(String, u32)],
-    ) -> Result<BTreeMap<(String, u32), u64>, Error>;
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<PartitionId, Position>, Error>;
 
-    /// Commits offsets for a group that has no members.
+    /// Commits positions for a group that has no members.
     async fn commit(
         &self,
         group: &str,
-        offsets: &BTreeMap<(String, u32), u64>,
+        positions: &BTreeMap<TopicPartition, Position>,
     ) -> Result<(), Error>;
 
     /// First (`earliest`) or next (`latest`) offset of each of the partitions that answered.

@@ -1,0 +1,165 @@
+//! What is wrong when a partition cannot be read: librdkafka reports errors without their partition, and knows partitions
+//! by name, so this module asks the brokers which is out of range, gone, or another topic's by now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tidegate_core::ids::{PartitionId, Position, TopicId};
+use tidegate_runtime::ports::{Bound, Class, Error, ReadEvent, TopicPartition};
+use tokio::time::Instant;
+
+use super::{Assigned, KafkaReader};
+use crate::errors::{self, Right};
+use crate::list_offsets::{self, Isolation};
+use crate::metadata::TopicMeta;
+
+/// For how long a partition that looks out of range must give no record before it is said to be: what librdkafka had
+/// fetched of it before the log was cut may still come.
+pub(super) const QUIET: Duration = Duration::from_millis(200);
+
+/// A partition that looks out of range.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspect {
+    generation: u64,
+    next: Position,
+    since: Instant,
+}
+
+impl KafkaReader {
+    /// Asks the brokers which partitions an error is about. Cancel-safe: nothing changes before the last answer.
+    pub(super) async fn diagnose(&mut self) {
+        let Some(error) = self.trouble.clone() else { return };
+        let mut topics: BTreeMap<String, Vec<PartitionId>> = BTreeMap::new();
+        for (id, assigned) in &self.assigned {
+            topics.entry(assigned.partition.topic.clone()).or_default().push(*id);
+        }
+        let mut failed = Vec::new();
+        for (topic, ids) in &topics {
+            let outcome = self.cluster.look_up(topic).await;
+            for id in ids {
+                if let Some(error) = fault(&outcome, topic, *id) {
+                    failed.push((*id, error));
+                }
+            }
+        }
+        let suspects = if errors::code_of(&error) == Some(Code::AutoOffsetReset) {
+            self.out_of_range().await
+        } else {
+            BTreeMap::new()
+        };
+        self.trouble = None;
+        if failed.is_empty() && suspects.is_empty() {
+            self.blame_all(&error);
+        }
+        for (id, error) in failed {
+            self.fail(id, error);
+        }
+        self.suspects.extend(suspects);
+    }
+
+    /// No partition is at fault in particular: a missing right, for instance, shows in none of the answers.
+    fn blame_all(&mut self, error: &KafkaError) {
+        if errors::code_of(error) == Some(Code::AutoOffsetReset) {
+            // The log has caught up, or the record came after all.
+            return;
+        }
+        let ids: Vec<PartitionId> = self.assigned.keys().copied().collect();
+        for id in ids {
+            let Some(assigned) = self.assigned.get(&id) else { continue };
+            let partition = assigned.partition.clone();
+            let right = Right::topic("Read", &partition.topic);
+            let doing = format!("failed to read partition {partition}");
+            let error = errors::library(doing, right, error.clone());
+            self.ready.push_back(ReadEvent::Failed(partition, error));
+        }
+    }
+
+    async fn out_of_range(&self) -> BTreeMap<PartitionId, Suspect> {
+        let keys: Vec<(String, u32)> = self
+            .assigned
+            .values()
+            .map(|assigned| (assigned.partition.topic.clone(), assigned.partition.id.number))
+            .collect();
+        let isolation = Isolation::ReadUncommitted;
+        let bounds = |bound| list_offsets::of_partitions(&self.cluster, &keys, bound, isolation);
+        let (starts, ends) = tokio::join!(bounds(Bound::Earliest), bounds(Bound::Latest));
+        let (Ok(starts), Ok(ends)) = (starts, ends) else { return BTreeMap::new() };
+        let since = Instant::now();
+        let outside = self.assigned.iter().filter_map(|(id, assigned)| {
+            let key = (assigned.partition.topic.clone(), assigned.partition.id.number);
+            let next = assigned.next;
+            let below = starts.get(&key).is_some_and(|start| next.0 < *start);
+            let beyond = ends.get(&key).is_some_and(|end| next.0 > *end);
+            let suspect = Suspect { generation: assigned.generation, next, since };
+            (below || beyond).then_some((*id, suspect))
+        });
+        outside.collect()
+    }
+
+    /// Turns suspects that stayed quiet into events.
+    pub(super) fn convict(&mut self) {
+        let due: Vec<PartitionId> = self
+            .suspects
+            .iter()
+            .filter(|(_, suspect)| suspect.since.elapsed() >= QUIET)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let suspect = self.suspects.remove(&id);
+            let same = |assigned: &Assigned| {
+                suspect.is_some_and(|suspect| {
+                    assigned.generation == suspect.generation && assigned.next == suspect.next
+                })
+            };
+            if self.assigned.get(&id).is_some_and(same)
+                && let Some(partition) = self.give_up(id)
+            {
+                self.ready.push_back(ReadEvent::OutOfRange(partition));
+            }
+        }
+    }
+
+    /// Ends the reading of a partition whose name belongs to this one now: librdkafka knows names only, and would take
+    /// the two for one.
+    pub(super) fn displace(&mut self, by: &TopicPartition) {
+        let same_name = |other: &Assigned| {
+            let other = &other.partition;
+            other.topic == by.topic && other.id.number == by.id.number && other.id != by.id
+        };
+        let displaced = self.assigned.iter().find(|(_, other)| same_name(other)).map(|(id, _)| *id);
+        if let Some(id) = displaced {
+            self.fail(id, made_again(&by.topic, by.id.topic, id.topic));
+        }
+    }
+
+    /// Ends the reading of partitions whose names belong to other topics now: their records are not what was asked for.
+    pub(super) fn part_with_strangers(&mut self) {
+        while let Some((id, other)) = self.ends.strange() {
+            let topic = self.assigned.get(&id).map(|assigned| assigned.partition.topic.clone());
+            self.fail(id, made_again(&topic.unwrap_or_default(), other, id.topic));
+            self.ends.remove(id);
+        }
+    }
+}
+
+/// What is wrong with a partition by the metadata.
+pub(super) fn fault(
+    outcome: &Result<TopicMeta, Error>,
+    topic: &str,
+    id: PartitionId,
+) -> Option<Error> {
+    match outcome {
+        Ok(meta) if meta.id != id.topic => Some(made_again(topic, meta.id, id.topic)),
+        Ok(meta) if !meta.partitions.contains_key(&id.number) => Some(errors::topic_missing(topic)),
+        Ok(_) => None,
+        Err(error) if error.class() == Class::Transient => None,
+        Err(error) => Some(Error::new(error.class(), error.to_string()).coded(error.code())),
+    }
+}
+
+fn made_again(topic: &str, is: TopicId, was: TopicId) -> Error {
+    let text = format!("topic {topic} has id {is} and not {was}: it was deleted and created again");
+    Error::new(Class::Permanent, text)
+}
