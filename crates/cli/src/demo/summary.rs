@@ -36,6 +36,8 @@ pub(super) struct Summary {
     pub(super) seed: u64,
     /// For how long records were written.
     pub(super) elapsed_ms: u64,
+    /// `handoff_ms` without the time in which the partition had no record that was not durable yet.
+    pub(super) handoff_net_ms: Quantiles,
 }
 
 /// Quantiles in milliseconds.
@@ -70,13 +72,12 @@ impl Summary {
         recording: &Recording,
         report: &AuditReport,
     ) -> Self {
-        let gaps = |planned: bool| {
-            let chosen = report
-                .handoffs
-                .iter()
-                .filter(move |handoff| was_planned(recording, stage, handoff) == planned);
-            Quantiles::of(chosen.map(|handoff| handoff.gap_ms).collect())
+        let (planned, unplanned): (Vec<_>, Vec<_>) =
+            report.handoffs.iter().partition(|handoff| was_planned(recording, stage, handoff));
+        let gaps = |handoffs: &[&Handoff]| {
+            Quantiles::of(handoffs.iter().map(|handoff| handoff.gap_ms).collect())
         };
+        let net = |handoff: &&Handoff| handoff.gap_ms.saturating_sub(handoff.idle_ms);
         let freshness = report.freshness_ms;
         Self {
             produced: report.acknowledged,
@@ -85,17 +86,18 @@ impl Summary {
             duplicated: report.duplicated,
             out_of_order: report.out_of_order,
             handoffs: report.handoffs.len() as u64,
-            handoff_ms: gaps(true),
+            handoff_ms: gaps(&planned),
             freshness_ms: Halves { p50: freshness.p50, p99: freshness.p99 },
             consumers: Count::of(
                 recording.samples.iter().map(|sample| sample.consumers.len() as u64),
             ),
             plans: recording.last().plans,
             broker: stage.broker_name(),
-            recovery_ms: gaps(false),
+            recovery_ms: gaps(&unplanned),
             kills: recording.kills.len() as u64,
             seed: setting.seed,
             elapsed_ms: recording.elapsed_ms,
+            handoff_net_ms: Quantiles::of(planned.iter().map(net).collect()),
         }
     }
 
@@ -131,6 +133,11 @@ impl Summary {
             text,
             "hand-offs   {}; planned: p50 {p50} ms, p99 {p99} ms, max {max} ms",
             self.handoffs
+        )?;
+        let Quantiles { p50, p99, max } = self.handoff_net_ms;
+        writeln!(
+            text,
+            "            while records waited: p50 {p50} ms, p99 {p99} ms, max {max} ms"
         )?;
         let Quantiles { p50, p99, max } = self.recovery_ms;
         if max > 0 {
