@@ -66,6 +66,7 @@ pub(crate) fn controller(scenario: &Scenario, respecified: bool) -> controller::
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),
         late_penalty: Duration::from_secs(20),
+        evacuation_deadline: Duration::from_secs(10),
         write_timeout: consumer.write_timeout,
         demand: demand(scenario, respecified),
     }

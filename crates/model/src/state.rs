@@ -316,6 +316,7 @@ impl State {
             }
             ConsumerEffect::Raise(alarm) => self.audit.raised(alarm),
             ConsumerEffect::Exit(_) => self.end(at),
+            ConsumerEffect::Skip(..) => unreachable!("no world decides to leave a gap"),
             ConsumerEffect::Began(_) | ConsumerEffect::Lapsed(_) | ConsumerEffect::Ignored(_) => {}
         }
         None

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_core::consumer::SinkBehind;
 use tidegate_core::ids::Generation;
 use tidegate_core::{consumer, controller, demand, pack, rates};
 
-use crate::spec::{Config, Mode};
+use crate::spec::{Config, Mode, OnSinkBehind};
 
 /// Pause before something that was not answered is sent again.
 const RESEND: Duration = Duration::from_secs(1);
@@ -42,6 +43,7 @@ pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> con
             .saturating_add(Duration::from_secs(5)),
         start_deadline: config.controller.worker_start_deadline,
         late_penalty: config.controller.worker_start_deadline,
+        evacuation_deadline: config.controller.handoff_deadline,
         write_timeout: config.ownership.write_timeout,
         demand: demand(config),
     }
@@ -58,6 +60,7 @@ fn demand(config: &Config) -> demand::Settings {
         alpha_permille: config.controller.alpha.0,
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
+        max_surge: config.consumers.max_surge,
         lag_limit: config.controller.lag_threshold,
         drain_target: config.controller.drain_target,
         hold: config.controller.hold_scale_in,
@@ -71,6 +74,11 @@ pub fn consumer(config: &Config) -> consumer::Settings {
         lease: config.ownership.lease,
         heartbeat: config.ownership.heartbeat,
         write_timeout: config.ownership.write_timeout,
+        sink_behind: match config.consumer.on_sink_behind {
+            OnSinkBehind::Stop => SinkBehind::Stop,
+            OnSinkBehind::Rewind => SinkBehind::Rewind,
+            OnSinkBehind::Continue => SinkBehind::Continue,
+        },
         ..consumer::Settings::default()
     }
 }

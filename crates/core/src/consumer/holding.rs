@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Acquiring ──acquired──► Reading ──batch──► Gathered ──lease──► Writing ──durable──► Reading
+//!     │  └─sink behind, to be continued─► Writing (the gap) ──durable──► Reading
 //!     ▲  └─failed─► Pausing                                    │ └──Stop──► Stopping ──answer──► (gone)
 //!     └──time─────────┘ ▲──────────── write failed ────────────┘
 //! ```
@@ -36,13 +37,22 @@ pub(super) struct Holding {
     pub(super) doing: Doing,
     /// True once the sink was acquired under this epoch: then a Start is answered with `StartConsumingEvent`.
     pub(super) acquired: bool,
+    /// The write under way records a gap: records are not read yet.
+    pub(super) skipping: bool,
     /// Reading failed during a write, with what [`super::Input::ReadFailed`] says: looked at when that has ended.
     pub(super) unreadable: Option<super::io::ReadFailure>,
 }
 
 impl Holding {
     pub(super) fn new(epoch: Epoch, from: Position) -> Self {
-        Self { epoch, next: from, doing: Doing::Acquiring, acquired: false, unreadable: None }
+        Self {
+            epoch,
+            next: from,
+            doing: Doing::Acquiring,
+            acquired: false,
+            skipping: false,
+            unreadable: None,
+        }
     }
 
     pub(super) fn is_writing(&self) -> bool {

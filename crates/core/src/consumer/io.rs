@@ -22,6 +22,8 @@ pub struct Settings {
     /// Shortest time between two Progress records: a crash of a consumer whose sink keeps no positions repeats at
     /// most this much.
     pub progress: Duration,
+    /// What to do when a sink has lost what was durable.
+    pub sink_behind: SinkBehind,
 }
 
 impl Default for Settings {
@@ -35,8 +37,21 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(5),
             retry: Duration::from_millis(500),
             progress: Duration::from_millis(200),
+            sink_behind: SinkBehind::Stop,
         }
     }
+}
+
+/// What to do with a partition whose sink stands behind the ledger: what was durable is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SinkBehind {
+    /// Hold it until a person decides.
+    #[default]
+    Stop,
+    /// Read again from where the sink stands.
+    Rewind,
+    /// Record the gap in the sink and go on from where the ledger stands.
+    Continue,
 }
 
 /// Names one append of this process.
@@ -132,6 +147,8 @@ pub enum Effect {
     Unread(PartitionId),
     /// Write the gathered batch and answer within the write time-out.
     Write(PartitionId, FencingToken),
+    /// Write that there is nothing between these two positions, and answer as to [`Effect::Write`].
+    Skip(PartitionId, FencingToken, Position, Position),
     /// Abandon everything in flight for this partition; no answer is expected.
     Abort(PartitionId),
     /// Give the sink back.

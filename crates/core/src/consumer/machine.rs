@@ -184,7 +184,7 @@ impl Consumer {
             Input::Appended(id, offset) => self.appended(now, id, offset, effects),
             Input::AppendFailed(id) => self.append_failed(now, id),
             Input::Acquired(partition, epoch, stands) => {
-                self.acquired(partition, epoch, stands, effects);
+                self.acquired(now, partition, epoch, stands, effects);
             }
             Input::AcquireFailed(partition, epoch, failure) => {
                 self.acquire_failed(now, (partition, epoch), failure, effects);

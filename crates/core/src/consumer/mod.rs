@@ -31,6 +31,6 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings};
+pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings, SinkBehind};
 pub use machine::{Consumer, Identity, Phase};
 pub use sizes::Sizes;

@@ -12,8 +12,8 @@ use core::time::Duration;
 use super::*;
 use crate::consumer::io::Located;
 use crate::ids::{
-    BootId, ConsumerNumber, DirectoryId, Epoch, Generation, Incarnation, Instant, Offset,
-    PartitionId, Position, ProcessId, Term, TopicId,
+    BootId, ConsumerNumber, DirectoryId, Epoch, FencingToken, Generation, Incarnation, Instant,
+    Offset, PartitionId, Position, ProcessId, Term, TopicId,
 };
 use crate::ledger::{Command, CommandBody, Entry, Record, Refusal, StopReason};
 
@@ -405,6 +405,42 @@ fn r10_a_sink_behind_the_ledger_stops_the_partition() {
     assert_eq!(effects, [Effect::Raise(alarm)]);
     let effects = desk.command(stop(20, &[0]));
     assert!(says(&effects, &stopped(20, 0, None, StopReason::Command)), "it can still be taken");
+}
+
+#[test]
+fn r10_a_sink_behind_the_ledger_is_read_to_again_if_that_was_decided() {
+    let mut desk = Desk::living();
+    desk.consumer.settings.sink_behind = SinkBehind::Rewind;
+    desk.command(start(TERM, 20, &[0]));
+    let effects = desk.step(Input::Acquired(partition(0), epoch(20), Some(Position(99))));
+    let alarm = Alarm::SinkBehind(partition(0), epoch(20), Some(Position(99)), Position(100));
+    assert_eq!(effects[0], Effect::Raise(alarm));
+    assert!(effects.contains(&Effect::Read(partition(0), epoch(20), Position(99))));
+    assert!(says(&effects, &started(20, &[0])));
+}
+
+#[test]
+fn r10_the_gap_of_a_sink_behind_the_ledger_is_recorded_before_anything_else_if_that_was_decided() {
+    let mut desk = Desk::living();
+    desk.consumer.settings.sink_behind = SinkBehind::Continue;
+    desk.command(start(TERM, 20, &[0]));
+    let held = (partition(0), epoch(20));
+    let acquired = Input::Acquired(held.0, held.1, Some(Position(90)));
+    let effects = desk.step(acquired.clone());
+    let token = FencingToken { generation: Generation(1), epoch: held.1 };
+    let skip = Effect::Skip(held.0, token, Position(90), Position(100));
+    assert_eq!(
+        effects[1..],
+        core::slice::from_ref(&skip)[..],
+        "records are not read before it is durable"
+    );
+    // What has become of it is not known: the sink is asked again.
+    desk.step(Input::WriteFailed(held.0, held.1, Failure::Transient));
+    assert!(desk.wait(500).contains(&Effect::Acquire(held.0, token)));
+    assert!(desk.step(acquired).contains(&skip));
+    let effects = desk.step(Input::Written(held.0, held.1, Position(100)));
+    assert!(effects.contains(&Effect::Read(held.0, held.1, Position(100))));
+    assert!(says(&effects, &started(20, &[0])));
 }
 
 #[test]

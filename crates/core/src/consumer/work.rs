@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::holding::{Doing, Holding};
-use super::io::{Alarm, Effect, Failure, ReadFailure};
+use super::io::{Alarm, Effect, Failure, ReadFailure, SinkBehind};
 use super::machine::Consumer;
 use crate::ids::{Epoch, FencingToken, Generation, Instant, PartitionId, Position};
 
@@ -20,27 +20,53 @@ impl Consumer {
     }
 
     /// The owner begins at the higher of what the ledger and the sink know. A sink that stands behind the ledger has
-    /// lost what was durable: going on would hide it.
+    /// lost what was durable: going on would hide it, unless somebody has decided how.
     pub(super) fn acquired(
         &mut self,
+        now: Instant,
         partition: PartitionId,
         epoch: Epoch,
         stands: Option<Position>,
         effects: &mut Vec<Effect>,
     ) {
+        let policy = self.settings.sink_behind;
+        let allowed = self.generation_to_write(now);
+        let retry = now.after(self.settings.retry);
         let Some(holding) = self.held((partition, epoch)) else {
             return;
         };
         if holding.doing != Doing::Acquiring {
             return;
         }
-        if stands.is_some_and(|stands| stands < holding.next) {
-            holding.doing = Doing::Stuck;
-            effects.push(Effect::Raise(Alarm::SinkBehind(partition, epoch, stands, holding.next)));
-            return;
+        if let Some(stands) = stands.filter(|stands| *stands < holding.next) {
+            let next = holding.next;
+            effects.push(Effect::Raise(Alarm::SinkBehind(partition, epoch, Some(stands), next)));
+            match policy {
+                SinkBehind::Stop => {
+                    holding.doing = Doing::Stuck;
+                    return;
+                }
+                SinkBehind::Rewind => holding.next = stands,
+                SinkBehind::Continue => {
+                    // C4 holds for this write, too: without time for it the sink is asked again.
+                    holding.doing = allowed.map_or(Doing::Pausing(retry), |_| Doing::Writing);
+                    holding.skipping = allowed.is_some();
+                    effects.extend(allowed.map(|generation| {
+                        Effect::Skip(partition, FencingToken { generation, epoch }, stands, next)
+                    }));
+                    return;
+                }
+            }
         }
         holding.next = stands.map_or(holding.next, |stands| stands.max(holding.next));
+        self.begin_reading((partition, epoch), effects);
+    }
+
+    fn begin_reading(&mut self, held: Held, effects: &mut Vec<Effect>) {
+        let (partition, epoch) = held;
+        let Some(holding) = self.held(held) else { return };
         holding.doing = Doing::Reading;
+        holding.skipping = false;
         holding.unreadable = None;
         let first = !core::mem::replace(&mut holding.acquired, true);
         let next = holding.next;
@@ -127,6 +153,8 @@ impl Consumer {
         let next = holding.next;
         if let Doing::Stopping(reason) = holding.doing {
             self.give_back(held.0, reason, effects);
+        } else if holding.skipping {
+            self.begin_reading(held, effects);
         } else {
             holding.doing = Doing::Reading;
             let unreadable = holding.unreadable.take();
@@ -153,6 +181,7 @@ impl Consumer {
         match holding.doing {
             Doing::Stopping(reason) => self.give_back(held.0, reason, effects),
             Doing::Writing => {
+                holding.skipping = false;
                 let stuck = matches!(failure, Failure::Permanent | Failure::Damaged);
                 let pauses = if stuck { STUCK_RETRIES } else { 1 };
                 holding.doing = Doing::Pausing(now.after(retry.saturating_mul(pauses)));

@@ -9,9 +9,7 @@ use core::time::Duration;
 
 use super::io::{Effect, Note};
 use super::machine::Controller;
-use super::planning::{PLAN_SIZE, is_done, planned};
 use crate::ids::{Instant, PartitionId, TopicId};
-use crate::ledger::{Move, PlanBody, Record, Trigger};
 
 /// Pause between two questions about topics that nobody measures: they cost a request, and nothing waits for them.
 const ASK_PAUSE: Duration = Duration::from_secs(15);
@@ -80,48 +78,5 @@ impl Controller {
         if !gone.is_empty() {
             effects.push(Effect::Note(Note::TopicsGone(gone)));
         }
-    }
-
-    /// Plans the partitions of topics that are gone onto nobody. What the last plan still has to do stays in it.
-    pub(super) fn drop_gone(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.gone.topics.is_empty() {
-            return;
-        }
-        let plan = planned(&self.fold);
-        let kept = |partition: PartitionId| {
-            let owned = self.fold.ownership(partition).owner().is_some();
-            owned && self.gone.holds(partition) && plan.get(&partition) != Some(&None)
-        };
-        let mut moves: Vec<Move> = self
-            .fold
-            .partitions()
-            .filter(|(partition, _)| kept(*partition))
-            .take(PLAN_SIZE / 2)
-            .map(|(partition, _)| Move {
-                partition,
-                from: self.fold.consumer_of(partition),
-                to: None,
-                reason: "topic-gone".into(),
-            })
-            .collect();
-        let Some(office) = self.office.as_mut().filter(|_| !moves.is_empty()) else { return };
-        if office.outbox.holds_plan() {
-            return;
-        }
-        let last = self.fold.plan();
-        let unfinished = last
-            .into_iter()
-            .flat_map(|plan| &plan.body.moves)
-            .filter(|change| !self.gone.holds(change.partition) && !is_done(&self.fold, change));
-        moves.extend(unfinished.take(PLAN_SIZE / 2).cloned());
-        let body = PlanBody {
-            parent: last.map(|plan| plan.at),
-            trigger: Some(Trigger::TopicGone),
-            consumers: last.map_or(0, |plan| plan.body.consumers),
-            lower_bound: last.map_or(0, |plan| plan.body.lower_bound),
-            moves,
-            cost_permille: 0,
-        };
-        office.outbox.append(now, |seal| Record::Plan { seal, plan: body }, effects);
     }
 }

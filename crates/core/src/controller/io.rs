@@ -49,6 +49,8 @@ pub struct Settings {
     pub start_deadline: Duration,
     /// How long a consumer that was late or silent is not planned with, unless it comes back.
     pub late_penalty: Duration,
+    /// How long partitions of a consumer that is to be left wait for another one to be ready. Then they are given up first.
+    pub evacuation_deadline: Duration,
     /// How long a write in flight may take after a Stop.
     pub write_timeout: Duration,
     /// What to pack by and when.
@@ -80,6 +82,8 @@ pub enum Input {
     Worker(WorkerView),
     /// The spec has changed.
     Settings(Box<Settings>),
+    /// All consumers that partitions must leave, until the next such input: as an operator wishes, or to replace them.
+    Evacuate(BTreeSet<ConsumerNumber>),
 }
 
 /// What the controller knows about a worker.

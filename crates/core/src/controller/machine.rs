@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::planning::{Explanation, PlanState, Planning};
 use super::silence::Silence;
 use super::standing::Standings;
+use super::withdraw::Leaving;
 use crate::demand::Demand;
 use crate::ids::{
     ConsumerNumber, Generation, GroupName, Incarnation, Instant, Offset, PartitionId, Position,
@@ -83,6 +84,7 @@ pub struct Controller {
     pub(super) lineage: Lineage,
     pub(super) archive: Archive,
     pub(super) gone: Gone,
+    pub(super) leaving: Leaving,
     /// Where consumers say that partitions were before the ledger knew of them.
     pub(super) homes: BTreeMap<PartitionId, ConsumerNumber>,
     /// Something changed that grants, commands or plans may follow from.
@@ -112,6 +114,7 @@ impl Controller {
             lineage: Lineage::new(Replay::new(group, Offset(0))),
             archive: Archive::default(),
             gone: Gone::default(),
+            leaving: Leaving::default(),
             homes: BTreeMap::new(),
             dirty: true,
             look_due: now,
@@ -185,6 +188,7 @@ impl Controller {
                 self.dirty = true;
             }
             Input::Worker(worker) => self.worker(now, worker),
+            Input::Evacuate(consumers) => self.evacuate(now, &consumers),
             Input::Settings(settings) => {
                 self.demand.set_settings(settings.demand.clone());
                 self.settings = *settings;
@@ -242,7 +246,7 @@ impl Controller {
             self.watch_standings(now, effects);
             self.watch_plan(now, effects);
             self.watch_topics(now, effects);
-            self.drop_gone(now, effects);
+            self.withdraw(now, effects);
             self.decide(now, effects);
             self.reconcile(now, effects);
             self.keep_workers(now, effects);
@@ -327,7 +331,8 @@ impl Controller {
         if undecided || self.planning.state.is_none_or(|state| state.done_at.is_none()) {
             return;
         }
-        let bereft: BTreeSet<_> = self.handovers.values().map(|handover| handover.from).collect();
+        let bereft = self.handovers.values().map(|handover| handover.from);
+        let bereft: BTreeSet<_> = bereft.filter(|from| !self.leaving.contains(*from)).collect();
         let needed =
             |consumer: &&ConsumerNumber| wanted.contains(consumer) || bereft.contains(consumer);
         let idle: Vec<_> =

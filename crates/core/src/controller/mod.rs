@@ -14,7 +14,8 @@
 //!
 //! - K1: a Start is sent only for a grant that was read back and is valid.
 //! - K2: only what is Free is granted; it becomes Free by its owner's word or by a fence.
-//! - K3: a partition is taken from its owner only when the consumer that is to have it is ready.
+//! - K3: a partition is taken from its owner only when the consumer that is to have it is ready, unless nobody is to have it: its
+//!   topic is gone, or its consumer is to be left, must go before another may come, and has waited until the deadline.
 //! - K4: silence fences only after the ledger was read up to an end fetched after the suspicion, and names the last beat.
 //! - K5: a worker is removed only when its consumer owns nothing and is planned nothing.
 //! - K6: in a new generation of the ledger nothing is granted before every lease of an older one has lapsed.
@@ -32,7 +33,10 @@ mod reading;
 mod silence;
 mod sizes;
 mod standing;
+mod withdraw;
 
+#[cfg(test)]
+mod evacuation_tests;
 #[cfg(test)]
 mod lives_tests;
 #[cfg(test)]

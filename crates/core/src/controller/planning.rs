@@ -138,10 +138,17 @@ impl Controller {
         wanted.extend(
             self.fold.partitions().filter_map(|(partition, _)| self.fold.consumer_of(partition)),
         );
-        let minimum = usize::try_from(self.settings.demand.min_consumers).unwrap_or(usize::MAX);
+        let demand = &self.settings.demand;
+        let left = self.workers.keys().filter(|consumer| self.leaving.contains(**consumer)).count();
+        let most = demand.max_consumers.saturating_add(demand.max_surge);
+        let most = most.saturating_sub(u32::try_from(left).unwrap_or(u32::MAX));
+        let minimum = usize::try_from(demand.min_consumers.min(most)).unwrap_or(usize::MAX);
         let running = self.workers.keys().copied();
         let spares = running.chain(ConsumerNumber::FIRST.and_above());
-        for spare in spares.filter(|spare| !self.standings.is_passed_over(*spare)) {
+        let is_spare = |spare: &ConsumerNumber| {
+            !self.standings.is_passed_over(*spare) && !self.leaving.contains(*spare)
+        };
+        for spare in spares.filter(is_spare) {
             if wanted.len() >= minimum {
                 break;
             }
@@ -166,6 +173,7 @@ impl Controller {
             assignment,
             running,
             unavailable: self.standings.passed_over(),
+            evacuate: self.leaving.consumers(),
             busy: in_progress && !orphaned,
             ..Fleet::default()
         }
@@ -198,7 +206,9 @@ impl Controller {
             if item.home.is_none() {
                 let last = self.handovers.get(partition).map(|handover| handover.from);
                 let last = last.or_else(|| self.homes.get(partition).copied());
-                item.home = last.filter(|consumer| !problem.unavailable.contains(consumer));
+                item.home = last.filter(|consumer| {
+                    !problem.unavailable.contains(consumer) && !problem.evacuate.contains(consumer)
+                });
             }
         }
     }

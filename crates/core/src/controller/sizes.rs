@@ -24,6 +24,8 @@ pub struct Sizes {
     pub timers: usize,
     /// Consumers that are expected, or passed over.
     pub standings: usize,
+    /// Consumers that are to be left.
+    pub leaving: usize,
 }
 
 impl Controller {
@@ -41,6 +43,7 @@ impl Controller {
             dead: self.dead.len(),
             timers: self.silence.len(),
             standings: self.standings.len(),
+            leaving: self.leaving.len(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn settings() -> Settings {
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(60),
         late_penalty: Duration::from_secs(60),
+        evacuation_deadline: Duration::from_secs(10),
         write_timeout: Duration::from_secs(5),
         demand: demand::Settings {
             capacity_bytes_per_sec: NonZeroU64::new(100).expect("100 is not zero"),
@@ -296,19 +297,19 @@ impl Desk {
 
 /// In [`Desk::heir_of_plan`]: the incarnation of consumer 1, that of consumer 2, and the epoch of partition 0.
 pub(super) const FIRST: Incarnation = Incarnation(Offset(2));
-const SECOND: Incarnation = Incarnation(Offset(3));
-const EPOCH: Epoch = Epoch(Offset(4));
+pub(super) const SECOND: Incarnation = Incarnation(Offset(3));
+pub(super) const EPOCH: Epoch = Epoch(Offset(4));
 
-fn grant(seal: Seal, of: u32, incarnation: Incarnation) -> Record {
+pub(super) fn grant(seal: Seal, of: u32, incarnation: Incarnation) -> Record {
     let partitions = vec![(partition(0), Position(50))];
     Record::Grant { seal, consumer: consumer(of), incarnation, partitions }
 }
 
-fn started(epoch: Epoch) -> Record {
+pub(super) fn started(epoch: Epoch) -> Record {
     Record::Started { incarnation: FIRST, partitions: vec![(partition(0), epoch)] }
 }
 
-fn stopped(incarnation: Incarnation, epoch: Epoch, reason: StopReason) -> Record {
+pub(super) fn stopped(incarnation: Incarnation, epoch: Epoch, reason: StopReason) -> Record {
     let partitions = vec![(partition(0), epoch, Some(Position(60)))];
     Record::Stopped { incarnation, partitions, reason }
 }
@@ -329,12 +330,12 @@ fn commands(effects: &[Effect]) -> Vec<(u32, &Command)> {
     effects.iter().filter_map(command).collect()
 }
 
-fn starts(effects: &[Effect]) -> Vec<u32> {
+pub(super) fn starts(effects: &[Effect]) -> Vec<u32> {
     let start = |command: &Command| matches!(command.body, CommandBody::Start { .. });
     commands(effects).iter().filter(|(_, command)| start(command)).map(|(to, _)| *to).collect()
 }
 
-fn stops(effects: &[Effect]) -> Vec<u32> {
+pub(super) fn stops(effects: &[Effect]) -> Vec<u32> {
     let stop = |command: &Command| matches!(command.body, CommandBody::Stop { .. });
     commands(effects).iter().filter(|(_, command)| stop(command)).map(|(to, _)| *to).collect()
 }

@@ -116,7 +116,7 @@ impl Demand {
         if fleet.busy {
             return None;
         }
-        if self.spec_changed || trigger::must_leave(fleet) {
+        if self.spec_changed || (trigger::must_leave(fleet) && !self.is_futile(now)) {
             return Some(Trigger::SpecChanged);
         }
         if let Some(partition) = trigger::unassigned(fleet, &weights) {
@@ -149,6 +149,7 @@ impl Demand {
         problem.alpha_permille = settings.alpha_permille;
         problem.min_consumers = settings.min_consumers;
         problem.max_consumers = settings.max_consumers;
+        problem.max_surge = settings.max_surge;
         problem.evacuate.clone_from(&fleet.evacuate);
         problem.unavailable.clone_from(&fleet.unavailable);
         problem.running.clone_from(&fleet.running);
@@ -176,7 +177,12 @@ impl Demand {
     /// Whether it is too early to judge the last decision, or to repeat one that moved nothing.
     fn is_resting(&self, now: Instant) -> bool {
         let acted = self.settled_at.is_some_and(|at| now.since(at) < self.settings.cooldown);
-        acted || self.futile_at.is_some_and(|at| now.since(at) < self.settings.retry)
+        acted || self.is_futile(now)
+    }
+
+    /// Whether the last decision moved nothing, and it is too early to ask again.
+    fn is_futile(&self, now: Instant) -> bool {
+        self.futile_at.is_some_and(|at| now.since(at) < self.settings.retry)
     }
 
     fn has_held(&self, now: Instant) -> bool {

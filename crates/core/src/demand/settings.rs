@@ -21,8 +21,10 @@ pub struct Settings {
     pub alpha_permille: u32,
     /// So many consumers always run.
     pub min_consumers: u32,
-    /// Never more than so many.
+    /// Never more than so many, but for the surge.
     pub max_consumers: u32,
+    /// So many more while consumers are being left.
+    pub max_surge: u32,
     /// A consumer that needs longer than this for its backlog of a partition is behind.
     pub lag_limit: Duration,
     /// In this time a backlog is to be worked off.
@@ -67,6 +69,8 @@ impl Default for Settings {
             min_consumers: 1,
             // A typing error in a rate or a capacity must not fill a cluster; who needs more says so.
             max_consumers: 100,
+            // One at a time disturbs least; who is in a hurry allows more.
+            max_surge: 1,
             // Shorter backlogs come and go with every batch and every hand-off.
             lag_limit: Duration::from_secs(10),
             // Two minutes of catching up cost 8 % of capacity per 10 s of lag: quick, and seldom worth a consumer of its own.

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::problem::{Assignment, Problem};
+use super::problem::{Assignment, Item, Problem};
 use crate::ids::{ConsumerNumber, PartitionId};
 
 /// What is wrong with an assignment.
@@ -32,8 +32,18 @@ pub enum Fault {
 /// All faults of an assignment, in order; none when it is valid.
 pub fn check(problem: &Problem, assignment: &Assignment) -> Vec<Fault> {
     let mut faults = Vec::new();
+    let used: BTreeSet<_> = assignment.values().filter(|at| problem.is_usable(**at)).collect();
+    let used = u32::try_from(used.len()).unwrap_or(u32::MAX);
+    // What has no room may wait while a further consumer could be opened once those have gone that are being left.
+    let may_wait = problem.most_open() <= used && used < problem.max_consumers;
+    let waits = |item: &Item, at: Option<ConsumerNumber>| {
+        let must_leave = item.home.is_none_or(|home| !problem.is_usable(home));
+        let stays = item.home.filter(|home| problem.evacuate.contains(home));
+        may_wait && must_leave && (at.is_none() || at == stays)
+    };
     for (partition, item) in &problem.items {
         match assignment.get(partition) {
+            at if waits(item, at.copied()) => {}
             None => faults.push(Fault::Unplaced(*partition)),
             Some(at) if !problem.is_usable(*at) => faults.push(Fault::Forbidden(*partition, *at)),
             Some(at) if problem.effective_pin(item).is_some_and(|pin| pin != *at) => {
@@ -78,7 +88,9 @@ fn check_consumers(problem: &Problem, assignment: &Assignment, faults: &mut Vec<
         contents.movable = contents.movable.saturating_add(usize::from(is_movable));
         contents.received |= item.home != Some(*at) && item.weight > 0 && pin.is_none();
     }
+    consumers.retain(|consumer, _| problem.is_usable(*consumer));
     let used = u32::try_from(consumers.len()).unwrap_or(u32::MAX);
+    let most_open = problem.most_open();
     let has_pins = consumers.values().any(|contents| contents.pinned > 0);
     if used > problem.max_consumers && !has_pins {
         faults.push(Fault::TooManyConsumers);
@@ -86,7 +98,7 @@ fn check_consumers(problem: &Problem, assignment: &Assignment, faults: &mut Vec<
     for (consumer, contents) in &consumers {
         // What is pinned may overload a consumer; only idle partitions may share that.
         let is_curable = contents.movable > 0 || contents.pinned == 0;
-        if used >= problem.max_consumers || contents.count < 2 || !is_curable {
+        if used >= most_open || contents.count < 2 || !is_curable {
             continue;
         }
         if contents.load > u128::from(problem.overload_limit_of(*consumer)) {

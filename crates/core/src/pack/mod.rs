@@ -59,20 +59,19 @@ use self::state::State;
 /// ```
 pub fn solve(problem: &Problem) -> Result<Solution, Error> {
     problem.validate()?;
-    let homes = problem.items.iter().filter_map(|(at, item)| item.home.map(|home| (*at, home)));
+    let home = |item: &Item| item.home.filter(|home| !problem.unavailable.contains(home));
+    let homes = problem.items.iter().filter_map(|(at, item)| Some((*at, home(item)?)));
     let mut current: Assignment = homes.collect();
     let mut best = score_of(problem, &current);
     let mut reasons = state::Reasons::new();
-    let mut at_maximum = false;
+    let mut squeezed = BTreeSet::new();
     loop {
         let mut proposed = propose(problem, &current);
         let score = proposed.score();
-        at_maximum |= proposed.bound_by.contains(&Binding::MaxConsumers);
+        squeezed.extend(proposed.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
         if score >= best {
             // What binds is what kept the last proposal from being better; only the maximum shows as it squeezes.
-            if at_maximum {
-                proposed.bound_by.insert(Binding::MaxConsumers);
-            }
+            proposed.bound_by.extend(squeezed);
             return Ok(report::describe(problem, current, &reasons, proposed.bound_by));
         }
         current = proposed.assignment();
@@ -83,12 +82,18 @@ pub fn solve(problem: &Problem) -> Result<Solution, Error> {
     }
 }
 
+/// What fills consumers above their packing limits, or lets partitions wait.
+fn squeezes(bound: Binding) -> bool {
+    matches!(bound, Binding::MaxConsumers | Binding::MaxSurge)
+}
+
 /// One round: what the phases make of an assignment.
 ///
 /// At the maximum, evictions can turn out to have no better place. The round is then played again with those partitions left
 /// where they are, so that whatever is evicted in the end cures something: more stay each time, so this ends.
 fn propose<'a>(problem: &'a Problem, homes: &Assignment) -> State<'a> {
     let mut stuck = BTreeSet::new();
+    let mut bound_by = BTreeSet::new();
     loop {
         let (mut state, mut pool) = keep::keep(problem, homes);
         pool.extend(keep::retire(&mut state));
@@ -99,9 +104,15 @@ fn propose<'a>(problem: &'a Problem, homes: &Assignment) -> State<'a> {
         let rest = place::place(&mut state, rest);
         let without_place = place::squeeze(&mut state, rest);
         if without_place.is_empty() {
-            debug_assert_eq!(state.score().unplaced, 0, "everything is placed");
+            debug_assert_eq!(
+                state.score().unplaced,
+                state.waiting(),
+                "everything is placed or waits"
+            );
+            state.bound_by.extend(bound_by);
             return state;
         }
+        bound_by.extend(state.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
         stuck.extend(without_place.into_iter().map(|piece| piece.partition));
     }
 }

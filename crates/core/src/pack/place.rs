@@ -35,15 +35,18 @@ pub(super) fn place(state: &mut State<'_>, mut pool: Vec<Piece>) -> Vec<Piece> {
 /// Places the rest above the packing limits, as the maximum is reached; returns what had better not been evicted.
 ///
 /// Up to the overload limit everybody must take more. Above it a move would only carry an overload elsewhere: who had a home
-/// should have stayed there, and what has none goes where it hurts least.
+/// should have stayed there, and what has none goes where it hurts least; or waits, when there will be room for another consumer
+/// as soon as those have gone that are being left.
 pub(super) fn squeeze(state: &mut State<'_>, rest: Vec<Piece>) -> Vec<Piece> {
     let mut stuck = Vec::new();
     for piece in rest {
-        state.bound_by.insert(Binding::MaxConsumers);
+        let is_held_up = state.is_held_up();
+        state.bound_by.insert(if is_held_up { Binding::MaxSurge } else { Binding::MaxConsumers });
         let is_stuck = piece.home.is_some_and(|home| state.bin(home).is_some());
         match below_overload(state, piece) {
             Some(target) => state.put(target, piece),
             None if is_stuck => stuck.push(piece),
+            None if is_held_up => state.wait(piece.partition),
             None => state.put(least_loaded(state), piece),
         }
     }

@@ -67,6 +67,8 @@ pub struct Problem {
     pub min_consumers: u32,
     /// So many consumers run at most; above it load is squeezed in, and the report says so.
     pub max_consumers: u32,
+    /// So many more may run while others are being left; what finds no room in them waits until somebody has gone.
+    pub max_surge: u32,
     /// Everything must leave these consumers.
     pub evacuate: BTreeSet<ConsumerNumber>,
     /// These consumers are gone: nothing is left there, and they must not be opened.
@@ -110,6 +112,7 @@ impl Problem {
             alpha_permille: 1500,
             min_consumers: 0,
             max_consumers: u32::MAX,
+            max_surge: 1,
             evacuate: BTreeSet::new(),
             unavailable: BTreeSet::new(),
             running: BTreeSet::new(),
@@ -156,6 +159,16 @@ impl Problem {
     /// Whether a consumer may have partitions at all.
     pub fn is_usable(&self, consumer: ConsumerNumber) -> bool {
         !self.evacuate.contains(&consumer) && !self.unavailable.contains(&consumer)
+    }
+
+    /// So many usable consumers may have partitions: those that are being left run on meanwhile, and all together may exceed
+    /// the maximum by the surge.
+    pub fn most_open(&self) -> u32 {
+        let homes: BTreeSet<_> = self.items.values().filter_map(|item| item.home).collect();
+        let runs = |at: &&ConsumerNumber| homes.contains(*at) || self.running.contains(*at);
+        let left = self.evacuate.difference(&self.unavailable).filter(runs).count();
+        let all = self.max_consumers.saturating_add(self.max_surge);
+        self.max_consumers.min(all.saturating_sub(u32::try_from(left).unwrap_or(u32::MAX)))
     }
 
     /// The pin of an item that can be obeyed.

@@ -65,6 +65,8 @@ pub enum Binding {
     LowerBound,
     /// A further consumer was wanted, but the maximum is reached: consumers are filled above the packing limit.
     MaxConsumers,
+    /// A further consumer was wanted, but has to wait until one that is being left has gone.
+    MaxSurge,
     /// A consumer stays because the minimum is reached.
     MinConsumers,
     /// Consumers are not given up now.
@@ -85,6 +87,7 @@ impl Binding {
         match self {
             Self::LowerBound => "lower-bound",
             Self::MaxConsumers => "max-consumers",
+            Self::MaxSurge => "max-surge",
             Self::MinConsumers => "min-consumers",
             Self::ScaleInHeld => "scale-in-held",
             Self::Alpha => "alpha",
@@ -132,7 +135,8 @@ pub struct Report {
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct Solution {
-    /// Every partition's consumer.
+    /// Every partition's consumer. One that waits for room stays on the consumer that it must leave, or is missing when it
+    /// has none.
     pub assignment: Assignment,
     /// The partitions that leave their home or get a first one, in order of partitions.
     pub moves: Vec<Move>,

@@ -49,6 +49,10 @@ pub(super) struct State<'a> {
     idle: BTreeSet<ConsumerNumber>,
     /// No number below is free.
     free_from: ConsumerNumber,
+    /// So many consumers may be open.
+    most_open: u32,
+    /// Partitions that have no place before somebody has gone.
+    waiting: BTreeSet<PartitionId>,
 }
 
 /// How good an assignment is, most important first; less is better.
@@ -135,6 +139,8 @@ impl<'a> State<'a> {
             free: 0,
             idle: problem.running.iter().copied().filter(|at| problem.is_usable(*at)).collect(),
             free_from: ConsumerNumber::FIRST,
+            most_open: problem.most_open(),
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -260,13 +266,34 @@ impl<'a> State<'a> {
 
     /// Whether the maximum allows one consumer more.
     pub(super) fn may_open(&self) -> bool {
-        u32::try_from(self.bins.len()).is_ok_and(|open| open < self.problem.max_consumers)
+        u32::try_from(self.bins.len()).is_ok_and(|open| open < self.most_open)
+    }
+
+    /// Whether it would, were those gone that are being left.
+    pub(super) fn is_held_up(&self) -> bool {
+        let allowed = |open| self.most_open <= open && open < self.problem.max_consumers;
+        u32::try_from(self.bins.len()).is_ok_and(allowed)
+    }
+
+    /// Leaves a partition where it is until there is room.
+    pub(super) fn wait(&mut self, partition: PartitionId) {
+        self.waiting.insert(partition);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Who has what.
     pub(super) fn assignment(&self) -> Assignment {
         let placed = self.bins.iter();
-        placed.flat_map(|(at, bin)| bin.pieces.iter().map(|piece| (piece.partition, *at))).collect()
+        let placed =
+            placed.flat_map(|(at, bin)| bin.pieces.iter().map(|piece| (piece.partition, *at)));
+        let home = |partition: &PartitionId| {
+            let home = self.problem.items.get(partition)?.home?;
+            self.problem.evacuate.contains(&home).then_some((*partition, home))
+        };
+        placed.chain(self.waiting.iter().filter_map(home)).collect()
     }
 
     /// How good this is.

@@ -33,7 +33,8 @@ fn world(items: &[(u64, u32)]) -> Problem {
 
 /// What is wrong with a solution. One that was squeezed at the maximum of consumers may have given some up afterwards.
 fn faults(problem: &Problem, solution: &Solution) -> Vec<Fault> {
-    let squeezed = solution.report.bound_by.contains(&Binding::MaxConsumers);
+    let squeezes = [Binding::MaxConsumers, Binding::MaxSurge];
+    let squeezed = squeezes.iter().any(|bound| solution.report.bound_by.contains(bound));
     let mut faults = check(problem, &solution.assignment);
     faults.retain(|fault| !(squeezed && matches!(fault, Fault::Overfilled(_))));
     faults
@@ -44,6 +45,16 @@ fn solved(problem: &Problem) -> Vec<u32> {
     let solution = solve(problem).expect("the problem is valid");
     assert_eq!(faults(problem, &solution), []);
     solution.assignment.values().map(|consumer| consumer.get()).collect()
+}
+
+/// The problem as it is once it was solved and acted upon.
+fn after(problem: &Problem) -> Problem {
+    problem.with_homes(&solve(problem).expect("the problem is valid").assignment)
+}
+
+/// Whether a partition waits for room.
+fn waits(solution: &Solution) -> bool {
+    solution.report.bound_by.contains(&Binding::MaxSurge)
 }
 
 fn report(problem: &Problem) -> Report {
@@ -166,6 +177,43 @@ fn an_evacuated_consumer_is_left_and_not_opened_again() {
 }
 
 #[test]
+fn an_evacuation_at_the_maximum_goes_through_the_surge() {
+    let mut problem = world(&[(60, 1), (60, 2), (60, 3)]);
+    problem.scale_in = false;
+    problem.max_consumers = 3;
+    problem.evacuate.insert(consumer(3));
+    assert_eq!(solved(&problem), [1, 2, 4], "three and one that is being left");
+    assert!(!report(&problem).bound_by.contains(&Binding::MaxSurge));
+}
+
+#[test]
+fn without_surge_an_evacuation_fills_the_living_and_the_rest_waits() {
+    let mut problem = world(&[(40, 1), (50, 2), (60, 3), (50, 3), (20, 3)]);
+    problem.scale_in = false;
+    problem.max_consumers = 3;
+    problem.max_surge = 0;
+    problem.evacuate.insert(consumer(3));
+    assert_eq!(solved(&problem), [1, 2, 3, 1, 2], "up to the overload limit, and not beyond");
+    assert!(report(&problem).bound_by.contains(&Binding::MaxSurge));
+    // Once the consumer that is left has nothing and does not run any more, another takes its place.
+    let mut next = after(&problem);
+    next.items.get_mut(&partition(2)).expect("partition 2 is there").home = None;
+    assert_eq!(solved(&next), [1, 2, 4, 1, 2]);
+}
+
+#[test]
+fn evacuations_of_several_consumers_go_by_turns() {
+    let mut problem = world(&[(70, 1), (70, 2), (70, 3)]);
+    problem.scale_in = false;
+    problem.max_consumers = 3;
+    problem.evacuate.extend([1, 2, 3].map(consumer));
+    assert_eq!(solved(&problem), [4, 2, 3], "one at a time");
+    let next = after(&problem);
+    assert_eq!(solved(&next), [4, 5, 3]);
+    assert_eq!(solved(&after(&next)), [4, 5, 6]);
+}
+
+#[test]
 fn a_pin_is_obeyed_unless_its_consumer_must_not_be_used() {
     let mut problem = world(&[(40, 1), (30, 1), (20, 1)]);
     let item = problem.items.get_mut(&partition(2)).expect("partition 2 is there");
@@ -247,7 +295,7 @@ prop_compose! {
         pins in any::<bool>(),
         limits in (500_u32..=1000, 500_u32..=1000),
         alpha_permille in 0_u32..2500,
-        (min, max) in (0_u32..4, prop_oneof![Just(u32::MAX), 4_u32..9]),
+        (min, max, surge) in (0_u32..4, prop_oneof![Just(u32::MAX), 4_u32..9], 0_u32..3),
         evacuate in prop::collection::btree_set(1_u32..9, 0..3),
         unavailable in prop::collection::btree_set(1_u32..9, 0..3),
         running in prop::collection::btree_set(1_u32..12, 0..4),
@@ -264,6 +312,7 @@ prop_compose! {
         };
         problem.alpha_permille = alpha_permille;
         (problem.min_consumers, problem.max_consumers) = (min, max);
+        problem.max_surge = surge;
         problem.evacuate = evacuate.into_iter().map(consumer).collect();
         problem.unavailable = unavailable.into_iter().map(consumer).collect();
         problem.running = running.into_iter().map(consumer).collect();
@@ -286,6 +335,8 @@ proptest! {
     #[test]
     fn solving_a_solution_changes_nothing_for_ever(problem in problem()) {
         let first = solve(&problem).expect("the problem is valid");
+        // What waits gets its turn as others go.
+        prop_assume!(!waits(&first));
         let mut next = problem.with_homes(&first.assignment);
         for _ in 0..3 {
             let again = solve(&next).expect("the problem is valid");
@@ -312,9 +363,13 @@ proptest! {
         for moved in &solution.moves {
             prop_assert_eq!(assignment.insert(moved.partition, moved.to), moved.from);
         }
+        // What waits on a consumer that is gone is on none.
+        assignment.retain(|partition, _| solution.assignment.contains_key(partition));
         prop_assert_eq!(&assignment, &solution.assignment);
+        prop_assert!(waits(&solution) || assignment.len() == problem.items.len());
         let loads = solution.report.loads.values();
-        let total: u64 = problem.items.values().map(|item| item.weight).sum();
+        let placed = |(partition, _): &(&PartitionId, _)| assignment.contains_key(partition);
+        let total: u64 = problem.items.iter().filter(placed).map(|(_, item)| item.weight).sum();
         prop_assert_eq!(loads.map(|load| load.after).sum::<u64>(), total);
     }
 
@@ -324,7 +379,7 @@ proptest! {
         let used = solution.report.consumers_after;
         // Above the maximum, and around pins, consumers may be overloaded: then the bound does not apply.
         let has_pins = problem.items.values().any(|item| item.pinned.is_some());
-        if used < problem.max_consumers && !has_pins {
+        if used < problem.max_consumers && !has_pins && !waits(&solution) {
             prop_assert!(used >= solution.report.lower_bound.consumers());
         }
     }

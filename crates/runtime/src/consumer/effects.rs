@@ -8,6 +8,7 @@ use tidegate_core::ids::{Epoch, FencingToken, PartitionId, Position};
 
 use super::calls::{self, Outcome};
 use super::face::Face;
+use super::gather::Cut;
 use super::reading::Order;
 use super::shell::Shell;
 use crate::ports::{Bound, Persisted, TopicPartition};
@@ -42,6 +43,7 @@ impl Shell {
             Effect::Read(id, epoch, from) => self.read(id, epoch, from),
             Effect::Unread(id) => self.unread(id),
             Effect::Write(id, token) => self.write(id, token),
+            Effect::Skip(id, token, from, to) => self.skip(id, token, from, to),
             Effect::Abort(id) => self.abort(id),
             Effect::Release(id, token) => self.release(id, token),
             Effect::Save { clean, partitions } => self.save(clean, partitions),
@@ -100,7 +102,21 @@ impl Shell {
     }
 
     fn write(&mut self, id: PartitionId, token: FencingToken) {
-        let Some((cut, target)) = self.gatherer.cut(id).zip(self.targets.get(&id)) else { return };
+        if let Some(cut) = self.gatherer.cut(id) {
+            self.spawn_write(id, token, cut);
+        }
+    }
+
+    fn skip(&mut self, id: PartitionId, token: FencingToken, from: Position, to: Position) {
+        if let Some(target) = self.targets.get(&id) {
+            let partition = target.partition.clone();
+            let cut = Cut { partition, expected: from, records: Vec::new(), bytes: 0, end: to };
+            self.spawn_write(id, token, cut);
+        }
+    }
+
+    fn spawn_write(&mut self, id: PartitionId, token: FencingToken, cut: Cut) {
+        let Some(target) = self.targets.get(&id) else { return };
         let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
         let limit = self.config.ownership.write_timeout;
         let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));

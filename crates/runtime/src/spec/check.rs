@@ -56,17 +56,11 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
 fn not_yet(spec: &GroupSpec, faults: &mut Checks) {
     let default = GroupSpec::default();
     let same = [
-        ("consumers.maxSurge", spec.consumers.max_surge == default.consumers.max_surge),
         ("monitor.logSizesOnly", spec.monitor.log_sizes_only == default.monitor.log_sizes_only),
         (
             "controller.decisionPeriod",
             spec.controller.decision_period == default.controller.decision_period,
         ),
-        (
-            "controller.handoffDeadline",
-            spec.controller.handoff_deadline == default.controller.handoff_deadline,
-        ),
-        ("consumer.onSinkBehind", spec.consumer.on_sink_behind == default.consumer.on_sink_behind),
     ];
     for (path, same) in same {
         faults.require(path, same, NOT_YET);

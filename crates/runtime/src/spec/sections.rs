@@ -95,7 +95,8 @@ pub struct Consumers {
     pub min: NonZeroU32,
     /// At most so many. The default is a guard against a runaway; set it to what machine or quota can bear.
     pub max: NonZeroU32,
-    /// So many more while a consumer is being replaced. The default is 1: replacements go one by one.
+    /// So many more while partitions leave a consumer that is to go. The default is 1: replacements go one by one. With 0
+    /// its partitions are given up first where the others have no room for them.
     pub max_surge: u32,
 }
 
@@ -155,8 +156,8 @@ pub struct Controller {
     /// is long enough for an image that must be fetched first.
     #[serde(with = "Span")]
     pub worker_start_deadline: Duration,
-    /// Time that one step of a hand-off may take before it is rolled back. The default is twice `ownership.writeTimeout`:
-    /// the old owner may have to finish a write.
+    /// Time for which partitions that must leave a consumer wait for another one to have room and be ready; then they are
+    /// given up first. The default is twice `ownership.writeTimeout`: who was asked before may have to finish a write.
     #[serde(with = "Span")]
     pub handoff_deadline: Duration,
 }

@@ -175,12 +175,9 @@ fn what_is_printed_is_the_spec_again() {
 #[test]
 fn what_nothing_acts_upon_yet_is_refused() {
     let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]\n\
-                consumer: {onSinkBehind: rewind}\nmonitor: {logSizesOnly: true}\n\
-                consumers: {maxSurge: 2}\n";
+                monitor: {logSizesOnly: true}\n";
     insta::assert_snapshot!(minimal_and(text).unwrap_err(), @"
-    consumers.maxSurge: has no effect in this version: leave it out
     monitor.logSizesOnly: has no effect in this version: leave it out
-    consumer.onSinkBehind: has no effect in this version: leave it out
     topics[0].start: has no effect in this version: leave it out
     ");
 }

@@ -196,6 +196,10 @@ impl World {
                 }
             }
             Effect::Write(partition, token) => self.begin_write(key, partition, token),
+            Effect::Skip(..) => self.violate(
+                Promise::NothingSkipped,
+                format_args!("{key} leaves a gap, and nobody decided so"),
+            ),
             Effect::Abort(partition) => self.drop_lane(key, partition),
             Effect::Release(partition, _) => {
                 if self.lane(key, partition).is_some_and(|lane| lane.writing.is_some()) {

@@ -105,6 +105,7 @@ pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),
         late_penalty: Duration::from_secs(20),
+        evacuation_deadline: Duration::from_secs(10),
         write_timeout: consumer.write_timeout,
         demand: demand_settings(),
     }
