@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_core::ids::PartitionId;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security;
 use tokio::time::Instant;
@@ -48,7 +49,11 @@ pub(crate) struct Cluster {
 struct State {
     brokers: BTreeMap<i32, Broker>,
     leaders: BTreeMap<String, TopicMeta>,
+    /// The highest leader epoch that any broker has told of a partition.
+    epochs: BTreeMap<PartitionId, i32>,
     first_bootstrap: usize,
+    /// The broker to ask for metadata, after another one was found to be behind.
+    preferred: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -63,6 +68,7 @@ struct Broker {
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     pub(crate) broker: i32,
+    pub(crate) epoch: i32,
     pub(crate) connection: Arc<Connection>,
 }
 
@@ -119,6 +125,12 @@ impl Cluster {
 
     /// A connection to any broker: a known one, else one of the bootstrap list.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
+        let preferred = self.lock().preferred;
+        if let Some(id) = preferred
+            && let Ok(connection) = self.broker(id).await
+        {
+            return Ok(connection);
+        }
         let live = self.lock().brokers.values_mut().find_map(Broker::live);
         if let Some(connection) = live {
             return Ok(connection);
@@ -170,23 +182,15 @@ impl Cluster {
             let text = "the brokers are older than Apache Kafka 2.8 and give topics no ids";
             return Err(Error::new(Class::Permanent, text));
         }
-        let metadata =
+        let mut metadata =
             Metadata::from_answer(connection.call(&request, version, QUICK_TIMEOUT).await?);
-        self.learn(&metadata);
-        Ok(metadata)
-    }
-
-    fn learn(&self, metadata: &Metadata) {
         let mut state = self.lock();
-        state.brokers.retain(|id, _| metadata.brokers.contains_key(id));
-        for (id, address) in &metadata.brokers {
-            match state.brokers.get_mut(id) {
-                Some(broker) if broker.address == *address => {}
-                _ => {
-                    state.brokers.insert(*id, Broker::new(address.clone()));
-                }
-            }
+        state.learn(&metadata);
+        state.doubt(&mut metadata);
+        if metadata.behind {
+            state.ask_another();
         }
+        Ok(metadata)
     }
 
     /// What the metadata says of one topic; asked anew unless it is known.
@@ -205,6 +209,10 @@ impl Cluster {
             let mut metadata = self.metadata(Some(&[topic.to_owned()])).await?;
             let code = match metadata.topics.remove(topic) {
                 Some(Ok(found)) => {
+                    if metadata.behind && Instant::now() < deadline {
+                        tokio::time::sleep(FIRST_BACKOFF).await;
+                        continue;
+                    }
                     self.lock().leaders.insert(topic.to_owned(), found.clone());
                     return Ok(found);
                 }
@@ -215,6 +223,8 @@ impl Cluster {
                 let doing = format!("failed to look up topic {topic}");
                 return Err(errors::refused(doing, Right::topic("Describe", topic), code, None));
             }
+            // It may have been made a moment ago, and this broker be the last to learn of it, or cut off.
+            self.lock().ask_another();
             tokio::time::sleep(FIRST_BACKOFF).await;
         }
     }
@@ -248,7 +258,7 @@ impl Cluster {
             return Err(Error::new(Class::Transient, text));
         };
         match self.broker(broker).await {
-            Ok(connection) => Ok(Leader { broker, connection }),
+            Ok(connection) => Ok(Leader { broker, epoch: found.leader_epoch, connection }),
             Err(error) => {
                 self.forget(topic);
                 Err(error)
@@ -275,6 +285,43 @@ impl Cluster {
 /// A topic's name as the protocol library wants it.
 pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+// === impl State ===
+
+impl State {
+    fn learn(&mut self, metadata: &Metadata) {
+        self.brokers.retain(|id, _| metadata.brokers.contains_key(id));
+        for (id, address) in &metadata.brokers {
+            match self.brokers.get_mut(id) {
+                Some(broker) if broker.address == *address => {}
+                _ => {
+                    self.brokers.insert(*id, Broker::new(address.clone()));
+                }
+            }
+        }
+    }
+
+    /// Takes the leaders out of an answer that were replaced since, as another broker has told: one that is cut off from the
+    /// cluster goes on answering with what it knew.
+    fn doubt(&mut self, metadata: &mut Metadata) {
+        for topic in metadata.topics.values_mut().flatten() {
+            for (number, told) in &mut topic.partitions {
+                let partition = PartitionId { topic: topic.id, number: *number };
+                let known = self.epochs.entry(partition).or_insert(told.leader_epoch);
+                if told.leader_epoch < *known {
+                    (told.leader, metadata.behind) = (None, true);
+                }
+                *known = told.leader_epoch.max(*known);
+            }
+        }
+    }
+
+    /// The next request for metadata goes to the next broker.
+    fn ask_another(&mut self) {
+        let after = self.preferred.and_then(|id| self.brokers.range(id + 1..).next());
+        self.preferred = after.or_else(|| self.brokers.iter().next()).map(|(id, _)| *id);
+    }
 }
 
 // === impl Broker ===
@@ -345,5 +392,58 @@ impl Retry {
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_BACKOFF);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use kafka_protocol::messages::{BrokerId, MetadataResponse};
+
+    use super::*;
+
+    /// What a broker tells of a topic with one partition.
+    fn told(leader: i32, epoch: i32) -> Metadata {
+        let broker = |id| MetadataResponseBroker::default().with_node_id(BrokerId(id)).with_port(9);
+        let partition = MetadataResponsePartition::default()
+            .with_leader_id(BrokerId(leader))
+            .with_leader_epoch(epoch);
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(topic_name("orders")))
+            .with_partitions(vec![partition]);
+        let answer = MetadataResponse::default()
+            .with_brokers([1, 2, 3].map(broker).into())
+            .with_topics(vec![topic]);
+        Metadata::from_answer(answer)
+    }
+
+    fn leader(state: &mut State, mut metadata: Metadata) -> (Option<i32>, bool) {
+        state.learn(&metadata);
+        state.doubt(&mut metadata);
+        let topic = metadata.topics["orders"].as_ref().unwrap();
+        (topic.partitions[&0].leader, metadata.behind)
+    }
+
+    #[test]
+    fn a_leader_that_was_replaced_is_not_believed_again() {
+        let mut state = State::default();
+        assert_eq!(leader(&mut state, told(1, 4)), (Some(1), false));
+        assert_eq!(leader(&mut state, told(2, 5)), (Some(2), false));
+        assert_eq!(leader(&mut state, told(1, 4)), (None, true), "from a broker that is cut off");
+        assert_eq!(leader(&mut state, told(2, 5)), (Some(2), false));
+    }
+
+    #[test]
+    fn who_is_behind_is_not_asked_again_before_the_others() {
+        let mut state = State::default();
+        state.learn(&told(1, 4));
+        let mut asked = Vec::new();
+        for _ in 0..4 {
+            state.ask_another();
+            asked.extend(state.preferred);
+        }
+        assert_eq!(asked, [1, 2, 3, 1]);
     }
 }

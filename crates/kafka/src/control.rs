@@ -4,6 +4,7 @@
 //! end of the log, its start) is asked of the leader on the thin layer, and reading is a long poll of our own
 //! ([`crate::control_reader`]), because the ledger's readers need the offset of a truncation and not a silent reset.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,8 @@ impl Cluster {
     ) -> Result<u64, Error> {
         let leader = self.leader(topic, partition).await?;
         let name = topic_name(topic);
-        let targets = Targets::from([(name.clone(), vec![partition])]);
+        let epochs = BTreeMap::from([(partition, leader.epoch)]);
+        let targets = Targets::from([(name.clone(), epochs)]);
         let isolation = Isolation::ReadUncommitted;
         let answer = list_offsets::of_broker(&leader.connection, &targets, bound, isolation).await;
         let offsets = answer.inspect_err(|_| self.forget(topic))?;

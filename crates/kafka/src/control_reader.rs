@@ -51,6 +51,10 @@ const MAX_GARBLED: u32 = 5;
 /// From this version on a fetch names topics by id, so that a topic of the same name is not taken for this one.
 const FETCH_BY_ID: i16 = 13;
 
+/// From this version on a fetch names the leader's epoch: a leader that was replaced and does not know it would else answer
+/// that what was read from its successor is beyond its end.
+const WITH_EPOCH: i16 = 9;
+
 /// The port's reader.
 #[derive(Debug)]
 pub(crate) struct KafkaControlReader {
@@ -150,8 +154,8 @@ impl Fetcher {
 
     /// Fetches from the present leader until something is in the way.
     async fn follow_leader(&mut self) -> End {
-        let connection = match self.connect().await {
-            Ok(connection) => connection,
+        let (connection, epoch) = match self.connect().await {
+            Ok(connected) => connected,
             Err(error) => return self.classify(error),
         };
         let topic = match self.fetch_topic(&connection).await {
@@ -159,7 +163,7 @@ impl Fetcher {
             Err(end) => return end,
         };
         loop {
-            let fetched = match self.fetch(&connection, topic.clone()).await {
+            let fetched = match self.fetch(&connection, epoch, topic.clone()).await {
                 Ok(fetched) => fetched,
                 Err(error) => return self.classify(error),
             };
@@ -172,9 +176,9 @@ impl Fetcher {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
+    async fn connect(&self) -> Result<(Connection, i32), Error> {
         let leader = self.cluster.leader(&self.topic, self.partition).await?;
-        self.cluster.dedicated(leader.broker).await
+        Ok((self.cluster.dedicated(leader.broker).await?, leader.epoch))
     }
 
     /// What every fetch of this round says of the topic. The first round notes the topic's id; a later one that finds
@@ -200,12 +204,13 @@ impl Fetcher {
     async fn fetch(
         &self,
         connection: &Connection,
+        leader_epoch: i32,
         (topic, version): (FetchTopic, i16),
     ) -> Result<FetchResponse, Error> {
         let partition = FetchPartition::default()
             .with_partition(i32::try_from(self.partition).unwrap_or(i32::MAX))
             .with_fetch_offset(i64::try_from(self.next).unwrap_or(i64::MAX))
-            .with_current_leader_epoch(-1)
+            .with_current_leader_epoch(if version >= WITH_EPOCH { leader_epoch } else { -1 })
             .with_last_fetched_epoch(if version >= 12 { self.last_epoch } else { -1 })
             .with_log_start_offset(-1)
             .with_partition_max_bytes(MAX_BYTES);

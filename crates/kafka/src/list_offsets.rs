@@ -20,6 +20,9 @@ const EARLIEST: i64 = -2;
 /// Enough for isolation levels; later versions add tiers that are not asked for.
 const VERSION: i16 = 7;
 
+/// From this version on a request names the leader's epoch.
+const WITH_EPOCH: i16 = 4;
+
 /// Which records count for the latest offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isolation {
@@ -29,8 +32,8 @@ pub(crate) enum Isolation {
     ReadCommitted,
 }
 
-/// Partitions of one broker by topic.
-pub(crate) type Targets = BTreeMap<TopicName, Vec<u32>>;
+/// Partitions of one broker by topic, each with the epoch in which it leads it.
+pub(crate) type Targets = BTreeMap<TopicName, BTreeMap<u32, i32>>;
 
 /// An answer for each partition that had one.
 pub(crate) type Offsets = BTreeMap<TopicName, BTreeMap<u32, Result<u64, ResponseError>>>;
@@ -46,21 +49,22 @@ pub(crate) async fn of_broker(
         Bound::Earliest => EARLIEST,
         Bound::Latest => LATEST,
     };
-    let partition = |number: &u32| {
+    let version = connection.version::<ListOffsetsRequest>(VERSION)?;
+    let partition = |(number, epoch): (&u32, &i32)| {
         ListOffsetsPartition::default()
             .with_partition_index(i32::try_from(*number).unwrap_or(i32::MAX))
+            .with_current_leader_epoch(if version >= WITH_EPOCH { *epoch } else { -1 })
             .with_timestamp(timestamp)
     };
-    let topic = |(name, numbers): (&TopicName, &Vec<u32>)| {
+    let topic = |(name, partitions): (&TopicName, &BTreeMap<u32, i32>)| {
         ListOffsetsTopic::default()
             .with_name(name.clone())
-            .with_partitions(numbers.iter().map(partition).collect())
+            .with_partitions(partitions.iter().map(partition).collect())
     };
     let request = ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_isolation_level(i8::from(isolation == Isolation::ReadCommitted))
         .with_topics(targets.iter().map(topic).collect());
-    let version = connection.version::<ListOffsetsRequest>(VERSION)?;
     let answer = connection.call(&request, version, REQUEST_TIMEOUT).await?;
     let topics = answer.topics.into_iter().map(|topic| {
         let offsets = topic.partitions.into_iter().filter_map(|partition| {
@@ -150,11 +154,12 @@ async fn by_leader(
             Err(error) => return Err(error),
         };
         for number in numbers {
-            let leader = meta.partitions.get(&number).and_then(|partition| partition.leader);
-            match leader {
-                Some(leader) => {
+            let led = meta.partitions.get(&number);
+            let led = led.and_then(|partition| Some((partition.leader?, partition.leader_epoch)));
+            match led {
+                Some((leader, epoch)) => {
                     let targets = by_leader.entry(leader).or_default();
-                    targets.entry(topic_name(topic)).or_default().push(number);
+                    targets.entry(topic_name(topic)).or_default().insert(number, epoch);
                 }
                 None => cluster.forget(topic),
             }

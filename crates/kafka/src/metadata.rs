@@ -21,6 +21,8 @@ pub(crate) struct Metadata {
     pub(crate) controller: i32,
     /// The topics asked for, or why there is no answer about one.
     pub(crate) topics: BTreeMap<String, Result<TopicMeta, ResponseError>>,
+    /// Another broker has told of later leaders before.
+    pub(crate) behind: bool,
 }
 
 /// A topic.
@@ -39,6 +41,8 @@ pub(crate) struct TopicMeta {
 pub(crate) struct PartitionMeta {
     /// `None` while it has none.
     pub(crate) leader: Option<i32>,
+    /// Counts the leaders. Told with every request, so that one that was replaced and does not know it cannot answer.
+    pub(crate) leader_epoch: i32,
     /// Number of replicas.
     pub(crate) replicas: u16,
 }
@@ -58,6 +62,7 @@ impl Metadata {
             brokers: brokers.collect(),
             controller: answer.controller_id.0,
             topics: topics.collect(),
+            behind: false,
         }
     }
 }
@@ -68,7 +73,8 @@ impl TopicMeta {
             let number = u32::try_from(partition.partition_index).ok()?;
             let leader = Some(partition.leader_id.0).filter(|leader| *leader >= 0);
             let replicas = u16::try_from(partition.replica_nodes.len()).unwrap_or(u16::MAX);
-            Some((number, PartitionMeta { leader, replicas }))
+            let leader_epoch = partition.leader_epoch;
+            Some((number, PartitionMeta { leader, leader_epoch, replicas }))
         };
         Self {
             id: TopicId(topic.topic_id.into_bytes()),

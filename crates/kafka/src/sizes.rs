@@ -199,7 +199,8 @@ impl View {
                 match partition.leader {
                     Some(leader) => {
                         let targets = by_leader.entry(leader).or_default();
-                        targets.entry(name.clone()).or_default().push(*number);
+                        let partitions = targets.entry(name.clone()).or_default();
+                        partitions.insert(*number, partition.leader_epoch);
                     }
                     None => leaderless = true,
                 }
@@ -327,8 +328,8 @@ async fn ask_broker(connection: &Connection, targets: &Targets, with_sizes: bool
 }
 
 async fn ask_sizes(connection: &Connection, targets: &Targets) -> Result<Sizes, Error> {
-    let topic = |(name, numbers): (&TopicName, &Vec<u32>)| {
-        let numbers = numbers.iter().map(|number| i32::try_from(*number).unwrap_or(i32::MAX));
+    let topic = |(name, partitions): (&TopicName, &BTreeMap<u32, i32>)| {
+        let numbers = partitions.keys().map(|number| i32::try_from(*number).unwrap_or(i32::MAX));
         DescribableLogDirTopic::default()
             .with_topic(name.clone())
             .with_partitions(numbers.collect())
