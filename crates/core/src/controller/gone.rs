@@ -24,6 +24,10 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    pub(super) fn is_empty(&self) -> bool {
+        self.topics.is_empty()
+    }
+
     pub(super) fn holds(&self, partition: PartitionId) -> bool {
         self.topics.contains(&partition.topic)
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::io::Effect;
 use super::machine::{Controller, Office};
-use super::planning::planned;
+use super::planning::Targets;
 use crate::ids::{ConsumerNumber, Epoch, Incarnation, Instant, PartitionId, Position};
 use crate::ledger::{Command, CommandBody, Ownership, Record};
 use crate::mutants::{self, Mutant};
@@ -43,9 +43,9 @@ struct Due {
 
 impl Controller {
     /// Sends whatever moves a partition from where it is to where it should be.
-    pub(super) fn reconcile(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn reconcile(&mut self, now: Instant, plan: &Targets, effects: &mut Vec<Effect>) {
         let Some(mut office) = self.office.take() else { return };
-        let due = self.due_work(now, &mut office);
+        let due = self.due_work(now, plan, &mut office);
         self.send_grants(now, &mut office, due.grants, effects);
         self.send_commands(&office, due.starts, due.stops, effects);
         self.ask_starts(now, &mut office, due.unresolved, effects);
@@ -70,20 +70,18 @@ impl Controller {
         }
     }
 
-    fn due_work(&self, now: Instant, office: &mut Office) -> Due {
+    fn due_work(&self, now: Instant, plan: &Targets, office: &mut Office) -> Due {
         let mut due = Due::default();
-        let plan = planned(&self.fold);
         let granting = office.outbox.partitions_granted();
-        let planned_only =
-            plan.keys().filter(|partition| self.fold.ownership(**partition).next().is_none());
-        let known = self.fold.partitions().map(|(partition, _)| partition);
-        for partition in known.chain(planned_only.copied()) {
+        let planned = plan.keys().map(|partition| (*partition, self.fold.ownership(*partition)));
+        let unread = planned.filter(|(_, ownership)| ownership.next().is_none());
+        for (partition, ownership) in self.fold.partitions().chain(unread) {
             let target = match plan.get(&partition) {
                 None => Target::Stay,
                 Some(None) => Target::Nobody,
                 Some(Some(consumer)) => Target::Consumer(*consumer),
             };
-            match self.fold.ownership(partition) {
+            match ownership {
                 Ownership::Free { next } if !granting.contains(&partition) => {
                     self.due_grant(now, (partition, next), target, &mut due);
                 }

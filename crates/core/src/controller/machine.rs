@@ -11,7 +11,7 @@ use super::handoff::Sent;
 use super::io::{Effect, Input, Mode, Note, Settings, WorkerView};
 use super::lives::Lineage;
 use super::outbox::Outbox;
-use super::planning::{Explanation, PlanState, Planning};
+use super::planning::{Explanation, PlanState, Planning, Sight};
 use super::silence::Silence;
 use super::standing::Standings;
 use super::withdraw::Leaving;
@@ -149,12 +149,12 @@ impl Controller {
 
     /// Each partition's consumer: where the plan wants it, else where it is.
     pub fn target(&self) -> crate::pack::Assignment {
-        self.assignment()
+        self.sight().assignment
     }
 
     /// Consumers that should run.
     pub fn wanted_consumers(&self) -> BTreeSet<ConsumerNumber> {
-        self.wanted()
+        self.sight().wanted
     }
 
     /// True when this consumer can be given partitions now.
@@ -231,7 +231,7 @@ impl Controller {
 
     fn advance(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if self.settings.mode == Mode::Observe {
-            self.decide(now, effects);
+            self.decide(now, self.planning.imagined.clone(), effects);
             return;
         }
         if self.office.is_none() {
@@ -243,13 +243,14 @@ impl Controller {
         if self.dirty || self.look_due <= now {
             self.dirty = false;
             self.look_due = now.after(LOOK);
-            self.watch_standings(now, effects);
             self.watch_plan(now, effects);
+            let Sight { planned, assignment, wanted } = self.sight();
+            self.watch_standings(now, &wanted, effects);
             self.watch_topics(now, effects);
-            self.withdraw(now, effects);
-            self.decide(now, effects);
-            self.reconcile(now, effects);
-            self.keep_workers(now, effects);
+            self.withdraw(now, &planned, effects);
+            self.decide(now, assignment, effects);
+            self.reconcile(now, &planned, effects);
+            self.keep_workers(now, &wanted, effects);
             self.write_snapshot(now, effects);
         }
         self.tick(now, effects);
@@ -303,15 +304,19 @@ impl Controller {
     }
 
     /// Whom the plan counts on is expected to come; who does not come in time is passed over, and planned around.
-    fn watch_standings(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let wanted = self.wanted();
-        for consumer in &wanted {
+    fn watch_standings(
+        &mut self,
+        now: Instant,
+        wanted: &BTreeSet<ConsumerNumber>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for consumer in wanted {
             if self.fold.lives().current(*consumer).is_none() {
                 self.standings.expect(*consumer, now.after(self.settings.start_deadline));
             }
         }
         let bereft = self.handovers.values().map(|handover| handover.from);
-        self.standings.expect_only(&wanted.into_iter().chain(bereft).collect());
+        self.standings.expect_only(&wanted.iter().copied().chain(bereft).collect());
         let penalty = now.after(self.settings.late_penalty);
         for consumer in self.standings.advance(now, penalty) {
             effects.push(Effect::Note(Note::Late(consumer)));
@@ -319,9 +324,13 @@ impl Controller {
     }
 
     /// K5: workers run for whoever is wanted, and are removed once they own nothing and nobody counts on them.
-    fn keep_workers(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let wanted = self.wanted();
-        for consumer in &wanted {
+    fn keep_workers(
+        &mut self,
+        now: Instant,
+        wanted: &BTreeSet<ConsumerNumber>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for consumer in wanted {
             if !self.workers.contains_key(consumer) {
                 self.workers.insert(*consumer, now);
                 effects.push(Effect::EnsureWorker(*consumer));

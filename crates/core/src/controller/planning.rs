@@ -47,14 +47,27 @@ pub(super) const PLAN_SIZE: usize = 10_000;
 pub(super) struct Planning {
     pub(super) state: Option<PlanState>,
     /// Where the partitions would be, in mode observe.
-    imagined: Assignment,
+    pub(super) imagined: Assignment,
     /// No decision before this moment.
     rest_until: Instant,
     pub(super) last: Option<Explanation>,
 }
 
-/// Where the last plan wants its partitions: `Some(None)` is nowhere.
-pub(super) fn planned(fold: &Fold) -> BTreeMap<PartitionId, Option<ConsumerNumber>> {
+/// Where a plan wants partitions: `None` is nowhere.
+pub(super) type Targets = BTreeMap<PartitionId, Option<ConsumerNumber>>;
+
+/// The state of the group in one look at everything. The fold does not change meanwhile.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// Where the last plan wants its partitions.
+    pub(super) planned: Targets,
+    /// Each partition's consumer: where the plan wants it, else where it is.
+    pub(super) assignment: Assignment,
+    /// Consumers that should run.
+    pub(super) wanted: BTreeSet<ConsumerNumber>,
+}
+
+fn planned(fold: &Fold) -> Targets {
     let moves = fold.plan().into_iter().flat_map(|plan| &plan.body.moves);
     moves.map(|change| (change.partition, change.to)).collect()
 }
@@ -107,20 +120,25 @@ impl Controller {
         }
     }
 
+    /// What all parts of a look at everything go by.
+    pub(super) fn sight(&self) -> Sight {
+        let planned = planned(&self.fold);
+        let assignment = self.assignment(&planned);
+        let wanted = self.wanted(&assignment);
+        Sight { planned, assignment, wanted }
+    }
+
     /// Each partition's consumer: where the plan wants it, else where it is.
-    pub(super) fn assignment(&self) -> Assignment {
-        let mut assignment: Assignment = self
-            .fold
-            .partitions()
-            .filter_map(|(partition, _)| Some((partition, self.fold.consumer_of(partition)?)))
-            .filter(|(partition, _)| !self.gone.holds(*partition))
-            .collect();
-        for (partition, to) in planned(&self.fold) {
+    fn assignment(&self, planned: &Targets) -> Assignment {
+        let owners = self.fold.owners();
+        let mut assignment: Assignment =
+            owners.filter(|(partition, _)| !self.gone.holds(*partition)).collect();
+        for (partition, to) in planned {
             match to {
                 // A move that was done once and lost its owner since is no promise any more.
-                Some(_) if self.is_orphan(partition) => assignment.remove(&partition),
-                Some(to) => assignment.insert(partition, to),
-                None => assignment.remove(&partition),
+                Some(_) if self.is_orphan(*partition) => assignment.remove(partition),
+                Some(to) => assignment.insert(*partition, *to),
+                None => assignment.remove(partition),
             };
         }
         assignment
@@ -133,11 +151,9 @@ impl Controller {
     }
 
     /// Consumers that should run: those with partitions, by plan or in fact, and spare ones up to the minimum.
-    pub(super) fn wanted(&self) -> BTreeSet<ConsumerNumber> {
-        let mut wanted: BTreeSet<_> = self.assignment().into_values().collect();
-        wanted.extend(
-            self.fold.partitions().filter_map(|(partition, _)| self.fold.consumer_of(partition)),
-        );
+    fn wanted(&self, assignment: &Assignment) -> BTreeSet<ConsumerNumber> {
+        let mut wanted: BTreeSet<_> = assignment.values().copied().collect();
+        wanted.extend(self.fold.owners().map(|(_, consumer)| consumer));
         let demand = &self.settings.demand;
         let left = self.workers.keys().filter(|consumer| self.leaving.contains(**consumer)).count();
         let most = demand.max_consumers.saturating_add(demand.max_surge);
@@ -157,11 +173,7 @@ impl Controller {
         wanted
     }
 
-    fn fleet(&self) -> Fleet {
-        let assignment = match self.settings.mode {
-            Mode::Own => self.assignment(),
-            Mode::Observe => self.planning.imagined.clone(),
-        };
+    fn fleet(&self, assignment: Assignment) -> Fleet {
         let in_progress = self.planning.state.is_some_and(|state| state.done_at.is_none());
         let known = || self.demand.table().iter().map(|(partition, _)| partition);
         let orphaned = known().any(|partition| !assignment.contains_key(&partition));
@@ -180,12 +192,17 @@ impl Controller {
     }
 
     /// Decides, if it is time to, and hands the plan to the ledger.
-    pub(super) fn decide(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn decide(
+        &mut self,
+        now: Instant,
+        assignment: Assignment,
+        effects: &mut Vec<Effect>,
+    ) {
         let waits = self.office.as_ref().is_some_and(|office| office.outbox.holds_plan());
         if waits || now < self.planning.rest_until {
             return;
         }
-        let fleet = self.fleet();
+        let fleet = self.fleet(assignment);
         let Some(trigger) = self.demand.due(now, &fleet) else { return };
         self.planning.rest_until = now.after(DECISION_PAUSE);
         let mut problem = self.demand.problem(now, &fleet, trigger);

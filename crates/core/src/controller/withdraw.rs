@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::io::Effect;
 use super::machine::Controller;
-use super::planning::{PLAN_SIZE, is_done, planned};
+use super::planning::{PLAN_SIZE, Targets, is_done};
 use crate::ids::{ConsumerNumber, Instant, PartitionId};
 use crate::ledger::{Move, PlanBody, Record, Trigger};
 use crate::pack::{Binding, MoveReason};
@@ -44,16 +44,17 @@ impl Controller {
     }
 
     /// Plans onto nobody what must not wait for a new owner. What the last plan still has to do stays in it.
-    pub(super) fn withdraw(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let plan = planned(&self.fold);
+    pub(super) fn withdraw(&mut self, now: Instant, plan: &Targets, effects: &mut Vec<Effect>) {
+        if self.gone.is_empty() && self.leaving.0.is_empty() {
+            return;
+        }
         // What moves to somebody else by the plan is on its way.
         let stays = |partition: PartitionId, owner| {
             plan.get(&partition).is_none_or(|to| *to == Some(owner) || to.is_none())
         };
         let mut trigger = Trigger::TopicGone;
         let mut moves = Vec::new();
-        for (partition, _) in self.fold.partitions() {
-            let Some(owner) = self.fold.consumer_of(partition) else { continue };
+        for (partition, owner) in self.fold.owners() {
             let reason = if self.gone.holds(partition) {
                 "topic-gone"
             } else if self.is_overdue(now, owner) && stays(partition, owner) {

@@ -148,6 +148,14 @@ impl Fold {
         self.partitions.iter().map(|(partition, ownership)| (*partition, *ownership))
     }
 
+    /// The partitions that have an owner, with its consumer number.
+    pub fn owners(&self) -> impl Iterator<Item = (PartitionId, ConsumerNumber)> {
+        self.partitions.iter().filter_map(|(partition, ownership)| {
+            let (_, incarnation) = ownership.owner()?;
+            Some((*partition, self.lives.consumer_of(incarnation)?))
+        })
+    }
+
     /// Owner of a partition by consumer number.
     pub fn consumer_of(&self, partition: PartitionId) -> Option<ConsumerNumber> {
         let (_, incarnation) = self.ownership(partition).owner()?;
