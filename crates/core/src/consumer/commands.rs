@@ -32,7 +32,12 @@ impl Consumer {
         }
         match command.body {
             CommandBody::Start { term, epoch, partitions } => {
+                let heard = self.term;
                 if let Some(refusal) = self.refusal_of_start(term) {
+                    if heard.is_some_and(|heard| term < heard && heard.0 < epoch.0) {
+                        self.renew(now, effects);
+                        return;
+                    }
                     self.refuse(offset, refusal, effects);
                 } else {
                     self.start(epoch, &partitions, effects);

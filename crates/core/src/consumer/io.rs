@@ -95,6 +95,8 @@ pub enum Input {
     Command(Offset, Option<Command>),
     /// The command partition was read up to here, whatever was in it.
     Heard(Offset),
+    /// The command partition cannot be read on: what was read of it, or was to be read, is gone.
+    CommandsLost,
     /// An append was acknowledged with this offset.
     Appended(AppendId, Offset),
     /// An append failed or its outcome is unknown.

@@ -144,6 +144,11 @@ impl Consumer {
         lapses.map_or(Duration::ZERO, |lapses| lapses.since(now))
     }
 
+    /// The generation of its present life, or of its last.
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
     /// True while a controlled stop is under way.
     pub fn is_leaving(&self) -> bool {
         self.living().is_some_and(|living| living.leaving.is_some())
@@ -181,6 +186,7 @@ impl Consumer {
                 self.heard = self.heard.max(offset.next());
             }
             Input::Heard(end) => self.heard = self.heard.max(end),
+            Input::CommandsLost => self.commands_lost(now, effects),
             Input::Appended(id, offset) => self.appended(now, id, offset, effects),
             Input::AppendFailed(id) => self.append_failed(now, id),
             Input::Acquired(partition, epoch, stands) => {
@@ -275,10 +281,7 @@ impl Consumer {
                 {
                     let rest_until = handed.after(self.settings.heartbeat);
                     if !living.lease.renew(handed, at, rest_until) {
-                        // The next Hello proves to the controller that the ledger has lost what this life had read.
-                        let above = living.generation.next();
-                        self.note_told(above);
-                        self.lapse(now, effects);
+                        self.renew(now, effects);
                     }
                 }
             }
@@ -341,6 +344,27 @@ impl Consumer {
         let lease = self.settings.lease;
         if self.living().is_some_and(|living| !living.lease.is_live(now, lease)) {
             self.lapse(now, effects);
+        }
+    }
+
+    /// The ledger has lost what this life had read or heard of: the next Hello, in a higher generation, proves it to the
+    /// controller.
+    pub(super) fn renew(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Some(generation) = self.living().map(|living| living.generation) {
+            self.note_told(generation.next());
+            self.lapse(now, effects);
+        }
+    }
+
+    /// C3: offsets are given again, so that nothing tells any more whether everything was obeyed. The next life listens from
+    /// where the partition ends then. Who is leaving waits for no command.
+    fn commands_lost(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        match &self.phase {
+            Phase::Living(living) if living.leaving.is_none() => self.lapse(now, effects),
+            Phase::Greeting(_) => {
+                self.phase = Phase::Locating { asked: false, at: now.after(self.settings.retry) };
+            }
+            Phase::Living(_) | Phase::Locating { .. } | Phase::Left => {}
         }
     }
 

@@ -336,6 +336,36 @@ fn an_acknowledgement_that_goes_back_means_that_the_ledger_was_cut() {
 }
 
 #[test]
+fn a_grant_of_an_earlier_term_above_a_later_one_means_that_the_ledger_was_cut() {
+    // Whoever reads a grant at 21 as valid in term 2 has read no Elect at 3: it was there, and is there no more.
+    let mut desk = Desk::reading(false);
+    assert!(lapsed(&desk.command(start(TERM - 1, 21, &[1]))));
+    assert_eq!(desk.holds(0), None);
+    let said = |effects: &[Effect]| {
+        let hello = |effect: &Effect| match effect {
+            Effect::Append(_, Entry { generation, record: Record::Hello(hello) }) => {
+                Some((*generation, hello.persisted.clone()))
+            }
+            _ => None,
+        };
+        effects.iter().find_map(hello)
+    };
+    let effects = desk.locate(1);
+    assert_eq!(said(&effects), Some((Generation(2), vec![(partition(0), Position(100))])));
+}
+
+#[test]
+fn c3_a_command_partition_that_lost_what_was_read_ends_the_life() {
+    // Everything below its new end was obeyed long ago: beats would go on, and nothing would ever be heard.
+    let mut desk = Desk::reading(false);
+    assert!(lapsed(&desk.step(Input::CommandsLost)));
+    assert_eq!(desk.holds(0), None);
+    let (mut desk, _) = Desk::greeting();
+    desk.step(Input::CommandsLost);
+    assert_eq!(desk.wait(500), [Effect::Locate], "it listens from an end that is not there");
+}
+
+#[test]
 fn a_heartbeat_that_failed_is_repeated_under_the_next_seq_after_another_question() {
     let mut desk = Desk::living();
     let ask = asked(&desk.wait(2_000)).expect("the next heartbeat is due");
@@ -373,7 +403,7 @@ fn c1_a_start_is_obeyed_in_the_highest_term_for_the_own_life_and_above_any_epoch
 #[test]
 fn a_refused_start_is_answered_with_the_reason() {
     let mut desk = Desk::reading(false);
-    let effects = desk.command(start(TERM - 1, 21, &[1]));
+    let effects = desk.command(start(TERM - 1, TERM - 1, &[1]));
     assert!(effects.contains(&Effect::Ignored(Refusal::StaleTerm)));
     let command = Offset(desk.commands - 1);
     let reply = Record::Reply { incarnation: LIFE, command, refusal: Refusal::StaleTerm };

@@ -308,7 +308,11 @@ impl Shell {
                 Input::Command(Offset(record.offset), command.ok())
             })),
             Err(error) => {
-                // Without commands there is no heartbeat: the lease lapses and a new life begins where the log ends.
+                // Without commands there is no heartbeat: the lease lapses and a new life begins where the log ends. What
+                // is lost is no better for being waited for.
+                if matches!(error, ReadError::Lost(_) | ReadError::Trimmed(_)) {
+                    self.inputs.push_back(Input::CommandsLost);
+                }
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the command partition cannot be read on"
