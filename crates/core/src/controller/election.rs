@@ -103,7 +103,7 @@ impl Controller {
             self.election.asked = Some((id, now));
             effects.push(Effect::FetchLedgerEnd(id));
         }
-        if !self.election.is_caught_up(self.read_upto(), since) {
+        if !self.read_upto().is_some_and(|read| self.election.is_caught_up(read, since)) {
             return;
         }
         let Some(generation) = sound else {

@@ -27,6 +27,8 @@ pub(super) struct Lineage {
     reigned: bool,
     /// The ledger has lost records: a new generation must begin.
     lost: bool,
+    /// What was read is gone, and nothing is known of what is there now. Left when the ledger is opened again.
+    closed: bool,
     /// Whether the group has left traces of an earlier life, once that is known.
     traces: Option<bool>,
     /// Nothing is granted before this moment.
@@ -37,9 +39,16 @@ pub(super) struct Lineage {
 
 impl Lineage {
     pub(super) fn new(replay: Replay) -> Self {
-        let (floor, settled_at) = (Generation::default(), Instant::default());
-        let replay = Some(replay);
-        Self { replay, floor, reigned: false, lost: false, traces: None, settled_at, sent: None }
+        Self {
+            replay: Some(replay),
+            floor: Generation::default(),
+            reigned: false,
+            lost: false,
+            closed: false,
+            traces: None,
+            settled_at: Instant::default(),
+            sent: None,
+        }
     }
 
     /// This generation is over: one that is begun is above it.
@@ -59,6 +68,11 @@ impl Controller {
         self.lineage.floor > Generation::default() && (self.lineage.lost || !self.is_settled(now))
     }
 
+    /// True while it looks for where to begin: its fold is of a ledger that it has read before.
+    pub fn is_replaying(&self) -> bool {
+        self.lineage.replay.is_some()
+    }
+
     /// K6.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.lineage.settled_at <= now
@@ -68,6 +82,7 @@ impl Controller {
     pub(super) fn ledger_opened(&mut self, start: Offset, effects: &mut Vec<Effect>) {
         self.lineage.replay = Some(Replay::new(self.fold.group().clone(), start));
         self.lineage.sent = None;
+        self.lineage.closed = false;
         self.election.end = None;
         self.lineage.reigned = false;
         // If nothing is left to begin at, the next life is above the one that was known.
@@ -75,11 +90,16 @@ impl Controller {
             self.lineage.rise_above(known);
         }
         self.step_down(effects);
+        // An `Elect` of before may be read again. It is not this process's any more: the seals of its reign are used up.
+        if self.election.attempt > 0 {
+            self.election.attempt = self.election.attempt.saturating_add(1);
+        }
     }
 
     /// Records were lost: whatever the ledger says when it is read again, its generation is over.
     pub(super) fn ledger_lost(&mut self, effects: &mut Vec<Effect>) {
         let known = self.fold.generation().unwrap_or_default();
+        self.lineage.closed = true;
         self.renew_above(known, effects);
     }
 
@@ -103,6 +123,16 @@ impl Controller {
         let speaks = entry.record.speaker().is_some() || matches!(entry.record, Record::Hello(_));
         if speaks && self.fold.generation().is_some_and(|ours| entry.generation > ours) {
             self.renew_above(entry.generation, effects);
+        }
+    }
+
+    /// K6: whoever was heard in an older generation has renewed a lease of it, and may hold what was granted there until that
+    /// lapses.
+    pub(super) fn settle_after(&mut self, now: Instant, entry: &Entry) {
+        let older = self.fold.generation().is_some_and(|ours| entry.generation < ours);
+        if older && matches!(entry.record, Record::Heartbeat { .. }) {
+            let lapsed = now.after(self.settings.fence);
+            self.lineage.settled_at = self.lineage.settled_at.max(lapsed);
         }
     }
 
@@ -159,6 +189,7 @@ impl Controller {
         self.lineage.reigned = false;
         self.fold = beginning.fold;
         self.archive = Archive::beginning(self.fold.position(), self.settings.mark_every);
+        self.silence.restart(now, self.fold.lives());
         self.election.term_heard = now;
         let plan = self.fold.plan().map(|plan| plan.at);
         self.planning.state = plan.map(|at| PlanState { at, read_at: now, done_at: None });
@@ -166,9 +197,10 @@ impl Controller {
         beginning.records
     }
 
-    /// The offset up to which this process has read the ledger.
-    pub(super) fn read_upto(&self) -> Offset {
-        self.lineage.replay.as_ref().map_or(self.fold.position(), Replay::position)
+    /// The offset up to which this process has read the ledger; `None` while that is gone.
+    pub(super) fn read_upto(&self) -> Option<Offset> {
+        let read = self.lineage.replay.as_ref().map_or(self.fold.position(), Replay::position);
+        (!self.lineage.closed).then_some(read)
     }
 
     /// The generation to go on in; `None` when there is none, or it has lost records.

@@ -256,6 +256,59 @@ fn who_speaks_in_a_higher_generation_has_seen_what_this_ledger_lost() {
 }
 
 #[test]
+fn an_own_election_that_is_read_again_gives_no_office() {
+    // Its seals are used up, and in a ledger that has lost records nothing may be granted.
+    for lost in [true, false] {
+        let mut desk = Desk::heir_of_plan(1);
+        if lost {
+            desk.step(Input::LedgerLost);
+        }
+        desk.reopen(desk.ledger.len());
+        assert_eq!(desk.controller.role(), Role::Following, "lost: {lost}");
+    }
+}
+
+#[test]
+fn a_ledger_that_was_lost_is_begun_anew_only_after_it_was_opened_again() {
+    // Somebody may have begun it already, and a Genesis of a lower generation would mislead who begins to read at it.
+    let mut desk = Desk::heir_of_plan(1);
+    desk.ledger.clear();
+    desk.read = 0;
+    desk.step(Input::LedgerLost);
+    later(&mut desk);
+    assert_eq!(desk.ledger, []);
+    desk.reopen(0);
+    later(&mut desk);
+    assert!(matches!(desk.ledger[0].record, Record::Genesis { first: false, .. }));
+}
+
+#[test]
+fn k6_who_beats_in_an_older_generation_holds_a_lease_of_it() {
+    let mut desk = Desk::leader(settings());
+    let genesis = Record::Genesis { group: group(), first: false };
+    let renewed = Generation(GENERATION.0 + 1);
+    desk.ledger.push(Entry { generation: renewed, record: genesis });
+    desk.generation = renewed;
+    desk.calm();
+    desk.say(hello(1, 1));
+    let life = Incarnation(Offset(desk.end().0 - 1));
+    desk.report(&[10]);
+    assert_eq!(grants(&desk.pass(15, &[life])), 0);
+    desk.ledger.push(Entry { generation: GENERATION, record: heartbeat(2, 30, 0) });
+    assert_eq!(grants(&desk.pass(18, &[life])), 0);
+    assert!(grants(&desk.pass(6, &[life])) > 0);
+}
+
+#[test]
+fn who_is_not_in_the_ledger_that_is_read_anew_has_no_timer() {
+    let mut desk = Desk::heir_of_plan(1);
+    assert!(desk.controller.sizes().timers > 0);
+    desk.step(Input::LedgerLost);
+    desk.reopen(1);
+    assert_eq!(desk.controller.sizes().timers, 0);
+}
+
+#[test]
 fn a_ledger_whose_beginning_is_gone_and_that_has_no_snapshot_is_begun_anew() {
     let mut desk = Desk::new(settings());
     desk.step(Input::LedgerOpened(Offset(5)));

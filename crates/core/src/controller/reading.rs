@@ -43,6 +43,7 @@ impl Controller {
             Err(reason) => {
                 if reason == Ignored::OtherGeneration {
                     self.note_generation(entry, effects);
+                    self.settle_after(now, entry);
                 }
                 effects.push(Effect::Note(Note::Ignored(at, reason)));
                 self.answer_ignored(at, &entry.record, reason, effects);

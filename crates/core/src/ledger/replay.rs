@@ -2,7 +2,7 @@
 //! beginning was deleted.
 //!
 //! ```text
-//!  first record is at 0, or is a Genesis ────────────────────────────────► the empty fold, and on from there
+//!  first record is at 0, or a Genesis follows those of a lower generation ─► the empty fold, and on from there
 //!  else: keep what is read ──whole snapshot of at least the first offset──► its fold, and on from its `upto`
 //! ```
 
@@ -77,9 +77,11 @@ impl Replay {
             return Err(ForeignGroup);
         }
         self.generation = self.generation.max(entry.generation);
-        Ok(self.assembly.take(entry).and_then(|(upto, facts)| self.begin(entry, upto, facts)))
+        let whole = self.assembly.take(entry).filter(|(upto, _)| *upto <= at);
+        Ok(whole.and_then(|(upto, facts)| self.begin(entry, upto, facts)))
     }
 
+    /// A snapshot of more than is before it is one of a ledger that is over: it was under way when records were lost.
     fn begin(&mut self, entry: &Entry, upto: Offset, facts: Facts) -> Option<Beginning> {
         if upto < self.start {
             return None;
@@ -90,9 +92,11 @@ impl Replay {
         Some(Beginning { fold, records })
     }
 
-    /// A new life of the ledger needs nothing of what was before.
+    /// A new life of the ledger needs nothing of what was before, but something must have been: a Genesis that nothing is
+    /// left before may have been ignored where it stands, as one that came twice or for a lower generation is.
     fn is_genesis(&self, entry: &Entry) -> bool {
         matches!(&entry.record, Record::Genesis { group, .. } if *group == self.group)
+            && self.generation > Generation::default()
             && entry.generation > self.generation
     }
 }

@@ -688,6 +688,39 @@ fn a_snapshot_of_less_than_was_deleted_is_no_beginning_and_half_of_one_is_none()
 }
 
 #[test]
+fn a_snapshot_of_more_than_is_before_it_is_no_beginning() {
+    // It was under way when the ledger was cut: another record stands at each offset that it tells of.
+    let (_, fold) = recorded();
+    assert_eq!(replay(5, &snapshot_of(&fold)[..1]), Ok(None));
+    let mut parts = snapshot_of(&fold);
+    parts.truncate(3);
+    for part in &mut parts {
+        if let Record::Snapshot { of, .. } = &mut part.record {
+            *of = 3;
+        }
+    }
+    assert_eq!(replay(5, &parts), Ok(None), "it ends at 7 and tells of 8");
+    assert!(replay(8, &parts).unwrap().is_some());
+}
+
+#[test]
+fn a_genesis_is_a_beginning_only_after_records_of_a_lower_generation() {
+    let genesis = |generation| Entry {
+        generation: Generation(generation),
+        record: Record::Genesis { group: group(), first: false },
+    };
+    let noise = |generation| Entry {
+        generation: Generation(generation),
+        record: Record::Unknown { kind: "noise".into() },
+    };
+    let begins = |entries: &[Entry]| replay(5, entries).unwrap().is_some();
+    assert!(begins(&[noise(1), genesis(2)]));
+    assert!(!begins(&[genesis(2)]), "it may have been ignored: what was before is not known");
+    assert!(!begins(&[noise(2), genesis(2)]));
+    assert!(begins(&[genesis(2), genesis(3)]));
+}
+
+#[test]
 fn parts_of_two_writers_make_one_snapshot_and_an_older_one_gives_way() {
     let (entries, fold) = recorded();
     let mut older = Fold::new(group());
