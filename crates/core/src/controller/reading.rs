@@ -69,6 +69,10 @@ impl Controller {
             {
                 self.command_to(hello.consumer, Incarnation(at), CommandBody::Ended)
             }
+            // Its incarnation may be somebody else's in this generation, also of its own number: nobody's is this offset.
+            Record::Heartbeat { consumer, .. } if reason == Ignored::OtherGeneration => {
+                self.command_to(*consumer, Incarnation(at), CommandBody::Ended)
+            }
             Record::Heartbeat { consumer, incarnation, .. } if over => {
                 self.command_to(*consumer, *incarnation, CommandBody::Ended)
             }
