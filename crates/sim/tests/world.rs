@@ -1,6 +1,6 @@
 //! The simulator keeps its own promises: it is deterministic, it reaches what it is for, and its auditors can fail.
 
-use tidegate_sim::world::{Mutant, Outcome, Promise, Scenario, SinkKind, World};
+use tidegate_sim::world::{LedgerLoss, Mutant, Outcome, Promise, Scenario, SinkKind, World};
 
 fn run(scenario: Scenario, seed: u64) -> Outcome {
     World::new(scenario, seed).run()
@@ -82,8 +82,30 @@ fn every_planted_defect_is_found_by_the_auditor_of_the_promise_that_it_breaks() 
         (Mutant::StepBack, Promise::Order),
         (Mutant::Flood, Promise::Bounded),
         (Mutant::HalfSizes, Promise::Measured),
+        (Mutant::RisingAcknowledgement, Promise::Renewal),
+        (Mutant::HastyElection, Promise::Patience),
+        (Mutant::LostDrain, Promise::Obedience),
+        (Mutant::LostStateQuery, Promise::Obedience),
+        (Mutant::BoastfulSink, Promise::Recovery),
     ];
     for (planted, promise) in expected {
         assert!(breaks(&mutant(planted), promise, 60), "{planted:?} is not found");
+    }
+}
+
+#[test]
+fn every_way_to_lose_records_finds_a_defect_that_no_other_finds() {
+    let expected = [
+        (LedgerLoss::Truncation, Mutant::UnheardLoss, Promise::Lease),
+        (LedgerLoss::Remake, Mutant::FirstAgain, Promise::Renewal),
+        (LedgerLoss::Restore, Mutant::RestoreBlindReader, Promise::Ledger),
+        (LedgerLoss::Overtaking, Mutant::GapBlindReader, Promise::Ledger),
+    ];
+    for (loss, planted, promise) in expected {
+        let only = Scenario { losses: vec![loss], ..mutant(planted) };
+        assert!(breaks(&only, promise, 100), "{loss:?} does not find {planted:?}");
+        let others: Vec<_> = LedgerLoss::ALL.into_iter().filter(|other| *other != loss).collect();
+        let without = Scenario { losses: others, ..mutant(planted) };
+        assert!(!breaks(&without, promise, 20), "{planted:?} is found without {loss:?}");
     }
 }

@@ -13,7 +13,7 @@ use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId};
 use tidegate_core::ledger::{Command, Entry};
 
 use super::mutants::twist;
-use super::process::{Input, ProcessKey, Role};
+use super::process::{Input, Link, ProcessKey, Role};
 use super::queue::Moment;
 use super::weather::Weather;
 use super::{Event, Mutant, World};
@@ -30,12 +30,12 @@ const LATE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 const STALE_MS: u64 = 8_000;
 
 /// All logs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Broker {
     pub(super) ledger: Vec<Entry>,
     /// What is below has been deleted.
-    ledger_start: Offset,
-    command_starts: BTreeMap<ConsumerNumber, Offset>,
+    pub(super) ledger_start: Offset,
+    pub(super) command_starts: BTreeMap<ConsumerNumber, Offset>,
     pub(super) commands: BTreeMap<ConsumerNumber, Vec<Command>>,
     /// Logs that have no leader until then.
     pub(super) leaderless: BTreeMap<Log, Moment>,
@@ -110,11 +110,11 @@ impl Broker {
     }
 }
 
-fn offset(length: usize) -> Offset {
+pub(super) fn offset(length: usize) -> Offset {
     Offset(u64::try_from(length).unwrap_or(u64::MAX))
 }
 
-fn index(offset: Offset) -> usize {
+pub(super) fn index(offset: Offset) -> usize {
     usize::try_from(offset.0).unwrap_or(usize::MAX)
 }
 
@@ -252,7 +252,8 @@ impl World {
     pub(super) fn open_ledger(&mut self, key: ProcessKey) {
         let start = self.broker.ledger_start;
         let Some(process) = self.processes.get_mut(&key) else { return };
-        process.cursor = start;
+        (process.cursor, process.read, process.link) = (start, start, Link::Sound);
+        process.opens += 1;
         self.give(key, Input::Controller(ControllerInput::LedgerOpened(start)));
         self.schedule_poll(key);
     }
@@ -295,14 +296,30 @@ impl World {
             self.queue.schedule(until, Event::Poll(key));
             return;
         }
+        match process.link {
+            Link::Sound => {}
+            Link::Cut => {
+                self.notice_loss(key);
+                return;
+            }
+            Link::Reopening => return,
+        }
         let end = match &mut process.role {
             Role::Consumer(shell) if !shell.listening => return,
-            Role::Consumer(shell) if trimmed => {
-                // Without commands there is no heartbeat, and a new life begins.
-                shell.listening = false;
+            // What it was to read is deleted, or the end that it was to read from is not there any more.
+            Role::Consumer(shell) if trimmed || self.broker.command_end(shell.number) < from => {
+                self.notice_loss(key);
+                return;
+            }
+            Role::Controller(_)
+                if trimmed && self.scenario.mutant == Some(Mutant::GapBlindReader) =>
+            {
+                process.cursor = self.broker.ledger_start;
+                self.schedule_poll(key);
                 return;
             }
             Role::Controller(_) if trimmed => {
+                self.stats.overtaken += 1;
                 self.open_ledger(key);
                 return;
             }
@@ -317,6 +334,7 @@ impl World {
         let count = if partly { 1 + self.rng.below(available) } else { available };
         let upto = Offset(from.0 + count);
         process.cursor = upto;
+        process.read = process.read.max(upto);
         let times = if self.scenario.mutant == Some(Mutant::Flood) { 200 } else { 1 };
         for input in read(&self.broker, &process.role, from, upto) {
             for _ in 0..times {

@@ -11,17 +11,21 @@ use tidegate_core::ids::{
 };
 use tidegate_core::ledger::{Entry, PartitionFigures, Record};
 
-use super::audit::{Obedience, Promise};
+use super::audit::{Obedience, Promise, Renewals};
 use super::broker::{Log, Payload, Question};
 use super::data::RECORD_BYTES;
 use super::leases::LeaseAccount;
-use super::process::{Input, Machine, Process, ProcessKey, Role};
+use super::process::{Input, Link, Machine, Process, ProcessKey, Role};
+use super::queue::Moment;
 use super::scenario::consumer_settings;
 use super::sink::Write;
 use super::{Event, Mutant, World};
 
 /// Records in a batch at most: a second of the busiest partitions.
 const BATCH: u64 = 2_000;
+
+/// Looks of a process from one commit of its positions to the next: five seconds.
+const MIRROR: u64 = 50;
 
 /// The shell of one consumer process.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ pub(super) struct ConsumerShell {
     pub(super) lease: LeaseAccount,
     /// And of its commands.
     pub(super) obedience: Obedience,
+    /// And of the generations that it lived in.
+    pub(super) renewals: Renewals,
+    /// Its life began in a generation that was over: the first record that is left was of it, and it is soon told.
+    misled: bool,
+    /// When it was told to end.
+    pub(super) ends_since: Option<Moment>,
 }
 
 /// A partition between its log and the sink.
@@ -94,6 +104,9 @@ impl World {
             ticks: 0,
             lease: LeaseAccount::default(),
             obedience: Obedience::default(),
+            renewals: Renewals::default(),
+            misled: false,
+            ends_since: None,
         };
         let key = self.start(Process::new(id, machine, Role::Consumer(Box::new(shell))));
         self.trace.note(
@@ -118,10 +131,16 @@ impl World {
         let mut inputs = Vec::new();
         let Some(shell) = self.shell(key) else { return };
         shell.ticks += 1;
+        let number = shell.number;
         if shell.ticks.is_multiple_of(10) {
             inputs.push(ConsumerInput::Figures(shell.figures(&produced)));
         }
+        let commits = shell.ticks.is_multiple_of(MIRROR);
         let mut lanes = std::mem::take(&mut shell.lanes);
+        if commits && self.unreachable_until(Log::Commands(number)).is_none() {
+            let stands = lanes.iter().map(|(at, lane)| (*at, Position(lane.stands)));
+            self.committed.extend(stands);
+        }
         let fails = self.rng.chance(self.weather.reads_failing);
         for (partition, lane) in &mut lanes {
             let end = produced.get(partition).copied().unwrap_or(0);
@@ -175,10 +194,11 @@ impl World {
             Effect::Locate => self.ask(key, Question::Locate),
             Effect::Listen(from) => {
                 if let Some(process) = self.processes.get_mut(&key) {
-                    process.cursor = from;
+                    (process.cursor, process.read, process.link) = (from, from, Link::Sound);
                 }
                 if let Some(shell) = self.shell(key) {
                     shell.listening = true;
+                    shell.lease.listens(from);
                 }
                 self.schedule_poll(key);
             }
@@ -212,6 +232,10 @@ impl World {
             Effect::Raise(alarm) => self.raised(key, alarm),
             Effect::Began(incarnation) => {
                 self.stats.lives += 1;
+                let present = self.audit.reference.generation();
+                if let Some(shell) = self.shell(key) {
+                    shell.misled = shell.consumer.generation() < present;
+                }
                 self.trace.note(
                     self.now,
                     format_args!("{key}"),
@@ -219,7 +243,9 @@ impl World {
                 );
             }
             Effect::Lapsed(incarnation) => {
-                self.stats.lapses += 1;
+                let misled = self.shell(key).is_some_and(|shell| shell.misled);
+                self.stats.lapses += u64::from(!misled);
+                self.stats.misled += u64::from(misled);
                 self.trace.note(
                     self.now,
                     format_args!("{key}"),
@@ -246,15 +272,21 @@ impl World {
             let what = format_args!("{key} beats and has something to say first");
             self.violate(Promise::Lease, what);
         }
+        let mut fault = None;
         if let Some(process) = self.processes.get_mut(&key) {
             let now = process.machine.clock(self.now);
             if let Some(shell) = process.consumer_mut() {
                 shell.lease.hands(id, &entry.record, now);
+                fault = shell.renewals.hands(id, &entry);
             }
+        }
+        if let Some(fault) = fault {
+            self.violate(Promise::Renewal, format_args!("{key} {fault}"));
         }
         if let Record::Stopped { partitions, .. } = &entry.record {
             for (partition, epoch, _) in partitions {
-                self.audit.stopped.insert((key, *partition, *epoch));
+                let token = FencingToken { generation: entry.generation, epoch: *epoch };
+                self.audit.stopped.insert((key, *partition, token));
             }
             if mutant == Some(Mutant::WriteAfterStop) {
                 self.write_after_stop(key, &entry);
@@ -356,13 +388,16 @@ impl World {
         self.directories.insert(directory, StateFile { clean, partitions });
     }
 
-    /// No fault of this world can bring a sink behind the ledger.
     fn raised(&mut self, key: ProcessKey, alarm: Alarm) {
         self.trace.note(self.now, format_args!("{key}"), format_args!("{alarm:?}"));
         match alarm {
             Alarm::SinkFailing(..) | Alarm::ReadFailing(..) => self.stats.alarms += 1,
             Alarm::OutOfRange(partition, epoch, next) => {
                 self.out_of_range(key, (partition, epoch), next);
+            }
+            Alarm::SinkBehind(partition, ..) if self.audit.behind.contains_key(&partition) => {
+                self.stats.sinks_behind += 1;
+                self.audit.behind.entry(partition).and_modify(|(_, told)| *told = true);
             }
             Alarm::SinkBehind(..) => {
                 self.violate(Promise::NothingLost, format_args!("{key} raises {alarm:?}"));

@@ -7,11 +7,11 @@ use tidegate_core::controller::{
     Controller, Effect, Input as ControllerInput, Note, Role as Reigning, WorkerView,
 };
 use tidegate_core::ids::{
-    ConsumerNumber, Epoch, GroupName, Offset, PartitionId, Position, ProcessId,
+    ConsumerNumber, Epoch, Generation, GroupName, Offset, PartitionId, Position, ProcessId,
 };
 use tidegate_core::ledger::{Command, CommandBody, Entry, Record};
 
-use super::audit::Promise;
+use super::audit::{Patience, Promise};
 use super::broker::{Payload, Question};
 use super::process::{Input, Process, ProcessKey, Role};
 use super::scenario::controller_settings;
@@ -23,6 +23,12 @@ pub(super) struct ControllerShell {
     /// Which of the group's controllers: started again when it dies.
     pub(super) slot: usize,
     pub(super) controller: Controller,
+    /// What the auditors know of its standing for election.
+    pub(super) patience: Patience,
+    /// How often it has taken in that its log was opened.
+    pub(super) opened: u64,
+    /// The last generation that it was told to have lost records.
+    pub(super) lost: Option<Generation>,
     /// Workers that are to run or to end, and the API has not confirmed it.
     pub(super) wishes: BTreeMap<ConsumerNumber, bool>,
 }
@@ -42,9 +48,21 @@ impl World {
         let id = ProcessId(self.rng.wide());
         let Some(machine) = self.machines.get(slot % self.machines.len()).copied() else { return };
         let jitter = self.rng.between(Duration::ZERO, Duration::from_millis(1500));
-        let now = machine.clock(self.now);
-        let controller = Controller::new(controller_settings(jitter), group(), id, now);
-        let shell = ControllerShell { slot, controller, wishes: BTreeMap::new() };
+        let (now, genesis) = (machine.clock(self.now), self.unix_time());
+        let mut settings = controller_settings(jitter, genesis);
+        let patience = Patience::new(settings.elect_after, now);
+        if self.scenario.mutant == Some(Mutant::HastyElection) {
+            settings.elect_after = Duration::from_secs(4);
+        }
+        let controller = Controller::new(settings, group(), id, now);
+        let shell = ControllerShell {
+            slot,
+            controller,
+            patience,
+            opened: 0,
+            lost: None,
+            wishes: BTreeMap::new(),
+        };
         let key = self.start(Process::new(id, machine, Role::Controller(Box::new(shell))));
         self.trace.note(self.now, format_args!("{key} controller"), format_args!("started {id}"));
         self.open_ledger(key);
@@ -52,13 +70,19 @@ impl World {
 
     pub(super) fn perform_controller(&mut self, key: ProcessKey, effect: Effect) {
         match effect {
-            Effect::Append(entry) => {
+            Effect::Append(mut entry) => {
+                if let (Some(Mutant::FirstAgain), Record::Genesis { first, .. }) =
+                    (self.scenario.mutant, &mut entry.record)
+                {
+                    *first = true;
+                }
+                self.audit_halt(key, &entry);
                 self.be_hasty(key, &entry);
                 self.append(key, None, &Payload::Ledger(entry));
             }
             Effect::Command(consumer, command) => {
                 let command = self.twisted(command);
-                self.audit_command(key, &command);
+                self.audit_command(key, consumer, &command);
                 self.trace.note(
                     self.now,
                     format_args!("{key} controller"),
@@ -69,7 +93,8 @@ impl World {
             Effect::FetchLedgerEnd(id) => self.ask(key, Question::Ledger(id)),
             Effect::LookForTraces => {
                 let latency = self.latency();
-                self.deliver(latency, key, Input::Controller(ControllerInput::Traces(false)));
+                let traces = !self.workers.is_empty() || !self.committed.is_empty();
+                self.deliver(latency, key, Input::Controller(ControllerInput::Traces(traces)));
             }
             // Topics are never deleted in this world.
             Effect::CheckTopics(_) => {}
@@ -92,7 +117,10 @@ impl World {
         if self.now < self.weather.broker_down_until || self.rng.chance(unsure) {
             return;
         }
-        let start = |at: PartitionId| (at, Position(self.data.start(at)));
+        let start = |at: PartitionId| {
+            let committed = self.committed.get(&at).copied();
+            (at, committed.unwrap_or_else(|| Position(self.data.start(at))))
+        };
         let starts: BTreeMap<PartitionId, Position> = partitions.into_iter().map(start).collect();
         let latency = self.latency();
         self.deliver(latency, key, Input::Controller(ControllerInput::Starts(starts)));
@@ -116,6 +144,8 @@ impl World {
             | Note::Genesis(_)
             | Note::TopicsGone(_) => {}
             Note::Snapshot(_) => self.stats.snapshots += 1,
+            // One was written of what was cut.
+            Note::SnapshotDiffers(upto) if self.audit.lineage.was_cut_below(*upto) => {}
             Note::SnapshotDiffers(upto) => {
                 self.violate(Promise::Ledger, format_args!("a snapshot of {upto:?} differs"));
             }

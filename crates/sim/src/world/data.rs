@@ -24,6 +24,12 @@ const RATES: (u64, u64) = (20, 400);
 /// Of a partition that no consumer can bear.
 const HOT_RATES: (u64, u64) = (1_100, 2_500);
 
+/// Replicas of each partition.
+const REPLICAS: usize = 3;
+
+/// How much later than the watermark a partition's size is asked for, by the same monitor: another request, to another broker.
+const SIZE_LATER_MS: u64 = 150;
+
 /// Factors by which all rates change at once, in percent.
 const STEPS: [u64; 4] = [25, 50, 200, 300];
 
@@ -45,8 +51,20 @@ struct Partition {
     /// The oldest record that is still there.
     start: u64,
     leader: i32,
+    /// Records that each replica keeps below the start: none deletes its segments at the same moment as the others.
+    kept: [u64; REPLICAS],
     /// How many records the new leader does not know to be safe yet.
     unsafe_records: u64,
+}
+
+impl Partition {
+    /// Bytes of the leader's log so many milliseconds later.
+    fn size(&self, later_ms: u64) -> u64 {
+        let written = (self.produced + self.records_per_sec * later_ms) / 1000;
+        let leader = usize::try_from(self.leader).unwrap_or_default();
+        let kept = self.kept.get(leader - 1).copied().unwrap_or_default();
+        (written - self.start + kept) * RECORD_BYTES
+    }
 }
 
 impl Data {
@@ -65,8 +83,14 @@ impl Data {
             && self.partitions.len() < PARTITIONS
         {
             let records_per_sec = rate(rng);
-            let partition =
-                Partition { records_per_sec, produced: 0, start: 0, leader: 1, unsafe_records: 0 };
+            let partition = Partition {
+                records_per_sec,
+                produced: 0,
+                start: 0,
+                leader: 1,
+                kept: [0; REPLICAS],
+                unsafe_records: 0,
+            };
             self.partitions.insert(PartitionId { topic: TOPIC, number }, partition);
         }
     }
@@ -116,9 +140,12 @@ impl Data {
     }
 
     /// Records below this one are no longer there.
-    pub(super) fn delete_below(&mut self, at: PartitionId, start: u64) {
+    pub(super) fn delete_below(&mut self, at: PartitionId, start: u64, rng: &mut Rng) {
         if let Some(partition) = self.partitions.get_mut(&at) {
-            partition.start = partition.start.max(start.min(partition.produced / 1000));
+            let before = partition.start;
+            partition.start = before.max(start.min(partition.produced / 1000));
+            let deleted = partition.start - before;
+            partition.kept = partition.kept.map(|kept| rng.below(kept + deleted + 1));
         }
     }
 
@@ -153,7 +180,7 @@ impl Data {
             (!rng.chance(missing)).then(|| Sample {
                 high_watermark: Position(high_watermark),
                 log_start: Position(partition.start),
-                size: Some((produced - partition.start) * RECORD_BYTES),
+                size: Some(partition.size(rng.below(SIZE_LATER_MS))),
                 leader: partition.leader,
             })
         };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tidegate_core::ids::{Generation, Offset, ProcessId};
-use tidegate_core::ledger::{Entry, Evidence, Record, Seal};
+use tidegate_core::ledger::{Command, CommandBody, Entry, Evidence, Record, Seal};
 
+use super::LedgerLoss;
 use super::broker::{Log, Payload, Request};
 use super::process::{Process, ProcessKey, Role};
 use super::queue::Moment;
@@ -56,13 +57,19 @@ enum Fault {
     GrowTopic,
     /// Records are deleted, read or not.
     Retention,
+    /// The sink has lost the last records of a partition.
+    RestoreSink,
+    /// A person takes from a consumer what it holds.
+    Drain,
+    /// The ledger loses records.
+    Lose(LedgerLoss),
     /// The controllers are told that a process is dead which is not.
     Calumny,
     /// A fence that names a heartbeat before the last, as if it had been under way while the last one came.
     StaleFence,
 }
 
-const FAULTS: [Fault; 27] = [
+const FAULTS: [Fault; 28] = [
     Fault::CrashConsumer,
     Fault::CrashController,
     Fault::StallConsumer,
@@ -90,6 +97,7 @@ const FAULTS: [Fault; 27] = [
     Fault::HotPartition,
     Fault::GrowTopic,
     Fault::Retention,
+    Fault::Drain,
 ];
 
 /// The faults of one world, each as often as it is likely, and the longest pause between two.
@@ -100,11 +108,18 @@ pub(super) struct Storm {
 }
 
 impl Storm {
-    fn new(rng: &mut Rng) -> Self {
+    fn new(losses: &[LedgerLoss], rng: &mut Rng) -> Self {
         let mut urn = Vec::new();
         for fault in FAULTS {
             let likelihood = if rng.chance(333) { 0 } else { 1 + rng.below(4) };
             urn.extend((0..likelihood).map(|_| fault));
+        }
+        // What stands still after it is looked at no more, so that it is in few worlds.
+        if rng.chance(100) {
+            urn.push(Fault::RestoreSink);
+        }
+        for (loss, likelihood) in LedgerLoss::likelihoods(losses, rng) {
+            urn.extend((0..likelihood).map(|_| Fault::Lose(loss)));
         }
         Self { urn, pause: rng.between(Duration::from_secs(2), Duration::from_secs(15)) }
     }
@@ -129,7 +144,11 @@ impl World {
             };
         } else {
             self.weather = Weather::foul(self.scenario.intensity_permille, &mut self.rng);
-            self.storm = Storm::new(&mut self.rng);
+            self.storm = Storm::new(&self.scenario.losses, &mut self.rng);
+        }
+        let shown_by = self.scenario.mutant.and_then(Mutant::shown_by);
+        if let Some(loss) = shown_by.filter(|loss| self.scenario.losses.contains(loss)) {
+            self.storm.urn.extend([Fault::Lose(loss); 6]);
         }
         match self.scenario.mutant {
             Some(Mutant::FalseDeath) => self.storm.urn.extend([Fault::Calumny; 10]),
@@ -138,6 +157,7 @@ impl World {
                 self.storm.urn.extend([Fault::DeafConsumer, Fault::ShiftRates, Fault::StepRates]);
                 self.storm.urn.extend([Fault::DeafConsumer; 10]);
             }
+            Some(Mutant::BoastfulSink) => self.storm.urn.extend([Fault::RestoreSink; 3]),
             Some(Mutant::SilentSkip) => self.storm.urn.extend([Fault::Retention; 10]),
             Some(Mutant::EpochBlindSink) => {
                 self.storm.urn.extend([Fault::StallConsumer; 10]);
@@ -213,6 +233,9 @@ impl World {
             | Fault::HotPartition
             | Fault::GrowTopic
             | Fault::Retention => self.upset_data(fault),
+            Fault::RestoreSink => self.restore_sink(),
+            Fault::Drain => self.drain(),
+            Fault::Lose(loss) => self.lose(loss),
             Fault::Calumny => self.slander(),
             Fault::StaleFence => self.fence_stale(),
         }
@@ -271,7 +294,7 @@ impl World {
         } else {
             durable + self.rng.below(end.saturating_sub(durable) + 1)
         };
-        self.data.delete_below(partition, start);
+        self.data.delete_below(partition, start, &mut self.rng);
         let what = format_args!("{partition} begins at {start}, durable to {durable} of {end}");
         self.trace.note(self.now, format_args!("world"), what);
     }
@@ -308,7 +331,7 @@ impl World {
             Fault::Sinkless => &mut process.sinkless_until,
             Fault::Rewind => {
                 let back = self.rng.below(process.cursor.0.min(60) + 1);
-                let start = self.broker.start_of(&process.role);
+                let start = self.broker.start_of(&process.role).min(process.cursor);
                 process.cursor = start.max(Offset(process.cursor.0 - back));
                 self.schedule_poll(key);
                 return;
@@ -338,7 +361,8 @@ impl World {
     }
 
     fn noise(&mut self) {
-        let generation = Generation(self.rng.below(2) * GENESIS.0);
+        let present = self.audit.reference.generation().unwrap_or(GENESIS).0;
+        let generation = Generation(self.rng.below(2) * present);
         let record = Record::Unknown { kind: "noise".into() };
         let payload = Payload::Ledger(Entry { generation, record });
         self.arrive(Request { payload, answer: None });
@@ -360,13 +384,24 @@ impl World {
 
     fn fence_stale(&mut self) {
         let fold = &self.audit.reference;
+        let generation = fold.generation().unwrap_or(GENESIS);
         let beaten = fold.lives().iter().find(|(_, life)| life.beat > 0);
         let Some((reign, (incarnation, life))) = fold.reign().zip(beaten) else { return };
         let seal = Seal { term: reign.term, seq: reign.seq + 1 };
         let (beat, evidence) = (life.beat - 1, Evidence::Silence);
         let record = Record::Fenced { seal, incarnation, beat, evidence };
-        let payload = Payload::Ledger(Entry { generation: GENESIS, record });
+        let payload = Payload::Ledger(Entry { generation, record });
         self.arrive(Request { payload, answer: None });
+    }
+
+    fn drain(&mut self) {
+        let fold = &self.audit.reference;
+        let lives: Vec<_> = fold.lives().iter().map(|(at, life)| (at, life.consumer)).collect();
+        let Some((generation, reign)) = fold.generation().zip(fold.reign()) else { return };
+        let Some((incarnation, consumer)) = self.rng.pick(&lives).copied() else { return };
+        let body = CommandBody::Drain { term: reign.term };
+        let command = Command { generation, incarnation, body };
+        self.arrive(Request { payload: Payload::Command(consumer, command), answer: None });
     }
 
     fn slander(&mut self) {

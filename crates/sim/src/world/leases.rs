@@ -52,6 +52,11 @@ impl LeaseAccount {
         }
     }
 
+    /// The command partition is read from here on.
+    pub(super) fn listens(&mut self, from: Offset) {
+        (self.read, self.unheard_since) = (from, None);
+    }
+
     /// C3: a heartbeat says that everything was said.
     pub(super) fn beats_too_early(&self, record: &Record) -> bool {
         let settled = self.unsaid.0.is_empty() && self.unsaid.1 == 0;
@@ -82,7 +87,8 @@ impl World {
         let lease = consumer_settings().lease;
         let renewed = shell.lease.renewed.unwrap_or_default();
         shell.lease.read = shell.lease.read.max(cursor);
-        let waits = shell.listening && shell.lease.read < self.broker.command_end(shell.number);
+        let end = self.broker.command_end(shell.number);
+        let waits = !shell.listening || shell.lease.read < end;
         let unheard_since = waits.then(|| shell.lease.unheard_since.unwrap_or(self.now));
         shell.lease.unheard_since = unheard_since;
         if left > lease.saturating_sub(now.since(renewed)) {
@@ -92,7 +98,7 @@ impl World {
         if deaf && !left.is_zero() {
             self.violate(
                 Promise::Lease,
-                format_args!("{key} lives and has heard nothing since {unheard_since:?}"),
+                format_args!("{key} lives and has not heard all since {unheard_since:?}"),
             );
         }
     }

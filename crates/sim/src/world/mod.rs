@@ -22,6 +22,7 @@ mod duel;
 mod ending;
 mod faults;
 mod leases;
+mod loss;
 mod monitor;
 mod mutants;
 mod operator;
@@ -41,7 +42,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::consumer::Failure;
-use tidegate_core::ids::{BootId, ConsumerNumber, DirectoryId, FencingToken, PartitionId};
+use tidegate_core::ids::{
+    BootId, ConsumerNumber, DirectoryId, FencingToken, PartitionId, Position,
+};
 
 use self::audit::Audit;
 use self::broker::{Broker, Question, Request};
@@ -57,6 +60,7 @@ use self::weather::Weather;
 use self::workers::Workers;
 
 pub use self::audit::{Promise, Violation};
+pub use self::loss::LedgerLoss;
 pub use self::mutants::Mutant;
 pub use self::queue::Moment;
 pub use self::scenario::{Scenario, SinkKind};
@@ -89,6 +93,8 @@ enum Event {
     ListWorkers,
     StartController(usize),
     Kill(ProcessKey),
+    Reopen(ProcessKey),
+    Delete,
     BeginStorm,
     Strike,
     Heal,
@@ -126,7 +132,13 @@ pub struct World {
     directories: BTreeMap<DirectoryId, StateFile>,
     workers: Workers,
     broker: Broker,
+    /// What a person has kept of the logs.
+    backup: Option<Box<Broker>>,
+    /// The ledger has a topic of its own, so that commands do not share its fate.
+    ledger_apart: bool,
     sink: Sink,
+    /// Positions that consumers commit now and then, for those who look at the group from outside.
+    committed: BTreeMap<PartitionId, Position>,
     data: Data,
     /// The processes say which boot of the machine they run in.
     boots_known: bool,
@@ -162,6 +174,9 @@ impl World {
             directories: BTreeMap::new(),
             workers: Workers::new(),
             broker: Broker::default(),
+            committed: BTreeMap::new(),
+            backup: None,
+            ledger_apart: seed % 3 == 1,
             data,
             boots_known: boots_are_known(seed),
             weather: Weather::FAIR,
@@ -234,6 +249,8 @@ impl World {
             Event::ListWorkers => self.list_workers(),
             Event::StartController(slot) => self.start_controller(slot),
             Event::Kill(key) => self.exited(key, false),
+            Event::Reopen(key) => self.reopen(key),
+            Event::Delete => self.delete(),
             Event::BeginStorm => self.begin_storm(),
             Event::Strike => self.strike(),
             Event::Heal => self.heal(),

@@ -5,6 +5,8 @@
 use tidegate_core::ids::Offset;
 use tidegate_core::ledger::{Entry, Evidence, Fold, Record};
 
+use super::LedgerLoss;
+
 /// A planted defect. Each is named after what is wrong, and is found by the auditor that its line names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutant {
@@ -52,6 +54,37 @@ pub enum Mutant {
     Flood,
     /// Logs are said to be half as large as they are.
     HalfSizes,
+    /// R14: a consumer does not hear that an acknowledgement went back.
+    RisingAcknowledgement,
+    /// C3: a consumer does not hear that its command partition was cut. Only a truncation cuts that alone.
+    UnheardLoss,
+    /// K6: who begins a generation says that there was nothing before. Only a ledger that is made again shows it.
+    FirstAgain,
+    /// R14: a reader does not see that the log was restored from a backup. Only that shows it.
+    RestoreBlindReader,
+    /// P1: a reader that finds its place deleted reads on where the log begins. Only who is overtaken shows it.
+    GapBlindReader,
+    /// R7: a controller stands for election after four seconds of silence.
+    HastyElection,
+    /// A sink that was restored says that it stands where it stood before.
+    BoastfulSink,
+    /// A consumer reads a Drain and does nothing.
+    LostDrain,
+    /// A consumer reads a `StateQuery` and says nothing.
+    LostStateQuery,
+}
+
+impl Mutant {
+    /// The loss of records that alone shows this defect, for those that have one.
+    pub(super) const fn shown_by(self) -> Option<LedgerLoss> {
+        match self {
+            Self::UnheardLoss => Some(LedgerLoss::Truncation),
+            Self::FirstAgain => Some(LedgerLoss::Remake),
+            Self::RestoreBlindReader => Some(LedgerLoss::Restore),
+            Self::GapBlindReader => Some(LedgerLoss::Overtaking),
+            _ => None,
+        }
+    }
 }
 
 /// The record that stands for `entry` before a fold with this defect.

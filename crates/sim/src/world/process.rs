@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use tidegate_core::consumer::Consumer;
 use tidegate_core::ids::{BootId, Instant, Offset, ProcessId};
 use tidegate_core::ledger::CommandBody;
 use tidegate_core::{consumer, controller};
@@ -57,6 +58,17 @@ pub(super) enum Role {
     Controller(Box<ControllerShell>),
 }
 
+/// What a process's place in the log that it reads is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// What it has read is there. Left by a cut below its place.
+    Sound,
+    /// What it has read is gone, and it does not know. Left by its next fetch.
+    Cut,
+    /// It knows, and has not begun again. Left by the log's being opened.
+    Reopening,
+}
+
 /// A running process. One that has ended is no longer there.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -76,6 +88,11 @@ pub(super) struct Process {
     pub(super) sinkless_until: Moment,
     /// The next record that it reads.
     pub(super) cursor: Offset,
+    /// The furthest that it has read of the log, whatever it reads again.
+    pub(super) read: Offset,
+    pub(super) link: Link,
+    /// How often its log was opened, whether it has taken that in or not.
+    pub(super) opens: u64,
     /// A fetch is under way.
     pub(super) polls: bool,
     pub(super) last_arrival: Moment,
@@ -94,6 +111,9 @@ impl Process {
             slow_until: Moment(0),
             sinkless_until: Moment(0),
             cursor: Offset(0),
+            read: Offset(0),
+            link: Link::Sound,
+            opens: 0,
             polls: false,
             last_arrival: Moment(0),
         }
@@ -211,14 +231,20 @@ impl World {
             self.trace.note(self.now, who, format_args!("{input:?}"));
         }
         shell.lease.takes(&input);
+        let abandons = shell.renewals.takes(&shell.consumer, now, &input);
         let look = shell.ticks;
+        self.stats.drains += u64::from(drains(&shell.consumer, now, &input));
         let verdict = shell.obedience.expect(&shell.consumer, now, look, &input);
         let input = match input {
             consumer::Input::Command(at, Some(command))
-                if self.scenario.mutant == Some(Mutant::LostStop)
-                    && matches!(command.body, CommandBody::Stop { .. }) =>
+                if is_lost(self.scenario.mutant, &command.body) =>
             {
                 consumer::Input::Heard(at.next())
+            }
+            consumer::Input::Appended(id, _)
+                if abandons && self.scenario.mutant == Some(Mutant::RisingAcknowledgement) =>
+            {
+                consumer::Input::Appended(id, Offset(u64::MAX / 2))
             }
             input => input,
         };
@@ -229,6 +255,9 @@ impl World {
         }
         for effect in effects {
             self.perform_consumer(key, effect);
+        }
+        if abandons {
+            self.audit_abandoned(key);
         }
         self.audit_claims(key);
         self.audit_lease(key);
@@ -247,11 +276,37 @@ impl World {
             let who = format_args!("{key} controller");
             self.trace.note(self.now, who, format_args!("{input:?}"));
         }
-        for effect in shell.controller.step(now, input) {
+        if input == controller::Input::LedgerLost {
+            shell.lost = shell.controller.fold().generation().max(shell.lost);
+        }
+        shell.opened += u64::from(matches!(input, controller::Input::LedgerOpened(_)));
+        let effects = shell.controller.step(now, input);
+        if let Some(fault) = shell.patience.observe(now, &shell.controller, &effects) {
+            self.violate(Promise::Patience, format_args!("{key} {fault}"));
+        }
+        for effect in effects {
             self.perform_controller(key, effect);
         }
         self.audit_fold(key);
         self.audit_vigour(key);
         self.audit_sizes(key);
     }
+}
+
+/// True for a command that takes from this consumer what it holds.
+fn drains(consumer: &Consumer, now: Instant, input: &consumer::Input) -> bool {
+    let consumer::Input::Command(_, Some(command)) = input else { return false };
+    matches!(command.body, CommandBody::Drain { .. })
+        && consumer.incarnation(now) == Some(command.incarnation)
+        && consumer.holdings().next().is_some()
+}
+
+/// Under some mutants a command is read and not obeyed.
+const fn is_lost(mutant: Option<Mutant>, body: &CommandBody) -> bool {
+    matches!(
+        (mutant, body),
+        (Some(Mutant::LostStop), CommandBody::Stop { .. })
+            | (Some(Mutant::LostDrain), CommandBody::Drain { .. })
+            | (Some(Mutant::LostStateQuery), CommandBody::StateQuery { .. })
+    )
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate_core::ids::Generation;
 use tidegate_core::{consumer, controller, demand};
 
+use super::loss::LedgerLoss;
 use super::mutants::Mutant;
 
 /// What to simulate. How bad it gets is drawn from the seed, up to `storm`.
@@ -26,6 +27,8 @@ pub struct Scenario {
     pub recovery: Duration,
     /// The worst that can be: 0 is a world without faults, 1000 the worst that is bearable.
     pub intensity_permille: u32,
+    /// How the ledger may lose records.
+    pub losses: Vec<LedgerLoss>,
     /// A defect planted on purpose.
     pub mutant: Option<Mutant>,
 }
@@ -59,6 +62,7 @@ impl Scenario {
             storm: Duration::from_secs(100),
             recovery: RECOVERY,
             intensity_permille: 1000,
+            losses: LedgerLoss::ALL.into(),
             mutant: None,
         }
     }
@@ -89,7 +93,7 @@ pub(super) fn consumer_settings() -> consumer::Settings {
     consumer::Settings::default()
 }
 
-pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
+pub(super) fn controller_settings(jitter: Duration, genesis: Generation) -> controller::Settings {
     let consumer = consumer_settings();
     controller::Settings {
         mode: controller::Mode::Own,
@@ -97,7 +101,7 @@ pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
         fence: Duration::from_secs(20),
         tick: Duration::from_secs(2),
         elect_after: Duration::from_secs(12) + jitter,
-        genesis: GENESIS,
+        genesis,
         // Often enough for several snapshots in a short world, far enough apart that one is read back before the next mark.
         mark_every: 400,
         snapshot_pause: Duration::from_secs(5),
@@ -111,7 +115,7 @@ pub(super) fn controller_settings(jitter: Duration) -> controller::Settings {
     }
 }
 
-/// Generation of the ledger.
+/// Generation of a ledger that is begun when the world is: unix seconds.
 pub(super) const GENESIS: Generation = Generation(1_700_000_000);
 
 /// What a simulated consumer does in a second: four of the partitions' usual rates.

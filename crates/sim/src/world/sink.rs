@@ -7,6 +7,7 @@ use tidegate_core::consumer::{Failure, Input as ConsumerInput};
 use tidegate_core::ids::{Epoch, FencingToken, Generation, Offset, PartitionId, Position};
 
 use super::process::{Input, Process, ProcessKey};
+use super::rng::Rng;
 use super::scenario::SinkKind;
 use super::{Event, Mutant, World};
 
@@ -20,6 +21,9 @@ const LATE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(
 
 /// How long a write takes while the sink is slow: up to longer than anybody waits.
 const SLOW: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
+
+/// Records that a restored sink lacks at most.
+const MOST_LOST: u64 = 2_000;
 
 /// All partitions of the one sink.
 #[derive(Debug)]
@@ -94,6 +98,15 @@ impl Sink {
         !refused
     }
 
+    /// The last records of a partition are gone; who wrote last is known still. Returns where it stood and where it stands.
+    fn set_back(&mut self, partition: PartitionId, rng: &mut Rng) -> Option<(u64, u64)> {
+        let chain = self.chains.get_mut(&partition).filter(|_| self.kind.is_fenced())?;
+        let stood = chain.end.filter(|end| *end > 0)?;
+        let stands = stood - 1 - rng.below(stood.min(MOST_LOST));
+        chain.end = Some(stands);
+        Some((stood, stands))
+    }
+
     /// Where records would be that are gone, the chain says so.
     pub(super) fn leave_gap(&mut self, partition: PartitionId, end: u64) {
         let nobody = FencingToken { generation: Generation(0), epoch: Epoch(Offset(0)) };
@@ -139,11 +152,26 @@ impl World {
     pub(super) fn acquire(&mut self, key: ProcessKey, partition: PartitionId, token: FencingToken) {
         let latency = self.sink_latency();
         self.audit_acquire(partition, token);
+        let boast = self.audit.behind.get(&partition).map(|(stood, _)| Position(*stood));
+        let boast = boast.filter(|_| self.scenario.mutant == Some(Mutant::BoastfulSink));
         let answer = match self.sink.acquire(partition, token) {
+            Ok(stands) if boast > stands => ConsumerInput::Acquired(partition, token.epoch, boast),
             Ok(stands) => ConsumerInput::Acquired(partition, token.epoch, stands),
             Err(failure) => ConsumerInput::AcquireFailed(partition, token.epoch, failure),
         };
         self.deliver(latency, key, Input::Consumer(answer));
+    }
+
+    /// The sink is restored from a backup, which lacks the last records of a partition.
+    pub(super) fn restore_sink(&mut self) {
+        let partitions: Vec<_> = self.sink.chains.keys().copied().collect();
+        let Some(partition) = self.rng.pick(&partitions).copied() else { return };
+        let Some((stood, stands)) = self.sink.set_back(partition, &mut self.rng) else { return };
+        let what = format_args!("{partition} stood at {stood} and stands at {stands}");
+        self.trace.note(self.now, format_args!("sink"), what);
+        self.audit.durable.insert(partition, stands);
+        let (stood, told) = self.audit.behind.get(&partition).copied().unwrap_or((stood, false));
+        self.audit.behind.insert(partition, (stood, told));
     }
 
     /// A batch is sent; what becomes of it is up to the weather.

@@ -30,6 +30,18 @@ pub struct Stats {
     pub snapshots: u64,
     /// Logs that were trimmed.
     pub trims: u64,
+    /// Readers of the ledger that found out that records were gone.
+    pub losses_noticed: u64,
+    /// Readers of the ledger that were to read what had been deleted.
+    pub overtaken: u64,
+    /// Generations that were begun after the first.
+    pub renewals: u64,
+    /// Answers to `StateQuery`.
+    pub states: u64,
+    /// Drains of consumers that held something.
+    pub drains: u64,
+    /// Partitions whose sink was behind the ledger, as often as it was said.
+    pub sinks_behind: u64,
     /// Plans in the ledger.
     pub plans: u64,
     /// Decisions, also those that moved nothing.
@@ -38,6 +50,8 @@ pub struct Stats {
     pub infeasible: u64,
     /// Lives that began.
     pub lives: u64,
+    /// Lives that began in a generation of the ledger that was over, and ended when they were told.
+    pub misled: u64,
     /// Lives that lapsed.
     pub lapses: u64,
     /// Consumers that left without having given everything back.
@@ -81,7 +95,7 @@ impl Stats {
         }
     }
 
-    fn counters(&mut self) -> [&mut u64; 26] {
+    fn counters(&mut self) -> [&mut u64; 33] {
         [
             &mut self.events,
             &mut self.steps,
@@ -94,10 +108,17 @@ impl Stats {
             &mut self.takeovers,
             &mut self.snapshots,
             &mut self.trims,
+            &mut self.losses_noticed,
+            &mut self.overtaken,
+            &mut self.renewals,
+            &mut self.states,
+            &mut self.drains,
+            &mut self.sinks_behind,
             &mut self.plans,
             &mut self.decisions,
             &mut self.infeasible,
             &mut self.lives,
+            &mut self.misled,
             &mut self.lapses,
             &mut self.unclean_exits,
             &mut self.rogues,

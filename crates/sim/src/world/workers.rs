@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_core::consumer::Input as ConsumerInput;
 use tidegate_core::ids::{ConsumerNumber, DirectoryId};
 
-use super::process::{Input, ProcessKey};
+use super::process::{Input, Process, ProcessKey};
 use super::{Event, Mutant, World};
 
 /// How long a consumer may take to stop.
@@ -75,6 +75,10 @@ impl World {
     pub(super) fn terminate(&mut self, process: ProcessKey) {
         if self.scenario.mutant == Some(Mutant::LyingExit) {
             self.audit_exit(process, true);
+        }
+        let now = self.now;
+        if let Some(shell) = self.processes.get_mut(&process).and_then(Process::consumer_mut) {
+            shell.ends_since.get_or_insert(now);
         }
         self.give(process, Input::Consumer(ConsumerInput::Shutdown(STOP_BUDGET)));
         self.queue.schedule(self.now.after(KILL_AFTER), Event::Kill(process));

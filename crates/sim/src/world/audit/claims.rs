@@ -14,7 +14,15 @@ impl World {
             self.stats.unclean_exits += 1;
             return;
         }
-        let Some(id) = self.processes.get(&key).map(|process| process.id) else { return };
+        let Some(process) = self.processes.get(&key) else { return };
+        let (id, since) = (process.id, process.consumer().and_then(|shell| shell.ends_since));
+        let spoke_in = process.consumer().and_then(|shell| shell.consumer.generation());
+        // What it has said since may be what was cut: it was acknowledged, and nobody can know more. And what it held in a
+        // generation that it knows to be over it has abandoned; that the ledger does not know yet is no word of its own.
+        let forgotten = self.audit.lineage.cut_at.is_some_and(|cut| Some(cut) >= since);
+        if forgotten || spoke_in > self.audit.reference.generation() {
+            return;
+        }
         let fold = &self.audit.reference;
         let of_process = |owner| fold.lives().get(owner).is_some_and(|life| life.process == id);
         let left = fold.partitions().find(|(_, ownership)| {
@@ -34,10 +42,11 @@ impl World {
         let Some(shell) = process.consumer() else { return };
         let now = process.machine.clock(self.now);
         let Some(incarnation) = shell.consumer.incarnation(now) else { return };
+        let Some(generation) = shell.consumer.generation() else { return };
         let granted = &self.audit.granted;
         let mut holdings = shell.consumer.holdings();
-        let invented =
-            holdings.find(|(at, epoch, _)| !granted.contains(&(*at, *epoch, incarnation)));
+        let invented = holdings
+            .find(|(at, epoch, _)| !granted.contains(&(generation, *at, *epoch, incarnation)));
         drop(holdings);
         if let Some(invented) = invented {
             self.violate(Promise::NothingInvented, format_args!("{key} holds {invented:?}"));

@@ -12,7 +12,7 @@ use tidegate_core::ledger::{
 use super::super::World;
 use super::super::broker::Log;
 use super::super::duel::held;
-use super::super::process::{Process, ProcessKey};
+use super::super::process::{Link, Process, ProcessKey};
 use super::Promise;
 
 /// A controller says something every two seconds, and again every second until it has read it; three such times may be
@@ -22,7 +22,8 @@ const VIGOUR: Duration = Duration::from_secs(10);
 impl World {
     /// A record was appended: `read` is what readers make of it, `entry` what it says.
     pub(in super::super) fn audit_record(&mut self, at: Offset, entry: &Entry, read: &Entry) {
-        let before = self.audit.reference.reign();
+        let (before, generation) =
+            (self.audit.reference.reign(), self.audit.reference.generation());
         let known: Vec<_> = self.audit.reference.partitions().collect();
         let applied = self.audit.reference.apply(at, read);
         self.audit.shadow.apply(at, entry);
@@ -30,10 +31,19 @@ impl World {
             Ok(change) => self.count(&entry.record, change, before.is_some()),
             Err(reason) => *self.stats.ignored.entry(format!("{reason:?}")).or_default() += 1,
         }
-        self.audit_tenures(at);
-        self.audit_positions(at, &known);
+        self.stats.states += u64::from(matches!(entry.record, Record::State { .. }));
+        self.audit.lineage.keep(at, entry, read);
+        if applied.is_ok() {
+            self.audit_settling(at, entry, generation);
+        }
+        let begun = self.audit.reference.generation();
+        self.audit_tenures(at, &known);
+        self.audit_positions(at, if begun == generation { &known } else { &[] });
         let owned = self.audit.reference.partitions().filter_map(|(partition, ownership)| {
-            ownership.owner().map(|(epoch, owner)| (partition, epoch, owner))
+            ownership
+                .owner()
+                .zip(begun)
+                .map(|((epoch, owner), generation)| (generation, partition, epoch, owner))
         });
         self.audit.granted.extend(owned);
         let after = self.audit.reference.reign();
@@ -93,7 +103,13 @@ impl World {
 
     /// P1: whoever has read everything knows the same.
     pub(in super::super) fn audit_fold(&mut self, key: ProcessKey) {
-        let Some(shell) = self.processes.get(&key).and_then(Process::controller) else { return };
+        let Some(process) = self.processes.get(&key) else { return };
+        let Some(shell) = process.controller() else { return };
+        // Who looks for where to begin, or has not taken in yet that records are gone, knows an older ledger.
+        let up_to_date = process.link == Link::Sound && shell.opened == process.opens;
+        if shell.controller.is_replaying() || !up_to_date {
+            return;
+        }
         let fold = shell.controller.fold();
         let position = fold.position();
         let compared = self.audit.compared.insert(key, position);
@@ -106,11 +122,18 @@ impl World {
     }
 
     /// K1, and that only the dead are told that they are.
-    pub(in super::super) fn audit_command(&mut self, key: ProcessKey, command: &Command) {
+    pub(in super::super) fn audit_command(
+        &mut self,
+        key: ProcessKey,
+        to: ConsumerNumber,
+        command: &Command,
+    ) {
         let incarnation = command.incarnation;
         if let CommandBody::Start { epoch, partitions, .. } = &command.body {
             let granted = &self.audit.granted;
-            if !partitions.iter().all(|(at, _)| granted.contains(&(*at, *epoch, incarnation))) {
+            let generation = command.generation;
+            let is_granted = |at| granted.contains(&(generation, at, *epoch, incarnation));
+            if !partitions.iter().all(|(at, _)| is_granted(*at)) {
                 self.violate(Promise::NothingInvented, format_args!("{key} sends {command:?}"));
             }
         }
@@ -124,7 +147,13 @@ impl World {
             let what = format_args!("{key} takes {partition}, and nobody is there to have it");
             self.violate(Promise::OnlyToReady, what);
         }
-        let lives = self.audit.reference.lives().get(incarnation).is_some();
+        let lives = self.audit.reference.generation() == Some(command.generation)
+            && self
+                .audit
+                .reference
+                .lives()
+                .get(incarnation)
+                .is_some_and(|life| life.consumer == to);
         if command.body == CommandBody::Ended && lives {
             self.violate(Promise::LifeRespected, format_args!("{key} sends {command:?}"));
         }

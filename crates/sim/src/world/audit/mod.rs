@@ -3,8 +3,10 @@
 mod claims;
 mod ledger;
 mod obedience;
+mod patience;
 mod positions;
 mod records;
+mod renewal;
 mod sizes;
 mod tenures;
 mod wellness;
@@ -13,11 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tidegate_core::ids::{
-    ConsumerNumber, Epoch, FencingToken, Incarnation, Offset, PartitionId, Term,
+    ConsumerNumber, Epoch, FencingToken, Generation, Incarnation, Offset, PartitionId, Term,
 };
 use tidegate_core::ledger::Fold;
 
 pub(super) use self::obedience::Obedience;
+pub(super) use self::patience::Patience;
+use self::renewal::Lineage;
+pub(super) use self::renewal::Renewals;
 use self::tenures::Tenures;
 use super::World;
 use super::controllers::group;
@@ -70,6 +75,11 @@ pub enum Promise {
     Obedience,
     /// What the state machines keep stays below stated bounds.
     Bounded,
+    /// R7: a controller stands for election only after silence of the present term.
+    Patience,
+    /// R14: when the ledger has lost records grants halt, consumers abandon all and say what they held, and a generation that
+    /// is begun anew grants nothing before every older lease has lapsed.
+    Renewal,
     /// Rates that have been constant for long are measured as they are.
     Measured,
 }
@@ -100,7 +110,7 @@ pub(super) struct Audit {
     /// How far each partition is durable without a hole.
     pub(super) durable: BTreeMap<PartitionId, u64>,
     /// What processes have said that they stopped.
-    pub(super) stopped: BTreeSet<(ProcessKey, PartitionId, Epoch)>,
+    pub(super) stopped: BTreeSet<(ProcessKey, PartitionId, FencingToken)>,
     /// Partitions between two owners: who had it, and whether that one stopped when told to.
     between: BTreeMap<PartitionId, (ConsumerNumber, bool)>,
     /// Controllers' records that took effect.
@@ -108,13 +118,18 @@ pub(super) struct Audit {
     compared: BTreeMap<ProcessKey, Offset>,
     tenures: Tenures,
     /// What each process has begun to write last of a partition.
-    begun: BTreeMap<(ProcessKey, PartitionId), (Epoch, u64)>,
+    begun: BTreeMap<(ProcessKey, PartitionId), (FencingToken, u64)>,
     /// The highest token that has acquired a partition in the sink.
     acquired: BTreeMap<PartitionId, FencingToken>,
     /// Where readers said that what they were to read next is gone.
     out_of_range: BTreeMap<PartitionId, BTreeSet<u64>>,
-    /// Everything that was ever granted.
-    granted: BTreeSet<(PartitionId, Epoch, Incarnation)>,
+    /// Everything that was ever granted, whatever the ledger still knows of it.
+    granted: BTreeSet<(Generation, PartitionId, Epoch, Incarnation)>,
+    pub(super) lineage: Lineage,
+    /// Partitions of which something was ever written.
+    written: BTreeSet<PartitionId>,
+    /// Partitions whose sink has lost records, and whether a reader has said so.
+    pub(super) behind: BTreeMap<PartitionId, (u64, bool)>,
     /// When the last record of a controller took effect.
     reign_heard: Moment,
     pub(super) violation: Option<Violation>,
@@ -135,6 +150,9 @@ impl Audit {
             acquired: BTreeMap::new(),
             out_of_range: BTreeMap::new(),
             granted: BTreeSet::new(),
+            lineage: Lineage::default(),
+            written: BTreeSet::new(),
+            behind: BTreeMap::new(),
             reign_heard: Moment(0),
             violation: None,
         }
@@ -142,6 +160,11 @@ impl Audit {
 }
 
 impl Audit {
+    /// True where the sink is known to have lost records: the partition stands still until somebody decides.
+    pub(super) fn is_told_behind(&self, partition: PartitionId) -> bool {
+        self.behind.get(&partition).is_some_and(|(_, told)| *told)
+    }
+
     /// True while a reader's word stands that what it is to read next is gone.
     pub(super) fn is_out_of_range(&self, partition: PartitionId) -> bool {
         self.out_of_range.contains_key(&partition)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_core::consumer::{Consumer, Effect, Input};
-use tidegate_core::ids::{Epoch, Instant, PartitionId, Term};
+use tidegate_core::ids::{Epoch, Generation, Instant, PartitionId, Term};
 use tidegate_core::ledger::{Command, CommandBody, Record};
 
 /// Looks of a process (ten a second) within which it answers: a write in flight takes half of them at most.
@@ -15,6 +15,8 @@ const ANSWER: u64 = 100;
 /// What one consumer process was told.
 #[derive(Debug, Default)]
 pub(in super::super) struct Obedience {
+    /// Terms and epochs are offsets in it.
+    generation: Option<Generation>,
     term: Option<Term>,
     seen: BTreeMap<PartitionId, Epoch>,
     /// Answers that are owed, and since which look.
@@ -23,7 +25,11 @@ pub(in super::super) struct Obedience {
 
 /// What a command must make of a consumer: these partitions are taken up under this epoch, and no other.
 #[derive(Debug, Default)]
-pub(in super::super) struct Verdict(Option<BTreeSet<(PartitionId, Epoch)>>);
+pub(in super::super) struct Verdict {
+    taken_up: Option<BTreeSet<(PartitionId, Epoch)>>,
+    /// It must say what it holds.
+    says_state: bool,
+}
 
 impl Obedience {
     /// An input is about to be taken in.
@@ -35,10 +41,15 @@ impl Obedience {
         input: &Input,
     ) -> Verdict {
         let Input::Command(_, Some(command)) = input else { return Verdict::default() };
-        if consumer.incarnation(now) != Some(command.incarnation) {
-            return Verdict(Some(BTreeSet::new()));
+        if self.generation != consumer.generation() {
+            *self = Self { generation: consumer.generation(), ..Self::default() };
         }
-        Verdict(Some(self.judge(consumer, look, command)))
+        let own = (consumer.generation(), consumer.incarnation(now));
+        if own != (Some(command.generation), Some(command.incarnation)) {
+            return Verdict { taken_up: Some(BTreeSet::new()), says_state: false };
+        }
+        let says_state = matches!(command.body, CommandBody::StateQuery { .. });
+        Verdict { taken_up: Some(self.judge(consumer, look, command)), says_state }
     }
 
     fn judge(
@@ -69,8 +80,14 @@ impl Obedience {
                     self.owed.entry((*partition, *epoch)).or_insert(look);
                 }
             }
-            CommandBody::StateQuery { term } | CommandBody::Drain { term } => {
+            CommandBody::StateQuery { term } => {
                 self.hears(*term);
+            }
+            CommandBody::Drain { term } => {
+                self.hears(*term);
+                for (partition, epoch, _) in consumer.holdings() {
+                    self.owed.entry((partition, epoch)).or_insert(look);
+                }
             }
             CommandBody::Ended | CommandBody::Unknown { .. } => {}
         }
@@ -103,7 +120,14 @@ impl Obedience {
             _ => None,
         };
         let taken_up: BTreeSet<_> = effects.iter().filter_map(acquired).collect();
-        if let Some(must) = verdict.0.as_ref().filter(|must| **must != taken_up) {
+        let state = |effect: &Effect| match effect {
+            Effect::Append(_, entry) => matches!(entry.record, Record::State { .. }),
+            _ => false,
+        };
+        if verdict.says_state && !effects.iter().any(state) {
+            return Some("does not say what it holds".into());
+        }
+        if let Some(must) = verdict.taken_up.as_ref().filter(|must| **must != taken_up) {
             return Some(format!("takes up {taken_up:?}, must take up {must:?}"));
         }
         let late = self.owed.iter().find(|(_, since)| look.saturating_sub(**since) > ANSWER);

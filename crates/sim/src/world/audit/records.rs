@@ -11,9 +11,9 @@ use super::Promise;
 impl World {
     /// One batch at a time, and each begins where the last one did or later.
     pub(in super::super) fn audit_order(&mut self, write: &Write, overlaps: bool) {
-        let (epoch, expected) = (write.token.epoch, write.expected);
-        let before = self.audit.begun.insert((write.from, write.partition), (epoch, expected));
-        let backwards = before.is_some_and(|before| (epoch, expected) < before);
+        let (token, expected) = (write.token, write.expected);
+        let before = self.audit.begun.insert((write.from, write.partition), (token, expected));
+        let backwards = before.is_some_and(|before| (token, expected) < before);
         if overlaps || backwards {
             let what = format_args!("{write:?} after {before:?}, overlaps: {overlaps}");
             self.violate(Promise::Order, what);
@@ -22,11 +22,11 @@ impl World {
 
     /// C5.
     pub(in super::super) fn audit_write_begins(&mut self, write: &Write) {
-        let (from, partition, epoch) = (write.from, write.partition, write.token.epoch);
-        if self.audit.stopped.contains(&(from, partition, epoch)) {
+        let (from, partition, token) = (write.from, write.partition, write.token);
+        if self.audit.stopped.contains(&(from, partition, token)) {
             self.violate(
                 Promise::QuietAfterStop,
-                format_args!("{from} writes {partition} in {epoch:?}"),
+                format_args!("{from} writes {partition} in {token:?}"),
             );
         }
     }
@@ -35,6 +35,7 @@ impl World {
     pub(in super::super) fn audit_write(&mut self, write: &Write) {
         self.stats.writes += 1;
         let (first, partition) = (write.first, write.partition);
+        self.audit.written.insert(partition);
         let durable = self.audit.durable.entry(partition).or_default();
         let end = *durable;
         *durable = end.max(write.end);
@@ -98,7 +99,8 @@ impl World {
         let produced = self.data.produced();
         produced.into_iter().find_map(|(partition, end)| {
             let durable = self.audit.durable.get(&partition).copied().unwrap_or(0);
-            let behind = durable < end && !self.is_stopped(partition);
+            let stopped = self.is_stopped(partition) || self.audit.is_told_behind(partition);
+            let behind = durable < end && !stopped;
             behind.then(|| format!("{partition} is durable to {durable} of {end}"))
         })
     }

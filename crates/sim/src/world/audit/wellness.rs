@@ -26,7 +26,9 @@ impl World {
         let [leader] = leaders.as_slice() else {
             return Some(format!("{} controllers lead", leaders.len()));
         };
-        if leader.controller.plan_state().is_none_or(|plan| plan.done_at.is_none()) {
+        // What stands still because its sink is behind is never read, and the plan that wants it read is never done.
+        let waits = self.audit.behind.values().any(|(_, told)| *told);
+        if !waits && leader.controller.plan_state().is_none_or(|plan| plan.done_at.is_none()) {
             return Some("the last plan is not carried out".into());
         }
         let nobody = self.processes.iter().find(|(_, process)| !self.is_known(process));
@@ -42,12 +44,17 @@ impl World {
     fn is_known(&self, process: &Process) -> bool {
         process.consumer().is_none_or(|shell| {
             let incarnation = shell.consumer.incarnation(process.machine.clock(self.now));
-            let known = |incarnation| self.audit.reference.lives().get(incarnation).is_some();
+            let present = shell.consumer.generation() == self.audit.reference.generation();
+            let known =
+                |incarnation| present && self.audit.reference.lives().get(incarnation).is_some();
             shell.consumer.is_leaving() || incarnation.is_some_and(known)
         })
     }
 
     fn orphaned(&self, partition: PartitionId) -> Option<String> {
+        if self.audit.is_told_behind(partition) {
+            return None;
+        }
         let ownership = self.audit.reference.ownership(partition);
         let Ownership::Active { epoch, incarnation, .. } = ownership else {
             return Some(format!("{partition} is {ownership:?}"));
@@ -56,6 +63,7 @@ impl World {
             let now = process.machine.clock(self.now);
             process.consumer().is_some_and(|shell| {
                 shell.consumer.incarnation(now) == Some(incarnation)
+                    && shell.consumer.generation() == self.audit.reference.generation()
                     && shell
                         .consumer
                         .holdings()
