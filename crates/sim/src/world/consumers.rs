@@ -231,11 +231,7 @@ impl World {
             Effect::Save { clean, partitions } => self.save(key, clean, partitions),
             Effect::Raise(alarm) => self.raised(key, alarm),
             Effect::Began(incarnation) => {
-                self.stats.lives += 1;
-                let present = self.audit.reference.generation();
-                if let Some(shell) = self.shell(key) {
-                    shell.misled = shell.consumer.generation() < present;
-                }
+                self.count_life(key);
                 self.trace.note(
                     self.now,
                     format_args!("{key}"),
@@ -243,9 +239,7 @@ impl World {
                 );
             }
             Effect::Lapsed(incarnation) => {
-                let misled = self.shell(key).is_some_and(|shell| shell.misled);
-                self.stats.lapses += u64::from(!misled);
-                self.stats.misled += u64::from(misled);
+                self.count_lapse(key);
                 self.trace.note(
                     self.now,
                     format_args!("{key}"),
@@ -264,6 +258,20 @@ impl World {
                 self.exited(key, clean);
             }
         }
+    }
+
+    fn count_life(&mut self, key: ProcessKey) {
+        self.stats.lives += 1;
+        let present = self.audit.reference.generation();
+        if let Some(shell) = self.shell(key) {
+            shell.misled = shell.consumer.generation() < present;
+        }
+    }
+
+    fn count_lapse(&mut self, key: ProcessKey) {
+        let misled = self.shell(key).is_some_and(|shell| shell.misled);
+        self.stats.lapses += u64::from(!misled);
+        self.stats.misled += u64::from(misled);
     }
 
     fn append_of_consumer(&mut self, key: ProcessKey, id: AppendId, entry: Entry) {

@@ -36,7 +36,8 @@ impl World {
         self.stats.writes += 1;
         let (first, partition) = (write.first, write.partition);
         self.audit.written.insert(partition);
-        let durable = self.audit.durable.entry(partition).or_default();
+        // Where the ledger has forgotten the grant, it began where it was told to; else the grant has said so already.
+        let durable = self.audit.durable.entry(partition).or_insert(write.expected);
         let end = *durable;
         *durable = end.max(write.end);
         if first > end {
