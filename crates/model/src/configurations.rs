@@ -168,6 +168,7 @@ fn silences() -> Vec<Scenario> {
         Scenario {
             name: "one-way link",
             about: "a process hears nothing any more, or is not heard",
+            recovery_every: 1,
             budget: Budget { respecs: 1, cuts: 1, passes: 3, ..NOTHING },
             explores: [Events, Hellos].into(),
             ..BASE

@@ -3,7 +3,6 @@
 //! Everything that is in flight arrives, everybody reads, looks and works until nothing is left to do; then a second
 //! passes. Workers that the controller wants are there, and a controller is. A link that was cut stays cut.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_core::ids::{ConsumerNumber, DirectoryId};
@@ -111,12 +110,7 @@ impl State {
         let Some(leader) = leader.and_then(|leader| leader.controller()) else {
             return Some("nobody leads".into());
         };
-        let processes = self.processes.iter().map(Shared::get);
-        let cut_off: BTreeSet<_> = processes
-            .filter(|process| !process.is_reachable())
-            .filter_map(|process| Some(process.consumer()?.number))
-            .collect();
-        if cut_off.is_empty() && leader.plan_state().is_none_or(|plan| plan.done_at.is_none()) {
+        if leader.plan_state().is_none_or(|plan| plan.done_at.is_none()) {
             return Some("the plan is not carried out".into());
         }
         let at_first = |number| {
@@ -126,14 +120,7 @@ impl State {
         if self.respecified && (0..scenario.partitions).all(at_first) {
             return Some("nothing has left consumer 1".into());
         }
-        let target = leader.target();
-        // Who cannot hear is still planned with, and cannot begin what it is granted.
-        let hopeless = |number: &u32| {
-            let target = target.get(&settings::partition(*number));
-            target.is_some_and(|target| cut_off.contains(target))
-        };
-        let mut hopeful = (0..scenario.partitions).filter(|number| !hopeless(number));
-        hopeful.find_map(|number| self.ailment_of(number))
+        (0..scenario.partitions).find_map(|number| self.ailment_of(number))
     }
 
     fn ailment_of(&self, number: u32) -> Option<String> {
@@ -143,14 +130,9 @@ impl State {
             return Some(format!("{partition} is {ownership:?}"));
         };
         let claim = (partition, epoch, incarnation);
-        let owner =
-            self.processes.iter().map(Shared::get).find(|process| {
-                process.is_reachable() && process.claims(self.now).contains(&claim)
-            });
-        if owner.is_none() {
-            return Some(format!(
-                "{partition} is {ownership:?}, and its owner is not live or out of reach"
-            ));
+        let mut processes = self.processes.iter().map(Shared::get);
+        if !processes.any(|process| process.claims(self.now).contains(&claim)) {
+            return Some(format!("{partition} is {ownership:?}, and its owner is not live"));
         }
         if partition != settings::moving() {
             return None;
