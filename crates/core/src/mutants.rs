@@ -33,6 +33,14 @@ pub enum Mutant {
     GrantWhatIsOwned,
     /// Fold: a fence for silence counts although the incarnation has beaten since. Breaks R6; dies by P1.
     FenceWithoutBeat,
+    /// Controller: it grants at once in a new generation. Breaks K6; dies by P3.
+    GrantAtOnce,
+    /// Controller: a heartbeat of an older generation does not begin the pause in a new one anew. Breaks K6; dies by P3.
+    PauseOnce,
+    /// Consumer: it goes on in its generation when it is told of a higher one. Breaks R9; dies by P5.
+    GoOnInOlderGeneration,
+    /// Fold: a snapshot leaves out who has tried how often. Breaks that all readers know the same; dies by P1.
+    SnapshotWithoutAttempts,
     /// The controller's shell, in the model: the epoch of a Start is the acknowledged offset of the Grant. Breaks R1;
     /// dies by K1.
     EpochOfAcknowledgement,

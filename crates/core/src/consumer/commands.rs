@@ -22,7 +22,9 @@ impl Consumer {
         self.note_told(command.generation);
         let Some(living) = self.living() else { return };
         if command.generation > living.generation {
-            self.lapse(now, effects);
+            if !mutants::is_planted(Mutant::GoOnInOlderGeneration) {
+                self.lapse(now, effects);
+            }
             return;
         }
         let is_own = command.incarnation == living.lease.incarnation

@@ -83,7 +83,7 @@ impl Controller {
     pub(super) fn write_snapshot(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let pause = self.settings.snapshot_pause;
         let rests = self.archive.written.is_some_and(|at| now.since(at) < pause);
-        if rests || !self.is_settled(now) {
+        if rests || !self.is_settled() {
             return;
         }
         let Some((upto, facts)) = &self.archive.mark else { return };

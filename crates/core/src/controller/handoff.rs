@@ -112,7 +112,7 @@ impl Controller {
         due: &mut Due,
     ) {
         let Target::Consumer(consumer) = target else { return };
-        if !self.is_settled(now) {
+        if !self.is_settled() {
             return;
         }
         let reported = || self.durable.get(&partition).or_else(|| self.starts.get(&partition));

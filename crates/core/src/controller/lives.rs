@@ -4,7 +4,8 @@
 //! that can be relied on. A Genesis of a higher generation ends everything that was; consumers read of it, or notice
 //! that the ledger went back, and say Hello again.
 //!
-//! - K6: in a new generation nothing is granted before every lease of an older one has lapsed, unless there was none.
+//! - K6: in a new generation nothing is granted before every lease of an older one has lapsed, unless there was none: for the
+//!   time of a fence nothing but silence was read of all older lives, up to an end of the ledger that was fetched after it.
 
 use alloc::vec::Vec;
 
@@ -15,6 +16,7 @@ use super::machine::Controller;
 use super::planning::PlanState;
 use crate::ids::{Generation, Instant, Offset};
 use crate::ledger::{Beginning, Entry, ForeignGroup, Record, Replay};
+use crate::mutants::{self, Mutant};
 
 /// Generations of the ledger, as this process sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +33,8 @@ pub(super) struct Lineage {
     closed: bool,
     /// Whether the group has left traces of an earlier life, once that is known.
     traces: Option<bool>,
-    /// Nothing is granted before this moment.
-    settled_at: Instant,
+    /// Nothing is granted before this moment, and before the ledger was read to an end fetched since; `None` once it was.
+    settles: Option<Instant>,
     /// When Genesis was last handed over, or traces were asked for.
     sent: Option<Instant>,
 }
@@ -46,7 +48,7 @@ impl Lineage {
             lost: false,
             closed: false,
             traces: None,
-            settled_at: Instant::default(),
+            settles: None,
             sent: None,
         }
     }
@@ -64,8 +66,8 @@ impl Lineage {
 
 impl Controller {
     /// True from the moment at which the ledger was found to have lost records until grants are made again.
-    pub fn has_lost_records(&self, now: Instant) -> bool {
-        self.lineage.floor > Generation::default() && (self.lineage.lost || !self.is_settled(now))
+    pub fn has_lost_records(&self) -> bool {
+        self.lineage.floor > Generation::default() && (self.lineage.lost || !self.is_settled())
     }
 
     /// True while it looks for where to begin: its fold is of a ledger that it has read before.
@@ -74,8 +76,22 @@ impl Controller {
     }
 
     /// K6.
-    pub(super) fn is_settled(&self, now: Instant) -> bool {
-        self.lineage.settled_at <= now
+    pub(super) fn is_settled(&self) -> bool {
+        self.lineage.settles.is_none() || mutants::is_planted(Mutant::GrantAtOnce)
+    }
+
+    /// K6: sees whether every lease of an older generation has lapsed by now.
+    pub(super) fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(due) = self.lineage.settles.filter(|due| *due <= now) else { return };
+        if self.election.wants_end(now, due, self.settings.resend.saturating_mul(5)) {
+            let id = self.question();
+            self.election.asked = Some((id, now));
+            effects.push(Effect::FetchLedgerEnd(id));
+        }
+        if self.read_upto().is_some_and(|read| self.election.is_caught_up(read, due)) {
+            self.lineage.settles = None;
+            self.dirty = true;
+        }
     }
 
     /// The ledger is read anew from its first record that is left.
@@ -118,21 +134,23 @@ impl Controller {
         }
     }
 
-    /// Whoever speaks in a higher generation has lived in one that this ledger has lost.
-    pub(super) fn note_generation(&mut self, entry: &Entry, effects: &mut Vec<Effect>) {
+    /// Whoever speaks in a higher generation has lived in one that this ledger has lost. Whoever beats in an older one has
+    /// got its lease renewed by that, and the pause begins anew.
+    pub(super) fn note_generation(
+        &mut self,
+        now: Instant,
+        entry: &Entry,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(ours) = self.fold.generation() else { return };
         let speaks = entry.record.speaker().is_some() || matches!(entry.record, Record::Hello(_));
-        if speaks && self.fold.generation().is_some_and(|ours| entry.generation > ours) {
+        if speaks && entry.generation > ours {
             self.renew_above(entry.generation, effects);
         }
-    }
-
-    /// K6: whoever was heard in an older generation has renewed a lease of it, and may hold what was granted there until that
-    /// lapses.
-    pub(super) fn settle_after(&mut self, now: Instant, entry: &Entry) {
-        let older = self.fold.generation().is_some_and(|ours| entry.generation < ours);
-        if older && matches!(entry.record, Record::Heartbeat { .. }) {
-            let lapsed = now.after(self.settings.fence);
-            self.lineage.settled_at = self.lineage.settled_at.max(lapsed);
+        let beats = matches!(entry.record, Record::Heartbeat { .. })
+            && !mutants::is_planted(Mutant::PauseOnce);
+        if beats && entry.generation < ours && self.lineage.settles.is_some() {
+            self.lineage.settles = Some(now.after(self.settings.fence));
         }
     }
 
@@ -236,7 +254,7 @@ impl Controller {
     pub(super) fn generation_read(&mut self, now: Instant, first: bool, effects: &mut Vec<Effect>) {
         let generation = self.fold.generation().unwrap_or_default();
         self.lineage.lost = generation < self.lineage.floor;
-        self.lineage.settled_at = if first { now } else { now.after(self.settings.fence) };
+        self.lineage.settles = (!first).then(|| now.after(self.settings.fence));
         self.archive = Archive::beginning(self.fold.position(), self.settings.mark_every);
         self.planning.state = None;
         self.step_down(effects);

@@ -240,6 +240,7 @@ impl Controller {
         }
         self.fence_dead(now, effects);
         self.fence_silent(now, effects);
+        self.settle(now, effects);
         if self.dirty || self.look_due <= now {
             self.dirty = false;
             self.look_due = now.after(LOOK);

@@ -42,8 +42,7 @@ impl Controller {
             Err(Ignored::NoEffect) => self.read_remark(entry, effects),
             Err(reason) => {
                 if reason == Ignored::OtherGeneration {
-                    self.note_generation(entry, effects);
-                    self.settle_after(now, entry);
+                    self.note_generation(now, entry, effects);
                 }
                 effects.push(Effect::Note(Note::Ignored(at, reason)));
                 self.answer_ignored(at, &entry.record, reason, effects);

@@ -14,6 +14,7 @@ use super::record::{Entry, Record};
 use crate::ids::{
     ConsumerNumber, Generation, GroupName, Incarnation, Offset, PartitionId, ProcessId,
 };
+use crate::mutants::{self, Mutant};
 
 /// Rows of one part at most: at some 100 bytes each they stay below Kafka's usual megabyte for a batch.
 const PART_ROWS: usize = 5_000;
@@ -103,7 +104,11 @@ impl Fold {
         Facts {
             reign: self.reign,
             plan: self.plan.clone(),
-            attempts: self.attempts.iter().collect(),
+            attempts: if mutants::is_planted(Mutant::SnapshotWithoutAttempts) {
+                Vec::new()
+            } else {
+                self.attempts.iter().collect()
+            },
             lives: self.lives.iter().map(|(at, life)| (at, life.clone())).collect(),
             ended: self.lives.ended().collect(),
             hellos: self.lives.hellos().collect(),

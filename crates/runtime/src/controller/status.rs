@@ -161,7 +161,7 @@ fn alarms(shell: &mut Shell, at_unix_ms: u64) -> Vec<RaisedAlarm> {
             capacity_bytes_per_sec: capacity,
         });
     }
-    if core.has_lost_records(shell.clock.now()) {
+    if core.has_lost_records() {
         let topic = shell.config.control_topics.ledger().to_owned();
         raised.push(Alarm::LedgerTruncated { topic });
     }
