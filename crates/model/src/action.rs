@@ -9,7 +9,7 @@ use tidegate_core::ids::{DirectoryId, Instant, PartitionId, Position};
 
 use crate::audit::Promise;
 use crate::process::{Machine, Request};
-use crate::scenario::{Failing, Scenario};
+use crate::scenario::{Failing, Loss, Scenario};
 use crate::settings;
 use crate::share::Shared;
 use crate::state::{Answer, State};
@@ -77,6 +77,8 @@ pub enum Action {
     ForgeGrant,
     ForgeFence,
     Shutdown(usize),
+    Lose(Loss),
+    Arrive,
 }
 
 /// The directory of the first process of each consumer, and that of the second process of consumer 1.
@@ -149,6 +151,13 @@ impl State {
         if budget.forgeries > 0 {
             actions.extend(self.forged_grant().map(|_| Action::ForgeGrant));
             actions.extend(self.forged_fence().map(|_| Action::ForgeFence));
+        }
+        if budget.losses > 0 {
+            let losses = scenario.losses.iter().filter(|loss| self.can_lose(**loss));
+            actions.extend(losses.map(|loss| Action::Lose(*loss)));
+        }
+        if budget.arrivals > 0 {
+            actions.push(Action::Arrive);
         }
         if budget.respecs > 0 {
             actions.push(Action::Respec);
@@ -275,6 +284,11 @@ impl State {
                 self.budget.cuts -= 1;
                 self.change(at).mute = true;
             }
+            Action::Lose(loss) => self.lose(loss),
+            Action::Arrive => {
+                self.budget.arrivals -= 1;
+                self.start_controller(scenario);
+            }
             Action::ForgeGrant => self.forge(self.forged_grant()),
             Action::ForgeFence => self.forge(self.forged_fence()),
             Action::Shutdown(at) => {
@@ -289,7 +303,8 @@ impl State {
 
     pub(crate) fn judge(&mut self, scenario: &Scenario) {
         let Self { processes, audit, .. } = self;
-        audit.claims(self.now, processes.iter().map(Shared::get), scenario.one_clock());
+        audit.folds(processes.iter().filter_map(|process| process.get().fold()));
+        audit.claims(self.now, processes.iter().map(Shared::get), scenario.claims_are_alone());
     }
 
     pub(crate) fn send(&mut self, at: usize, way: Way, fate: Fate) {
@@ -400,8 +415,8 @@ impl State {
     fn respec(&mut self, scenario: &Scenario) {
         self.respecified = true;
         for at in 0..self.processes.len() {
-            if self.process(at).controller().is_some() {
-                let settings = settings::controller(scenario, true);
+            if let Machine::Controller(shell) = &self.process(at).machine {
+                let settings = settings::controller(scenario, true, shell.start);
                 self.step_controller(at, ControllerInput::Settings(Box::new(settings)));
             }
         }

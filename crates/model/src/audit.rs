@@ -14,8 +14,8 @@ use tidegate_core::ledger::{
     Change, Entry, Evidence, Fold, Hello, Life, Ownership, Record, Seal, StopReason,
 };
 
-use crate::process::Process;
-use crate::settings;
+use crate::process::{Claim, Process};
+use crate::settings::{self, BEGINNING, genesis};
 use crate::sink::Sink;
 
 /// What can be broken.
@@ -68,12 +68,24 @@ pub enum Reached {
     Waiting,
     /// A Grant was appended twice.
     GrantTwice,
+    /// A partition was granted in another generation of the ledger than its first.
+    Renewal,
+    /// A controller began at a snapshot, because what was before it is deleted, and was elected.
+    HeirOfSnapshot,
 }
 
 impl Reached {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::HandOff, Self::Fence, Self::TakeOver, Self::Proof, Self::Waiting, Self::GrantTwice];
+    pub const ALL: [Self; 8] = [
+        Self::HandOff,
+        Self::Fence,
+        Self::TakeOver,
+        Self::Proof,
+        Self::Waiting,
+        Self::GrantTwice,
+        Self::Renewal,
+        Self::HeirOfSnapshot,
+    ];
 
     /// Its name as a property of the checker.
     pub const fn name(self) -> &'static str {
@@ -84,12 +96,14 @@ impl Reached {
             Self::Proof => "Hello with proof",
             Self::Waiting => "waiting incarnation",
             Self::GrantTwice => "Grant twice",
+            Self::Renewal => "new generation",
+            Self::HeirOfSnapshot => "heir of a snapshot",
         }
     }
 }
 
 /// What the auditor keeps.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Audit {
     known: Arc<Known>,
     /// The first broken promise, and what was seen.
@@ -103,7 +117,8 @@ struct Known {
     effect: Option<Seal>,
     /// Hellos that were valid.
     hellos: Vec<(Offset, ConsumerNumber, ProcessId)>,
-    granted: BTreeSet<(PartitionId, Epoch, Incarnation)>,
+    /// Everything that was ever granted, by records that the ledger has lost since among them.
+    granted: BTreeSet<Claim>,
     /// Seals of all grants.
     grants: BTreeSet<Seal>,
     /// Partitions whose owner stopped when it was told to, and who that was.
@@ -111,9 +126,9 @@ struct Known {
     reached: BTreeSet<Reached>,
 }
 
-impl Default for Audit {
+impl Default for Known {
     fn default() -> Self {
-        let known = Known {
+        Self {
             fold: Fold::new(settings::group()),
             effect: None,
             hellos: Vec::new(),
@@ -121,8 +136,7 @@ impl Default for Audit {
             grants: BTreeSet::new(),
             stopped: BTreeSet::new(),
             reached: BTreeSet::new(),
-        };
-        Self { known: Arc::new(known), broken: None }
+        }
     }
 }
 
@@ -152,6 +166,20 @@ impl Audit {
         }
     }
 
+    /// The ledger has lost records: what is left of it, applied anew, is what it says.
+    pub(crate) fn rebuild<'a>(&mut self, records: impl Iterator<Item = (u64, &'a Arc<Entry>)>) {
+        let known = Arc::make_mut(&mut self.known);
+        let past = std::mem::take(known);
+        for (at, entry) in records {
+            let before = known.fold.clone();
+            let applied = known.fold.apply(Offset(at), entry);
+            known.order(&before, entry, applied.is_ok());
+            known.note(Offset(at), &entry.record, applied.ok().as_ref(), &before);
+        }
+        known.granted.extend(past.granted);
+        known.reached = past.reached;
+    }
+
     /// No fault of a model can bring a sink behind the ledger.
     pub(crate) fn raised(&mut self, alarm: Alarm) {
         match alarm {
@@ -166,7 +194,7 @@ impl Audit {
         let known = Arc::make_mut(&mut self.known);
         let applied = known.fold.apply(at, entry);
         let late = known.is_late(&entry.record);
-        let mut found = judge(&before, (at, &entry.record), &known.fold, late);
+        let mut found = judge(&before, (at, entry), &known.fold, late);
         if let Some(lost) = lost(&known.fold, sink) {
             found.get_or_insert((Promise::P2, lost));
         }
@@ -179,22 +207,39 @@ impl Audit {
         }
     }
 
+    pub(crate) fn reach(&mut self, what: Reached) {
+        if !self.has_reached(what) {
+            Arc::make_mut(&mut self.known).reached.insert(what);
+        }
+    }
+
+    /// P1: who has read all of the ledger knows the same as everybody, wherever it began.
+    pub(crate) fn folds<'a>(&mut self, folds: impl Iterator<Item = &'a Fold>) {
+        for fold in folds {
+            let own = &self.known.fold;
+            let same = fold.position() != own.position() || fold == own;
+            if fold.generation().is_some() && !same {
+                self.violate(Promise::P1, "somebody reads another state in the same ledger");
+            }
+        }
+    }
+
     /// P3 and K1, over all processes at one moment.
     pub(crate) fn claims<'a>(
         &mut self,
         now: tidegate_core::ids::Instant,
         processes: impl Iterator<Item = &'a Process>,
-        one_clock: bool,
+        alone: bool,
     ) {
         let mut claimed = BTreeSet::new();
         for process in processes {
-            for (partition, epoch, incarnation) in process.claims(now) {
-                if !claimed.insert(partition) && one_clock {
+            for claim in process.claims(now) {
+                let partition = claim.partition;
+                if !claimed.insert(partition) && alone {
                     self.violate(Promise::P3, format_args!("two live claims to {partition}"));
                 }
-                if !self.known.granted.contains(&(partition, epoch, incarnation)) {
-                    let what = format_args!("{incarnation:?} holds {partition} under {epoch:?}");
-                    self.violate(Promise::K1, what);
+                if !self.known.granted.contains(&claim) {
+                    self.violate(Promise::K1, format_args!("{claim:?} was never granted"));
                 }
             }
         }
@@ -215,10 +260,11 @@ fn lost(fold: &Fold, sink: &Sink) -> Option<String> {
 type Found = Option<(Promise, String)>;
 
 /// P1: whether ownership and lives may change by this record as they did.
-fn judge(before: &Fold, (at, record): (Offset, &Record), after: &Fold, late: bool) -> Found {
+fn judge(before: &Fold, (at, entry): (Offset, &Entry), after: &Fold, late: bool) -> Found {
+    let record = &entry.record;
     for (incarnation, life) in before.lives().iter() {
         let over = after.lives().get(incarnation).is_none();
-        if over && !may_end(before, record, (incarnation, life), late) {
+        if over && !may_end(before, entry, (incarnation, life), late) {
             return Some((Promise::P1, format!("{incarnation:?} was ended without evidence")));
         }
     }
@@ -248,11 +294,12 @@ fn is_sealed(before: &Fold, seal: Seal) -> bool {
 
 fn may_end(
     before: &Fold,
-    record: &Record,
+    entry: &Entry,
     (incarnation, life): (Incarnation, &Life),
     late: bool,
 ) -> bool {
-    match record {
+    match &entry.record {
+        Record::Genesis { .. } => Some(entry.generation) > before.generation(),
         Record::Goodbye { incarnation: speaker, .. } => *speaker == incarnation,
         Record::Fenced { seal, incarnation: fenced, beat, evidence } => {
             let silent = *evidence == Evidence::Death || *beat == life.beat;
@@ -309,8 +356,10 @@ impl Known {
     }
 
     fn note(&mut self, at: Offset, record: &Record, change: Option<&Change>, before: &Fold) {
+        let generation = self.fold.generation().unwrap_or_default();
         let owned = self.fold.partitions().filter_map(|(partition, ownership)| {
-            ownership.owner().map(|(epoch, owner)| (partition, epoch, owner))
+            let (epoch, incarnation) = ownership.owner()?;
+            Some(Claim { generation, partition, epoch, incarnation })
         });
         self.granted.extend(owned);
         if let Record::Grant { seal, .. } = record
@@ -320,6 +369,14 @@ impl Known {
         }
         let Some(change) = change else { return };
         match record {
+            // Nothing of the life before counts.
+            Record::Genesis { .. } => {
+                self.hellos.clear();
+                self.stopped.clear();
+            }
+            Record::Grant { .. } if before.generation() > Some(genesis(BEGINNING)) => {
+                self.reached.insert(Reached::Renewal);
+            }
             Record::Hello(hello) => {
                 self.hellos.push((at, hello.consumer, hello.process));
                 if !change.ended.is_empty() {

@@ -1,12 +1,12 @@
 //! The list of configurations, by what they are about.
 //!
-//! Budgets are judgements: as large as lets all of them together be explored in less than three minutes on two cores.
+//! Budgets are judgements: as large as lets all of them together be explored in less than a minute and a half on two cores.
 
 use std::collections::BTreeSet;
 
 use crate::action::Fate;
 use crate::scenario::Matter::{Beats, Commands, Events, Grants, Hellos, Lag, Stalls, Writes};
-use crate::scenario::{Begin, Budget, Failing, Scenario};
+use crate::scenario::{Begin, Budget, Failing, Loss, Scenario};
 use crate::sink::SinkKind;
 
 const NOTHING: Budget = Budget {
@@ -21,6 +21,8 @@ const NOTHING: Budget = Budget {
     cuts: 0,
     forgeries: 0,
     shutdowns: 0,
+    losses: 0,
+    arrivals: 0,
 };
 
 const BASE: Scenario = Scenario {
@@ -37,13 +39,15 @@ const BASE: Scenario = Scenario {
     command_fates: &[Fate::ArrivesTwice, Fate::Late],
     failing: Failing::Everybody,
     explores: BTreeSet::new(),
+    losses: &[],
+    marks: None,
     sink: SinkKind::Epochs,
     recovery_every: 16,
 };
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [moves(), writes(), silences(), deaths(), controllers()].concat()
+    [moves(), writes(), silences(), deaths(), controllers(), losses(), snapshots()].concat()
 }
 
 /// A partition moves, and records fare badly on the way.
@@ -240,4 +244,59 @@ fn controllers() -> Vec<Scenario> {
             ..BASE
         },
     ]
+}
+
+/// The ledger loses records, and a new generation begins.
+fn losses() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "lost tail",
+            about: "the ledger loses its end while a partition moves",
+            budget: Budget { losses: 1, respecs: 1, passes: 3, ..NOTHING },
+            losses: &[Loss::Tail(1), Loss::Tail(3)],
+            explores: [Grants].into(),
+            spans: &[11],
+            ..BASE
+        },
+        Scenario {
+            name: "topic made again",
+            about: "the controller topic is deleted and made again while a partition moves",
+            budget: Budget { losses: 1, respecs: 1, passes: 3, ..NOTHING },
+            losses: &[Loss::Topic],
+            explores: [Events].into(),
+            spans: &[11],
+            ..BASE
+        },
+        Scenario {
+            name: "stalled at a loss",
+            about: "a process stands still while the ledger loses its end",
+            budget: Budget { losses: 1, respecs: 1, passes: 2, ..NOTHING },
+            losses: &[Loss::Tail(3)],
+            explores: [Stalls].into(),
+            spans: &[3],
+            ..BASE
+        },
+        Scenario {
+            name: "loss unseen",
+            about: "the ledger loses its end, who had read it dies, and another controller begins with what is left",
+            budget: Budget { losses: 1, respecs: 1, crashes: 1, arrivals: 1, passes: 1, ..NOTHING },
+            losses: &[Loss::Tail(2), Loss::Tail(5)],
+            explores: [Events].into(),
+            spans: &[13],
+            ..BASE
+        },
+    ]
+}
+
+/// The beginning of the ledger is deleted below a snapshot.
+fn snapshots() -> Vec<Scenario> {
+    vec![Scenario {
+        name: "snapshot",
+        about: "a controller begins at a snapshot, takes over, and goes on with a hand-off",
+        budget: Budget { arrivals: 1, crashes: 1, respecs: 1, passes: 1, ..NOTHING },
+        marks: Some(8),
+        explores: [Events, Grants, Hellos].into(),
+        spans: &[13],
+        ..BASE
+    }]
 }

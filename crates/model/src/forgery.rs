@@ -37,8 +37,9 @@ impl State {
 
     pub(crate) fn forge(&mut self, record: Option<Record>) {
         self.budget.forgeries -= 1;
-        let Some(record) = record else { return };
-        let entry = Entry { generation: State::generation(), record };
+        let forged = record.zip(self.audit.fold().generation());
+        let Some((record, generation)) = forged else { return };
+        let entry = Entry { generation, record };
         let payload = Payload::Ledger(entry.into());
         self.append(&Request { from: 0, payload, id: None });
     }

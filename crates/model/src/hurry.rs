@@ -63,5 +63,11 @@ impl State {
 
 /// Records that ownership does not follow from.
 fn is_routine(record: &Record) -> bool {
-    matches!(record, Record::Heartbeat { .. } | Record::Progress { .. } | Record::Tick { .. })
+    matches!(
+        record,
+        Record::Heartbeat { .. }
+            | Record::Progress { .. }
+            | Record::Tick { .. }
+            | Record::Snapshot { .. }
+    )
 }

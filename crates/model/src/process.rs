@@ -8,9 +8,9 @@ use std::time::Duration;
 use tidegate_core::consumer::{AppendId, Consumer};
 use tidegate_core::controller::{Controller, Role};
 use tidegate_core::ids::{
-    ConsumerNumber, DirectoryId, Epoch, Incarnation, Instant, PartitionId, ProcessId,
+    ConsumerNumber, DirectoryId, Epoch, Generation, Incarnation, Instant, PartitionId, ProcessId,
 };
-use tidegate_core::ledger::{Command, Entry};
+use tidegate_core::ledger::{Command, Entry, Fold};
 
 /// What a process is. One that has ended is gone; what it had sent may still arrive.
 #[derive(Clone, Debug, Hash)]
@@ -24,13 +24,17 @@ pub(crate) enum Machine {
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerShell {
     pub(crate) controller: Controller,
+    /// When it started.
+    pub(crate) start: Instant,
+    /// The first offset that was left when it began to read the ledger.
+    pub(crate) opened: u64,
     /// Under what offset a grant of a partition was last acknowledged: nothing may depend on it but a planted defect.
     pub(crate) acknowledged: BTreeMap<PartitionId, u64>,
 }
 
 impl Hash for ControllerShell {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.controller.hash(state);
+        (&self.controller, self.start, self.opened).hash(state);
         self.acknowledged.hash(state);
     }
 }
@@ -75,6 +79,15 @@ pub(crate) struct Request {
     pub(crate) id: Option<AppendId>,
 }
 
+/// What somebody owns, by the ledger or by its own belief.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) generation: Generation,
+    pub(crate) partition: PartitionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) incarnation: Incarnation,
+}
+
 /// A process with its links.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Process {
@@ -88,6 +101,8 @@ pub(crate) struct Process {
     pub(crate) ahead: Duration,
     /// When it last looked at what time alone brings.
     pub(crate) looked: Option<Instant>,
+    /// It has read what the log has lost, and will be told so.
+    pub(crate) lost: bool,
     /// The next record that it reads.
     pub(crate) cursor: u64,
     /// Appends in flight, in order.
@@ -104,6 +119,7 @@ impl Process {
             mute: false,
             ahead: Duration::ZERO,
             looked: None,
+            lost: false,
             cursor: 0,
             ledger: VecDeque::new(),
             commands: VecDeque::new(),
@@ -140,15 +156,22 @@ impl Process {
         }
     }
 
+    /// The fold of a controller that has not to begin anew.
+    pub(crate) fn fold(&self) -> Option<&Fold> {
+        self.controller().filter(|_| !self.lost).map(Controller::fold)
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.controller().is_some_and(|at| matches!(at.role(), Role::Leading { .. }))
     }
 
     /// What it believes that it owns: under a live lease only.
-    pub(crate) fn claims(&self, now: Instant) -> Vec<(PartitionId, Epoch, Incarnation)> {
+    pub(crate) fn claims(&self, now: Instant) -> Vec<Claim> {
         let now = now.after(self.ahead);
         let Some(shell) = self.consumer() else { return Vec::new() };
-        let Some(incarnation) = shell.consumer.incarnation(now) else { return Vec::new() };
-        shell.consumer.holdings().map(|(at, epoch, _)| (at, epoch, incarnation)).collect()
+        let living = shell.consumer.generation().zip(shell.consumer.incarnation(now));
+        let Some((generation, incarnation)) = living else { return Vec::new() };
+        let claim = |(partition, epoch, _)| Claim { generation, partition, epoch, incarnation };
+        shell.consumer.holdings().map(claim).collect()
     }
 }

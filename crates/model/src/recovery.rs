@@ -9,6 +9,7 @@ use tidegate_core::ids::{ConsumerNumber, DirectoryId};
 use tidegate_core::ledger::Ownership;
 
 use crate::action::directory;
+use crate::process::Claim;
 use crate::scenario::Scenario;
 use crate::settings;
 use crate::share::Shared;
@@ -129,7 +130,8 @@ impl State {
         let Ownership::Active { epoch, incarnation, .. } = ownership else {
             return Some(format!("{partition} is {ownership:?}"));
         };
-        let claim = (partition, epoch, incarnation);
+        let generation = self.audit.fold().generation().unwrap_or_default();
+        let claim = Claim { generation, partition, epoch, incarnation };
         let mut processes = self.processes.iter().map(Shared::get);
         if !processes.any(|process| process.claims(self.now).contains(&claim)) {
             return Some(format!("{partition} is {ownership:?}, and its owner is not live"));

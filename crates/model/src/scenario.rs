@@ -35,6 +35,19 @@ pub struct Budget {
     pub forgeries: u8,
     /// A process is told to end.
     pub shutdowns: u8,
+    /// The ledger loses records that were acknowledged and read.
+    pub losses: u8,
+    /// Another controller starts.
+    pub arrivals: u8,
+}
+
+/// What the ledger can lose at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// So many records at its end, whose offsets are given again: a leader took office that had not got them.
+    Tail(u64),
+    /// Everything, and the commands with it: the topic was deleted and made again.
+    Topic,
 }
 
 /// What takes its time in some configurations only. What is always explored: when consumers read, and when records that
@@ -99,6 +112,10 @@ pub struct Scenario {
     pub failing: Failing,
     /// What may take its time. Everything else of this kind happens at once.
     pub explores: BTreeSet<Matter>,
+    /// What the ledger can lose, where that costs a loss.
+    pub losses: &'static [Loss],
+    /// Offsets from one mark of the ledger to the next, where controllers write snapshots.
+    pub marks: Option<u64>,
     /// Which sink.
     pub sink: SinkKind,
     /// P5 is tried from one state in so many, and from every state in which nothing more can happen.
@@ -121,9 +138,11 @@ impl Scenario {
         self.explores.contains(&matter)
     }
 
-    /// P3 is about clocks that run alike.
-    pub(crate) fn one_clock(&self) -> bool {
-        self.budget.lapses == 0
+    /// P3 is about clocks that run alike, and about a ledger that loses nothing, or only what the controller has read that
+    /// goes on with what is left.
+    pub(crate) fn claims_are_alone(&self) -> bool {
+        let unread = self.explores(Matter::Lag) || self.budget.crashes > 0;
+        self.budget.lapses == 0 && !(self.budget.losses > 0 && unread)
     }
 
     /// The configurations that are explored to their end.

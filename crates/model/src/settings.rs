@@ -5,14 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate_core::ids::{ConsumerNumber, Generation, GroupName, PartitionId, Position, TopicId};
+use tidegate_core::ids::{
+    ConsumerNumber, Generation, GroupName, Instant, PartitionId, Position, TopicId,
+};
 use tidegate_core::rates::{Measurement, Sample, Source, TopicReport};
 use tidegate_core::{consumer, controller, demand};
 
 use crate::scenario::Scenario;
 
-/// Of the ledger.
-pub(crate) const GENERATION: Generation = Generation(1);
+/// When a world begins.
+pub(crate) const BEGINNING: Instant = Instant::since_boot(Duration::from_secs(1000));
+
+/// The generation that a controller begins a ledger with which started at this moment: the time in seconds.
+pub(crate) fn genesis(start: Instant) -> Generation {
+    Generation(start.since(Instant::default()).as_secs())
+}
 
 const TOPIC: TopicId = TopicId([0; 16]);
 
@@ -50,7 +57,11 @@ pub(crate) fn consumer() -> consumer::Settings {
 
 /// The defaults of the protocol. Planning is quick and looks at nothing but the rates and the capacities, so that a plan
 /// follows from them alone.
-pub(crate) fn controller(scenario: &Scenario, respecified: bool) -> controller::Settings {
+pub(crate) fn controller(
+    scenario: &Scenario,
+    respecified: bool,
+    start: Instant,
+) -> controller::Settings {
     let consumer = consumer();
     controller::Settings {
         mode: controller::Mode::Own,
@@ -58,10 +69,9 @@ pub(crate) fn controller(scenario: &Scenario, respecified: bool) -> controller::
         fence: Duration::from_secs(20),
         tick: Duration::from_secs(2),
         elect_after: Duration::from_secs(12),
-        genesis: GENERATION,
-        // No world lives long enough for a snapshot.
-        mark_every: u64::MAX,
-        snapshot_pause: NEVER,
+        genesis: genesis(start),
+        mark_every: scenario.marks.unwrap_or(u64::MAX),
+        snapshot_pause: Duration::from_secs(5),
         resend: Duration::from_secs(1),
         restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),

@@ -58,21 +58,33 @@ impl<T> PartialEq for Shared<T> {
 
 impl<T> Eq for Shared<T> {}
 
-/// A partition of the controller topic: offsets are real, records are only ever appended.
+/// A partition of the controller topic: offsets are real. Its end can be lost, and its beginning deleted.
 #[derive(Clone, Debug)]
 pub(crate) struct Log<T> {
     records: Arc<Vec<Arc<T>>>,
-    /// Of everything in it, one record after the other.
+    /// Offset of the first record that is left.
+    start: u64,
+    /// Of everything that was ever in it, one record after the other.
     print: u64,
 }
 
 impl<T> Default for Log<T> {
     fn default() -> Self {
-        Self { records: Arc::default(), print: 0 }
+        Self { records: Arc::default(), start: 0, print: 0 }
     }
 }
 
 impl<T: Hash> Log<T> {
+    /// The offset of the first record that is left.
+    pub(crate) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The first record that is left.
+    pub(crate) fn first(&self) -> Option<&Arc<T>> {
+        self.from(self.start).next().map(|(_, record)| record)
+    }
+
     /// The offset of the next record.
     pub(crate) fn end(&self) -> u64 {
         self.records.len() as u64
@@ -86,6 +98,19 @@ impl<T: Hash> Log<T> {
         at
     }
 
+    /// Loses what is not below this offset; the offsets are given again. Logs that lost different records stay different,
+    /// because those who have read them are.
+    pub(crate) fn truncate(&mut self, end: u64) {
+        self.print = print(&(self.print, end));
+        Arc::make_mut(&mut self.records).truncate(usize::try_from(end).unwrap_or(usize::MAX));
+        self.start = self.start.min(end);
+    }
+
+    /// Deletes what is below this offset.
+    pub(crate) fn trim(&mut self, below: u64) {
+        self.start = self.start.max(below);
+    }
+
     /// Offsets and records from here to the end.
     pub(crate) fn from(&self, cursor: u64) -> impl Iterator<Item = (u64, &Arc<T>)> {
         let skipped = usize::try_from(cursor).unwrap_or(usize::MAX);
@@ -95,13 +120,13 @@ impl<T: Hash> Log<T> {
 
 impl<T> Hash for Log<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.print.hash(state);
+        (self.start, self.print).hash(state);
     }
 }
 
 impl<T> PartialEq for Log<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.print == other.print
+        (self.start, self.print) == (other.start, other.print)
     }
 }
 

@@ -47,6 +47,11 @@ impl Sink {
         Self { kind, chains: BTreeMap::new() }
     }
 
+    /// True once a partition was acquired.
+    pub(crate) fn has_traces(&self) -> bool {
+        !self.chains.is_empty()
+    }
+
     /// Number of records of a partition.
     pub(crate) fn end(&self, partition: PartitionId) -> u64 {
         self.chains.get(&partition).map_or(0, |chain| chain.end)

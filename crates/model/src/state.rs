@@ -13,16 +13,15 @@ use tidegate_core::consumer::{
 };
 use tidegate_core::controller::{Controller, Effect as ControllerEffect, Input as ControllerInput};
 use tidegate_core::ids::{
-    BootId, ConsumerNumber, DirectoryId, Generation, Instant, Offset, PartitionId, Position,
-    ProcessId,
+    BootId, ConsumerNumber, DirectoryId, Instant, Offset, PartitionId, Position, ProcessId,
 };
-use tidegate_core::ledger::{Command, CommandBody, Entry, Record};
+use tidegate_core::ledger::{Command, CommandBody, Entry};
 use tidegate_core::mutants::{self, Mutant};
 
 use crate::audit::{Audit, Promise};
 use crate::process::{ConsumerShell, ControllerShell, Lane, Machine, Payload, Process, Request};
 use crate::scenario::{Budget, Scenario};
-use crate::settings::{self, GENERATION};
+use crate::settings;
 use crate::share::{Log, Shared};
 use crate::sink::{Sink, Write};
 
@@ -96,7 +95,7 @@ impl State {
     /// An empty ledger and nobody there.
     pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
-            now: Instant::since_boot(Duration::from_secs(1000)),
+            now: settings::BEGINNING,
             ledger: Log::default(),
             commands: BTreeMap::new(),
             processes: Vec::new(),
@@ -142,12 +141,14 @@ impl State {
     /// Starts a controller, which knows the partitions' rates.
     pub(crate) fn start_controller(&mut self, scenario: &Scenario) {
         let id = self.next_process();
-        let settings = settings::controller(scenario, self.respecified);
+        let settings = settings::controller(scenario, self.respecified, self.now);
         let controller = Controller::new(settings, settings::group(), id, self.now);
-        let shell = ControllerShell { controller, acknowledged: BTreeMap::new() };
+        let start = self.now;
+        let shell = ControllerShell { controller, start, opened: 0, acknowledged: BTreeMap::new() };
         self.processes.push(Shared::new(Process::new(id, Machine::Controller(Box::new(shell)))));
-        let (topic, report) = settings::rates(scenario.partitions);
         let at = self.processes.len() - 1;
+        self.open_ledger(at);
+        let (topic, report) = settings::rates(scenario.partitions);
         self.step_controller(at, ControllerInput::Rates(topic, report));
     }
 
@@ -229,15 +230,17 @@ impl State {
                 let starts = partitions.into_iter().map(|partition| (partition, Position(0)));
                 return Some(ControllerInput::Starts(starts.collect()));
             }
-            ControllerEffect::LookForTraces => return Some(ControllerInput::Traces(false)),
+            ControllerEffect::LookForTraces => {
+                return Some(ControllerInput::Traces(self.sink.has_traces()));
+            }
             ControllerEffect::RefuseLedger => {
                 self.audit.violate(Promise::P1, "a controller refuses its own group's ledger");
             }
             ControllerEffect::EnsureWorker(_)
             | ControllerEffect::RemoveWorker(_)
-            | ControllerEffect::CheckTopics(_)
-            | ControllerEffect::Trim(..)
-            | ControllerEffect::Note(_) => {}
+            | ControllerEffect::CheckTopics(_) => {}
+            ControllerEffect::Trim(consumer, below) => self.trim(consumer, below),
+            ControllerEffect::Note(note) => self.noted(at, &note),
         }
         None
     }
@@ -273,9 +276,9 @@ impl State {
         let command_end = Offset(self.commands.get(&number).map_or(0, Log::end));
         match effect {
             ConsumerEffect::Locate => {
-                let (generation, ledger_end) = (GENERATION, Offset(self.ledger.end()));
-                let located = Located { generation, ledger_end, command_end };
-                return Some(ConsumerInput::Located(Some(located)));
+                let ledger_end = Offset(self.ledger.end());
+                let located = |generation| Located { generation, ledger_end, command_end };
+                return Some(ConsumerInput::Located(self.first_generation().map(located)));
             }
             ConsumerEffect::FetchCommandEnd(id) => {
                 return Some(ConsumerInput::CommandEnd(id, Some(command_end)));
@@ -335,82 +338,5 @@ impl State {
         lane.writing = Some(id);
         let (expected, end) = (lane.stands, lane.stands + 1);
         self.writes.push(Write { from: at, id, partition, token, expected, end });
-    }
-
-    // === logs ===
-
-    /// A record arrives. Returns its offset.
-    pub(crate) fn append(&mut self, request: &Request) -> u64 {
-        match &request.payload {
-            Payload::Ledger(entry) => {
-                let at = self.ledger.append(Arc::clone(entry));
-                self.audit.record(Offset(at), entry, &self.sink);
-                self.acknowledge_grant(request.from, entry, at);
-                at
-            }
-            Payload::Command(consumer, command) => {
-                self.commands.entry(*consumer).or_default().append(Arc::clone(command))
-            }
-        }
-    }
-
-    fn acknowledge_grant(&mut self, at: usize, entry: &Entry, offset: u64) {
-        if !mutants::is_planted(Mutant::EpochOfAcknowledgement) {
-            return;
-        }
-        if let (Record::Grant { partitions, .. }, Machine::Controller(shell)) =
-            (&entry.record, &mut self.change(at).machine)
-        {
-            let acknowledged = partitions.iter().map(|(partition, _)| (*partition, offset));
-            shell.acknowledged.extend(acknowledged);
-        }
-    }
-
-    /// True when there is something that this process has not read.
-    pub(crate) fn can_read(&self, at: usize) -> bool {
-        let process = self.process(at);
-        let end = match &process.machine {
-            Machine::Controller(_) => self.ledger.end(),
-            Machine::Consumer(shell) if shell.listening => {
-                self.commands.get(&shell.number).map_or(0, Log::end)
-            }
-            Machine::Consumer(_) | Machine::Gone => 0,
-        };
-        !process.deaf && process.cursor < end
-    }
-
-    /// A process reads to the end. To stop before it would be to read earlier.
-    pub(crate) fn read(&mut self, at: usize) {
-        let process = self.process(at);
-        let cursor = process.cursor;
-        match process.consumer().map(|shell| shell.number) {
-            None => {
-                let records: Vec<_> = self
-                    .ledger
-                    .from(cursor)
-                    .map(|(at, entry)| (Offset(at), Some(Entry::clone(entry))))
-                    .collect();
-                self.change(at).cursor += records.len() as u64;
-                self.step_controller(at, ControllerInput::Ledger(records));
-            }
-            Some(number) => {
-                let Some(log) = self.commands.get(&number) else { return };
-                let commands: Vec<_> =
-                    log.from(cursor).map(|(at, command)| (at, Command::clone(command))).collect();
-                for (offset, command) in commands {
-                    // Who says Hello while it reads goes on from where that says.
-                    if self.process(at).cursor == offset {
-                        self.change(at).cursor += 1;
-                        let input = ConsumerInput::Command(Offset(offset), Some(command));
-                        self.step_consumer(at, input);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The generation is that of the settings, always.
-    pub(crate) const fn generation() -> Generation {
-        GENERATION
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::action::{Action, Fate, Way};
 use crate::process::{Machine, Payload, Request};
+use crate::scenario::Loss;
 use crate::share::Log;
 use crate::state::State;
 
@@ -19,7 +20,11 @@ impl State {
     /// What an action does in this state, and what the logs hold after it that they did not before.
     pub(crate) fn describe(&self, action: Action, after: &Self) -> String {
         let mut line = self.action_in_words(action);
-        for (at, entry) in after.ledger.from(self.ledger.end()) {
+        let kept = match action {
+            Action::Lose(loss) => self.kept(loss),
+            _ => self.ledger.end(),
+        };
+        for (at, entry) in after.ledger.from(kept) {
             // Writing to a string cannot fail.
             let _infallible = write!(line, "\n        @{at} {:?}", entry.record);
         }
@@ -84,6 +89,14 @@ impl State {
             Action::Silence(at) => format!("{} is not heard from now on", self.name(at)),
             Action::ForgeGrant => "somebody grants what is owned".into(),
             Action::ForgeFence => "somebody fences who has beaten since".into(),
+            Action::Lose(Loss::Tail(lost)) => {
+                format!(
+                    "the ledger loses its last {lost} records, from @{}",
+                    self.ledger.end() - lost
+                )
+            }
+            Action::Lose(Loss::Topic) => "the topic is made again".into(),
+            Action::Arrive => "another controller starts".into(),
             Action::Shutdown(at) => format!("{} is told to end", self.name(at)),
         }
     }

@@ -12,6 +12,9 @@ use crate::scenario::{Begin, Scenario};
 use crate::settings;
 use crate::state::State;
 
+/// Until two snapshots have been written, and the ledger was deleted below the first.
+const SECONDS_TO_TRIM: usize = 60;
+
 /// A configuration to be explored.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -52,6 +55,11 @@ impl World {
                 // Consumer 1 is there alone when the first plan is made, and so gets everything.
                 let well = state.recover(scenario);
                 debug_assert_eq!(well, Ok(()), "a world without faults is well");
+                state.rest(scenario);
+            }
+        }
+        for _ in 0..SECONDS_TO_TRIM {
+            if scenario.marks.is_some() && state.ledger.start() == 0 {
                 state.rest(scenario);
             }
         }
@@ -184,5 +192,7 @@ const fn reaches(what: Reached) -> Condition {
         Reached::Proof => |_, state| state.audit.has_reached(Reached::Proof),
         Reached::Waiting => |_, state| state.audit.has_reached(Reached::Waiting),
         Reached::GrantTwice => |_, state| state.audit.has_reached(Reached::GrantTwice),
+        Reached::Renewal => |_, state| state.audit.has_reached(Reached::Renewal),
+        Reached::HeirOfSnapshot => |_, state| state.audit.has_reached(Reached::HeirOfSnapshot),
     }
 }

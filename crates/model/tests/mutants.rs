@@ -95,8 +95,30 @@ fn a_sink_that_does_not_compare_dies_by_p2() {
 }
 
 #[test]
+fn a_grant_at_once_in_a_new_generation_dies_by_p3() {
+    dies(Mutant::GrantAtOnce, "stalled at a loss", Promise::P3);
+}
+
+#[test]
+fn a_pause_that_heartbeats_of_an_older_generation_do_not_renew_dies_by_p3() {
+    dies(Mutant::PauseOnce, "lost tail", Promise::P3);
+}
+
+#[test]
+fn going_on_in_an_older_generation_dies_by_p5() {
+    dies(Mutant::GoOnInOlderGeneration, "lost tail", Promise::P5);
+}
+
+#[test]
+fn a_snapshot_without_attempts_dies_by_p1() {
+    dies(Mutant::SnapshotWithoutAttempts, "snapshot", Promise::P1);
+}
+
+#[test]
 fn without_a_defect_the_same_promises_hold() {
-    for (configuration, promise) in [("forgery", Promise::P1), ("one-way link", Promise::P5)] {
+    for (configuration, promise) in
+        [("forgery", Promise::P1), ("one-way link", Promise::P5), ("lost tail", Promise::P3)]
+    {
         assert_eq!(breaks(None, configuration, promise), None, "{configuration}");
     }
 }
