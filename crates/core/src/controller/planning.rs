@@ -238,7 +238,7 @@ impl Controller {
         effects: &mut Vec<Effect>,
     ) {
         let moves = self.moves_to(&solution);
-        let acts = !moves.is_empty();
+        let acts = !moves.is_empty() || self.revokes(&solution);
         self.demand.decided(now, acts);
         if self.settings.mode == Mode::Observe {
             self.planning.imagined.clone_from(&solution.assignment);
@@ -249,6 +249,16 @@ impl Controller {
         let explanation = Explanation { trigger, solution, moves };
         self.planning.last = Some(explanation.clone());
         effects.push(Effect::Note(Note::Decided(explanation)));
+    }
+
+    /// True when the last plan still wants a partition where the solution does not: a plan that names it no more lets it
+    /// stay where it is, where otherwise the last one would never be done.
+    fn revokes(&self, solution: &Solution) -> bool {
+        let plan = planned(&self.fold).into_iter();
+        let mut pending = plan.filter(|(at, to)| to.is_some() && self.fold.consumer_of(*at) != *to);
+        pending.any(|(partition, to)| {
+            solution.assignment.get(&partition).is_some_and(|stays| Some(*stays) != to)
+        })
     }
 
     /// What must change so that each partition is where the solution wants it.

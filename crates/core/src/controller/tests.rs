@@ -802,3 +802,19 @@ fn a_consumer_that_never_begins_and_says_hello_again_and_again_is_passed_over() 
         lost_answer.pass(4, &[]);
     }
 }
+
+// Found by the model checker, in its configuration "one-way link": the decision around who does not come moved nothing, so that
+// no plan was written and the last one stayed in progress for ever, during which no overload is a reason to decide.
+#[test]
+fn who_does_not_come_is_planned_around_though_the_partition_stays_where_it_is() {
+    let mut desk = Desk::heir_of_plan(3);
+    let mut effects = Vec::new();
+    for _ in 0..8 {
+        desk.report(&[10]);
+        effects.extend(desk.pass(10, &[FIRST]));
+    }
+    assert!(effects.contains(&Effect::Note(Note::Late(consumer(3)))));
+    assert_eq!(stops(&effects), Vec::<u32>::new());
+    let done = |effect: &Effect| matches!(effect, Effect::Note(Note::PlanDone(..)));
+    assert!(effects.iter().any(done), "the plan that counted on consumer 3 is over");
+}
