@@ -8,7 +8,8 @@ use std::time::Duration;
 use tidegate_core::consumer::{AppendId, Consumer};
 use tidegate_core::controller::{Controller, Role};
 use tidegate_core::ids::{
-    ConsumerNumber, DirectoryId, Epoch, Generation, Incarnation, Instant, PartitionId, ProcessId,
+    ConsumerNumber, DirectoryId, Epoch, Generation, Incarnation, Instant, Offset, PartitionId,
+    ProcessId,
 };
 use tidegate_core::ledger::{Command, Entry, Fold};
 
@@ -156,9 +157,10 @@ impl Process {
         }
     }
 
-    /// The fold of a controller that has not to begin anew.
+    /// The fold of a controller, unless that is about to begin anew or has not found where yet.
     pub(crate) fn fold(&self) -> Option<&Fold> {
-        self.controller().filter(|_| !self.lost).map(Controller::fold)
+        let fold = self.controller().map(Controller::fold)?;
+        (!self.lost && fold.position() == Offset(self.cursor)).then_some(fold)
     }
 
     pub(crate) fn leads(&self) -> bool {
