@@ -319,6 +319,15 @@ impl State {
             }
             ConsumerEffect::Raise(alarm) => self.audit.raised(alarm),
             ConsumerEffect::Exit(_) => self.end(at),
+            ConsumerEffect::Finish(partition, token) => {
+                let lane = self.change(at).consumer_mut()?.lanes.get_mut(&partition)?;
+                lane.reads = false;
+                if !lane.announced {
+                    let stands = Position(lane.stands);
+                    return Some(ConsumerInput::Written(partition, token.epoch, stands));
+                }
+                self.begin_write(at, partition, token);
+            }
             ConsumerEffect::Skip(..) => unreachable!("no world decides to leave a gap"),
             ConsumerEffect::Began(_) | ConsumerEffect::Lapsed(_) | ConsumerEffect::Ignored(_) => {}
         }

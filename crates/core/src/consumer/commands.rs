@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::holding::{Doing, Holding};
 use super::io::Effect;
 use super::machine::Consumer;
-use crate::ids::{Epoch, Instant, Offset, PartitionId, Position, Term};
+use crate::ids::{Epoch, FencingToken, Instant, Offset, PartitionId, Position, Term};
 use crate::ledger::{Command, CommandBody, Record, Refusal, StopReason};
 use crate::mutants::{self, Mutant};
 
@@ -50,7 +50,7 @@ impl Consumer {
             }
             CommandBody::Stop { term, epoch, partitions, deadline: _ } => {
                 self.note_term(term);
-                self.stop(epoch, &partitions, effects);
+                self.stop(now, epoch, &partitions, effects);
             }
             CommandBody::StateQuery { term } => {
                 self.note_term(term);
@@ -59,7 +59,7 @@ impl Consumer {
             CommandBody::Drain { term } => {
                 self.note_term(term);
                 for partition in self.holdings.keys().copied().collect::<Vec<_>>() {
-                    self.stop_holding(partition, StopReason::Command, effects);
+                    self.stop_holding(now, partition, StopReason::Command, effects);
                 }
             }
             CommandBody::Ended => self.lapse(now, effects),
@@ -134,12 +134,18 @@ impl Consumer {
     }
 
     /// A Stop for an epoch that is not held bars it for ever.
-    fn stop(&mut self, epoch: Epoch, partitions: &[PartitionId], effects: &mut Vec<Effect>) {
+    fn stop(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        partitions: &[PartitionId],
+        effects: &mut Vec<Effect>,
+    ) {
         let mut barred = Vec::new();
         for partition in partitions {
             match self.holdings.get(partition) {
                 Some(holding) if holding.epoch == epoch => {
-                    self.stop_holding(*partition, StopReason::Command, effects);
+                    self.stop_holding(now, *partition, StopReason::Command, effects);
                 }
                 _ => {
                     let seen = self.seen.entry(*partition).or_insert(epoch);
@@ -151,21 +157,34 @@ impl Consumer {
         self.say_stopped(barred, StopReason::Barred);
     }
 
-    /// Ends a write in flight first; what was gathered beyond it is dropped.
+    /// Ends a write in flight first; what was gathered beyond it is dropped. Where there is none, and nobody is in a hurry,
+    /// what was gathered is written: the next owner need not read it again, and its first write follows on the last one by no
+    /// more than the hand-off.
     pub(super) fn stop_holding(
         &mut self,
+        now: Instant,
         partition: PartitionId,
         reason: StopReason,
         effects: &mut Vec<Effect>,
     ) {
+        let time = self.generation_to_write(now).filter(|_| reason == StopReason::Command);
         let Some(holding) = self.holdings.get_mut(&partition) else {
             return;
         };
-        effects.push(Effect::Unread(partition));
-        if holding.is_writing() {
-            holding.doing = Doing::Stopping(reason);
-        } else {
-            self.give_back(partition, reason, effects);
+        match (holding.doing, time) {
+            (Doing::Writing | Doing::Stopping(_), _) => {
+                holding.doing = Doing::Stopping(reason);
+                effects.push(Effect::Unread(partition));
+            }
+            (Doing::Reading | Doing::Gathered, Some(generation)) => {
+                holding.doing = Doing::Stopping(reason);
+                let token = FencingToken { generation, epoch: holding.epoch };
+                effects.push(Effect::Finish(partition, token));
+            }
+            _ => {
+                effects.push(Effect::Unread(partition));
+                self.give_back(partition, reason, effects);
+            }
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) enum Doing {
     Gathered,
     /// A batch is being written. Left by the sink's answer.
     Writing,
-    /// The last batch is being written; then the partition is given back. Left by the sink's answer.
+    /// The last batch is being written, or what was gathered of it; then the partition is given back. Left by the sink's answer.
     Stopping(crate::ledger::StopReason),
     /// It cannot go on without a person, and is held so that nobody else stumbles over the same. Left by a Stop.
     Stuck,

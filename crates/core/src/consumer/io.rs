@@ -149,6 +149,8 @@ pub enum Effect {
     Unread(PartitionId),
     /// Write the gathered batch and answer within the write time-out.
     Write(PartitionId, FencingToken),
+    /// Stop reading a partition, write what was gathered and answer as to [`Effect::Write`]; at once when there is nothing.
+    Finish(PartitionId, FencingToken),
     /// Write that there is nothing between these two positions, and answer as to [`Effect::Write`].
     Skip(PartitionId, FencingToken, Position, Position),
     /// Abandon everything in flight for this partition; no answer is expected.

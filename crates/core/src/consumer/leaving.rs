@@ -28,7 +28,7 @@ impl Consumer {
                 living.leaving = Some(Leaving { deadline, goodbye: None, goodbye_due: now });
                 let reason = StopReason::Shutdown;
                 for partition in self.holdings.keys().copied().collect::<Vec<_>>() {
-                    self.stop_holding(partition, reason, effects);
+                    self.stop_holding(now, partition, reason, effects);
                 }
             }
             // A process that never lived has nothing to add to what its state file says.

@@ -146,6 +146,18 @@ impl Desk {
         desk
     }
 
+    /// A command, and that nothing was gathered of what it stops.
+    fn command_when_idle(&mut self, body: CommandBody) -> Vec<Effect> {
+        let mut effects = self.command(body);
+        for effect in effects.clone() {
+            if let Effect::Finish(partition, token) = effect {
+                let written = Input::Written(partition, token.epoch, Position(100));
+                effects.extend(self.step(written));
+            }
+        }
+        effects
+    }
+
     fn now(&self) -> Instant {
         Instant::since_boot(Duration::from_millis(self.now_ms))
     }
@@ -393,7 +405,7 @@ fn c1_a_start_is_obeyed_in_the_highest_term_for_the_own_life_and_above_any_epoch
     ];
     for (case, generation, life, body, obeyed) in cases {
         let mut desk = Desk::reading(false);
-        let effects = desk.command(stop(20, &[0]));
+        let effects = desk.command_when_idle(stop(20, &[0]));
         desk.acknowledge_all(&effects);
         desk.command_of(generation, life, body);
         assert_eq!(desk.holds(0).is_some(), obeyed, "{case}");
@@ -610,9 +622,22 @@ fn r11_a_stop_waits_for_the_write_in_flight_and_says_where_that_ended() {
 }
 
 #[test]
-fn r11_a_stop_drops_what_was_gathered_or_of_unknown_outcome() {
+fn r11_a_stop_writes_what_was_gathered_first() {
     let mut desk = Desk::reading(false);
+    let token = FencingToken { generation: Generation(1), epoch: epoch(20) };
+    assert_eq!(desk.command(stop(20, &[0])), [Effect::Finish(partition(0), token)]);
+    assert!(!writes(&desk.step(Input::Ready(partition(0), epoch(20)))), "C5");
+    let effects = desk.step(Input::Written(partition(0), epoch(20), Position(120)));
+    assert!(says(&effects, &stopped(20, 0, Some(120), StopReason::Command)));
+    assert!(!writes(&desk.step(Input::Ready(partition(0), epoch(20)))), "C5");
+}
+
+#[test]
+fn r11_a_stop_drops_what_was_gathered_when_the_lease_is_short_and_what_is_of_unknown_outcome() {
+    let mut desk = Desk::reading(false);
+    desk.now_ms += 10_500;
     let effects = desk.command(stop(20, &[0]));
+    assert_eq!(effects[0], Effect::Unread(partition(0)), "C4");
     assert!(says(&effects, &stopped(20, 0, Some(100), StopReason::Command)));
 
     let mut desk = Desk::reading(true);
@@ -647,10 +672,6 @@ fn r9_a_stop_for_an_earlier_epoch_leaves_the_held_one_alone() {
 fn partitions_that_are_stopped_together_are_told_of_in_one_record() {
     let mut desk = Desk::living();
     desk.command(start(TERM, 20, &[0, 1, 2]));
-    for number in 0..3 {
-        let effects = desk.step(Input::Acquired(partition(number), epoch(20), None));
-        desk.acknowledge_all(&effects);
-    }
     let effects = desk.command(stop(20, &[0, 1, 2]));
     let events = appends(&effects);
     let all = |record: &Record| matches!(record, Record::Stopped { partitions, .. } if partitions.len() == 3);
@@ -663,7 +684,7 @@ fn a_drain_gives_everything_back_and_a_query_tells_what_is_held() {
     let effects = desk.command(CommandBody::StateQuery { term: Term(Offset(TERM)) });
     let partitions = vec![(partition(0), epoch(20), Position(100))];
     assert!(says(&effects, &Record::State { incarnation: LIFE, partitions }));
-    let effects = desk.command(CommandBody::Drain { term: Term(Offset(TERM)) });
+    let effects = desk.command_when_idle(CommandBody::Drain { term: Term(Offset(TERM)) });
     assert!(says(&effects, &stopped(20, 0, Some(100), StopReason::Command)));
 }
 

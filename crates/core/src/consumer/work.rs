@@ -129,7 +129,7 @@ impl Consumer {
     }
 
     /// C4: a write that could outlast the lease does not begin; its batch waits for the next renewal.
-    fn generation_to_write(&self, now: Instant) -> Option<Generation> {
+    pub(super) fn generation_to_write(&self, now: Instant) -> Option<Generation> {
         let living = self.living()?;
         let lapses = living.lease.lapses(self.settings.lease);
         (lapses > now.after(self.settings.write_timeout)).then_some(living.generation)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_core::consumer::{Alarm, Effect};
+use tidegate_core::consumer::{Alarm, Effect, Input};
 use tidegate_core::ids::{Epoch, FencingToken, PartitionId, Position};
 
 use super::calls::{self, Outcome};
@@ -43,6 +43,7 @@ impl Shell {
             Effect::Read(id, epoch, from) => self.read(id, epoch, from),
             Effect::Unread(id) => self.unread(id),
             Effect::Write(id, token) => self.write(id, token),
+            Effect::Finish(id, token) => self.finish(id, token),
             Effect::Skip(id, token, from, to) => self.skip(id, token, from, to),
             Effect::Abort(id) => self.abort(id),
             Effect::Release(id, token) => self.release(id, token),
@@ -104,6 +105,16 @@ impl Shell {
     fn write(&mut self, id: PartitionId, token: FencingToken) {
         if let Some(cut) = self.gatherer.cut(id) {
             self.spawn_write(id, token, cut);
+        }
+    }
+
+    fn finish(&mut self, id: PartitionId, token: FencingToken) {
+        let Some(stands) = self.gatherer.get(id).map(|gathering| gathering.stands) else { return };
+        let cut = self.gatherer.cut(id).filter(|cut| !cut.records.is_empty());
+        self.unread(id);
+        match cut {
+            Some(cut) => self.spawn_write(id, token, cut),
+            None => self.inputs.push_back(Input::Written(id, token.epoch, stands)),
         }
     }
 

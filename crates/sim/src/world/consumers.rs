@@ -48,6 +48,8 @@ pub(super) struct ConsumerShell {
     misled: bool,
     /// When it was told to end.
     pub(super) ends_since: Option<Moment>,
+    /// What its shell has to tell it once all effects of the step under way are done.
+    pub(super) soon: Vec<ConsumerInput>,
 }
 
 /// A partition between its log and the sink.
@@ -107,6 +109,7 @@ impl World {
             renewals: Renewals::default(),
             misled: false,
             ends_since: None,
+            soon: Vec::new(),
         };
         let key = self.start(Process::new(id, machine, Role::Consumer(Box::new(shell))));
         self.trace.note(
@@ -117,7 +120,7 @@ impl World {
         key
     }
 
-    fn shell(&mut self, key: ProcessKey) -> Option<&mut ConsumerShell> {
+    pub(super) fn shell(&mut self, key: ProcessKey) -> Option<&mut ConsumerShell> {
         self.processes.get_mut(&key)?.consumer_mut()
     }
 
@@ -216,6 +219,7 @@ impl World {
                 }
             }
             Effect::Write(partition, token) => self.begin_write(key, partition, token),
+            Effect::Finish(partition, token) => self.finish(key, partition, token),
             Effect::Skip(..) => self.violate(
                 Promise::NothingSkipped,
                 format_args!("{key} leaves a gap, and nobody decided so"),
@@ -355,6 +359,19 @@ impl World {
         self.queue.schedule(self.now.after(timeout), Event::WriteTimeout(write));
         if self.scenario.mutant == Some(Mutant::EagerProgress) {
             self.queue.schedule(self.now, Event::WriteAnswer(write, Ok(())));
+        }
+    }
+
+    /// The last write of an owner: what it has gathered.
+    fn finish(&mut self, key: ProcessKey, partition: PartitionId, token: FencingToken) {
+        let Some(shell) = self.shell(key) else { return };
+        let Some(lane) = shell.lanes.get_mut(&partition) else { return };
+        lane.reads = false;
+        if lane.announced {
+            self.begin_write(key, partition, token);
+        } else {
+            let stands = Position(lane.stands);
+            shell.soon.push(ConsumerInput::Written(partition, token.epoch, stands));
         }
     }
 

@@ -262,6 +262,10 @@ impl World {
         self.audit_claims(key);
         self.audit_lease(key);
         self.audit_sizes(key);
+        let soon = self.shell(key).map(|shell| std::mem::take(&mut shell.soon));
+        for input in soon.into_iter().flatten() {
+            self.step_consumer(key, input);
+        }
     }
 
     fn step_controller(&mut self, key: ProcessKey, input: controller::Input) {
