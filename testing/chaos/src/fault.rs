@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::proxy::Direction;
 
 /// Kinds of faults, as they are counted. Their names are the keys of the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// A consumer is killed and soon started again.
     Sigkill,

@@ -109,7 +109,7 @@ fn setting(args: &Args, clock: &dyn Clock) -> Setting {
         seed: args.seed.unwrap_or(run % 100_000),
         run,
         duration,
-        clocks: Clocks::for_run(duration),
+        clocks: Clocks::for_run(duration, !args.only.is_empty()),
         rate: args.rate,
         name: format!("tidegate-chaos-{:08x}", run & 0xffff_ffff),
     }
@@ -118,7 +118,8 @@ fn setting(args: &Args, clock: &dyn Clock) -> Setting {
 /// Makes the schedule and tells it.
 fn opening(args: &Args, setting: &Setting, full_disk: bool) -> [Vec<Planned>; schedule::LANES] {
     let Setting { seed, duration, clocks, .. } = *setting;
-    let lanes = Plan { seed, duration, clocks, full_disk }.lanes();
+    let only = args.only.clone();
+    let lanes = Plan { seed, duration, clocks, full_disk, only }.lanes();
     let (lease, fence) = (clocks.lease.as_secs(), clocks.fence.as_secs());
     output::say(&format!("{}\nlease {lease} s, fence {fence} s; schedule:", args.repeat(seed)));
     for Planned { at, fault } in schedule::merged(&lanes) {

@@ -31,7 +31,7 @@ pub(crate) struct Planned {
 }
 
 /// What a schedule depends on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// How long the load runs.
@@ -39,11 +39,17 @@ pub(crate) struct Plan {
     pub(crate) clocks: Clocks,
     /// Whether a disk can be filled up.
     pub(crate) full_disk: bool,
+    /// Not all kinds beside each other, but these alone, one at a time.
+    pub(crate) only: Vec<Kind>,
 }
 
 impl Plan {
     /// The faults of each lane, in their order.
     pub(crate) fn lanes(&self) -> [Vec<Planned>; LANES] {
+        if !self.only.is_empty() {
+            let calm = (self.clocks.fence, self.clocks.fence * 5 / 4);
+            return [self.lane(1, calm, Self::chosen), Vec::new(), Vec::new()];
+        }
         [
             self.lane(1, LONG_GAP, Self::long),
             self.lane(2, SHORT_GAP, Self::short),
@@ -76,6 +82,13 @@ impl Plan {
                 at += fault.span();
             }
         }
+    }
+
+    /// All of the chosen kinds.
+    fn chosen(&self, random: &mut Random) -> Vec<Fault> {
+        let mut faults = [self.long(random), self.short(random), self.shared(random)].concat();
+        faults.retain(|fault| self.only.contains(&fault.kind()));
+        faults
     }
 
     /// Consumers that are away for longer than a lease or a fence.
@@ -144,7 +157,8 @@ mod tests {
 
     fn plan(seed: u64, minutes: u64) -> Plan {
         let duration = Duration::from_secs(minutes * 60);
-        Plan { seed, duration, clocks: Clocks::for_run(duration), full_disk: true }
+        let clocks = Clocks::for_run(duration, false);
+        Plan { seed, duration, clocks, full_disk: true, only: Vec::new() }
     }
 
     #[test]
@@ -172,6 +186,18 @@ mod tests {
             let last = lane.last().unwrap();
             assert!(last.at + last.fault.span() <= Duration::from_secs(590));
         }
+    }
+
+    #[test]
+    fn chosen_kinds_come_alone_and_one_at_a_time() {
+        let only = vec![Kind::Death, Kind::Sigkill];
+        let plan = Plan { only, clocks: Clocks::for_run(Duration::ZERO, true), ..plan(3, 10) };
+        let all = merged(&plan.lanes());
+        assert!(all.len() > 5);
+        assert!(all.iter().all(|planned| plan.only.contains(&planned.fault.kind())));
+        let quiet =
+            |pair: &[Planned]| pair[1].at >= pair[0].at + pair[0].fault.span() + plan.clocks.fence;
+        assert!(all.windows(2).all(quiet), "the group is well again in between");
     }
 
     #[test]

@@ -56,11 +56,11 @@ pub(crate) struct Setting {
 // === impl Clocks ===
 
 impl Clocks {
-    /// The defaults where there is time for them, else clocks that keep their proportions and fit six leases into three
-    /// minutes.
-    pub(crate) fn for_run(duration: Duration) -> Self {
+    /// The defaults where there is time for them or they are wanted, else clocks that keep their proportions and fit six
+    /// leases into three minutes.
+    pub(crate) fn for_run(duration: Duration, defaults: bool) -> Self {
         let seconds = Duration::from_secs;
-        let ownership = if duration >= LONG_RUN {
+        let ownership = if defaults || duration >= LONG_RUN {
             Ownership::default()
         } else {
             Ownership {
@@ -172,7 +172,7 @@ mod tests {
     fn both_sets_of_clocks_are_valid() {
         for minutes in [1, 3, 10] {
             let duration = Duration::from_secs(minutes * 60);
-            let clocks = Clocks::for_run(duration);
+            let clocks = Clocks::for_run(duration, false);
             let rate = NonZeroU64::new(2_000_000).unwrap();
             let name = "chaos".to_owned();
             let setting = Setting { seed: 1, run: 1, duration, clocks, rate, name };
