@@ -183,6 +183,7 @@ impl Summary {
             ("life in a generation that was over", stats.misled),
             ("answer to StateQuery", stats.states),
             ("Drain", stats.drains),
+            ("evacuation before somebody was ready", stats.withdrawals),
             ("sink behind the ledger", stats.sinks_behind),
             ("unclean exit", stats.unclean_exits),
             ("refused write", stats.refused_writes),

@@ -54,6 +54,11 @@ impl World {
         if self.scenario.mutant == Some(Mutant::HastyElection) {
             settings.elect_after = Duration::from_secs(4);
         }
+        // Some groups have no room for another consumer beside one that is to be left.
+        if self.seed % 4 == 2 {
+            settings.demand.max_consumers = 3;
+            settings.demand.max_surge = u32::from(self.seed % 8 == 2);
+        }
         let controller = Controller::new(settings, group(), id, now);
         let shell = ControllerShell {
             slot,
@@ -65,7 +70,17 @@ impl World {
         };
         let key = self.start(Process::new(id, machine, Role::Controller(Box::new(shell))));
         self.trace.note(self.now, format_args!("{key} controller"), format_args!("started {id}"));
+        let leaving = self.leaving.clone();
+        self.give(key, Input::Controller(ControllerInput::Evacuate(leaving)));
         self.open_ledger(key);
+    }
+
+    /// What a person wishes reaches every controller.
+    pub(super) fn tell_leaving(&mut self) {
+        for key in self.controllers() {
+            let leaving = self.leaving.clone();
+            self.give(key, Input::Controller(ControllerInput::Evacuate(leaving)));
+        }
     }
 
     pub(super) fn perform_controller(&mut self, key: ProcessKey, effect: Effect) {
@@ -76,6 +91,9 @@ impl World {
                 {
                     *first = true;
                 }
+                let withdraws = matches!(&entry.record, Record::Plan { plan, .. }
+                    if plan.moves.iter().any(|change| change.to.is_none()));
+                self.stats.withdrawals += u64::from(withdraws);
                 self.audit_halt(key, &entry);
                 self.be_hasty(key, &entry);
                 self.append(key, None, &Payload::Ledger(entry));

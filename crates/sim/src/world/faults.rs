@@ -61,6 +61,8 @@ enum Fault {
     RestoreSink,
     /// A person takes from a consumer what it holds.
     Drain,
+    /// A person wants other consumers to be left than before, or none any more.
+    Evacuate,
     /// The ledger loses records.
     Lose(LedgerLoss),
     /// The controllers are told that a process is dead which is not.
@@ -69,7 +71,7 @@ enum Fault {
     StaleFence,
 }
 
-const FAULTS: [Fault; 28] = [
+const FAULTS: [Fault; 29] = [
     Fault::CrashConsumer,
     Fault::CrashController,
     Fault::StallConsumer,
@@ -98,6 +100,7 @@ const FAULTS: [Fault; 28] = [
     Fault::GrowTopic,
     Fault::Retention,
     Fault::Drain,
+    Fault::Evacuate,
 ];
 
 /// The faults of one world, each as often as it is likely, and the longest pause between two.
@@ -178,6 +181,8 @@ impl World {
         self.broker.leaderless.clear();
         self.data.become_bearable(&mut self.rng);
         self.healed_at = self.now;
+        self.leaving.clear();
+        self.tell_leaving();
         self.storm = Storm::default();
         self.queue.schedule(self.now, Event::Inspect);
         self.queue.schedule(self.now.after(self.scenario.recovery), Event::GiveUp);
@@ -235,6 +240,7 @@ impl World {
             | Fault::Retention => self.upset_data(fault),
             Fault::RestoreSink => self.restore_sink(),
             Fault::Drain => self.drain(),
+            Fault::Evacuate => self.evacuate(),
             Fault::Lose(loss) => self.lose(loss),
             Fault::Calumny => self.slander(),
             Fault::StaleFence => self.fence_stale(),
@@ -402,6 +408,14 @@ impl World {
         let body = CommandBody::Drain { term: reign.term };
         let command = Command { generation, incarnation, body };
         self.arrive(Request { payload: Payload::Command(consumer, command), answer: None });
+    }
+
+    fn evacuate(&mut self) {
+        let lives = self.audit.reference.lives().iter();
+        let living: Vec<_> = lives.map(|(_, life)| life.consumer).collect();
+        let count = self.rng.below(3);
+        self.leaving = (0..count).filter_map(|_| self.rng.pick(&living).copied()).collect();
+        self.tell_leaving();
     }
 
     fn slander(&mut self) {

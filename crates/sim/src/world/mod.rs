@@ -38,7 +38,7 @@ mod weather;
 mod worker_api;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_core::consumer::Failure;
@@ -142,6 +142,8 @@ pub struct World {
     data: Data,
     /// The processes say which boot of the machine they run in.
     boots_known: bool,
+    /// Consumers that a person wants to be left.
+    leaving: BTreeSet<ConsumerNumber>,
     weather: Weather,
     storm: Storm,
     audit: Audit,
@@ -179,6 +181,7 @@ impl World {
             ledger_apart: seed % 3 == 1,
             data,
             boots_known: boots_are_known(seed),
+            leaving: BTreeSet::new(),
             weather: Weather::FAIR,
             storm: Storm::default(),
             audit: Audit::new(),

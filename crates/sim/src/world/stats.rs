@@ -40,6 +40,8 @@ pub struct Stats {
     pub states: u64,
     /// Drains of consumers that held something.
     pub drains: u64,
+    /// Plans that took partitions from a consumer that was to be left though nobody was ready to have them.
+    pub withdrawals: u64,
     /// Partitions whose sink was behind the ledger, as often as it was said.
     pub sinks_behind: u64,
     /// Plans in the ledger.
@@ -95,7 +97,7 @@ impl Stats {
         }
     }
 
-    fn counters(&mut self) -> [&mut u64; 33] {
+    fn counters(&mut self) -> [&mut u64; 34] {
         [
             &mut self.events,
             &mut self.steps,
@@ -113,6 +115,7 @@ impl Stats {
             &mut self.renewals,
             &mut self.states,
             &mut self.drains,
+            &mut self.withdrawals,
             &mut self.sinks_behind,
             &mut self.plans,
             &mut self.decisions,

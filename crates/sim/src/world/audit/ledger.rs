@@ -104,12 +104,7 @@ impl World {
     /// P1: whoever has read everything knows the same.
     pub(in super::super) fn audit_fold(&mut self, key: ProcessKey) {
         let Some(process) = self.processes.get(&key) else { return };
-        let Some(shell) = process.controller() else { return };
-        // Who looks for where to begin, or has not taken in yet that records are gone, knows an older ledger.
-        let up_to_date = process.link == Link::Sound && shell.opened == process.opens;
-        if shell.controller.is_replaying() || !up_to_date {
-            return;
-        }
+        let Some(shell) = process.controller().filter(|_| is_informed(process)) else { return };
         let fold = shell.controller.fold();
         let position = fold.position();
         let compared = self.audit.compared.insert(key, position);
@@ -154,7 +149,9 @@ impl World {
                 .lives()
                 .get(incarnation)
                 .is_some_and(|life| life.consumer == to);
-        if command.body == CommandBody::Ended && lives {
+        // An end may have been lost with the rest, and its controller not know yet.
+        let informed = self.processes.get(&key).is_some_and(is_informed);
+        if command.body == CommandBody::Ended && lives && informed {
             self.violate(Promise::LifeRespected, format_args!("{key} sends {command:?}"));
         }
     }
@@ -203,6 +200,15 @@ impl World {
 }
 
 /// True when the plan gives a partition to a consumer that does not live.
+/// Whether a controller knows the ledger as it is: it does not look for where to begin, and has taken in what is gone.
+fn is_informed(process: &Process) -> bool {
+    let shell = process.controller();
+    shell.is_some_and(|shell| {
+        let up_to_date = process.link == Link::Sound && shell.opened == process.opens;
+        up_to_date && !shell.controller.is_replaying()
+    })
+}
+
 fn lacks_taker(fold: &Fold, partition: PartitionId) -> bool {
     let mut moves = fold.plan().into_iter().flat_map(|plan| &plan.body.moves);
     let to = moves.find(|change| change.partition == partition).and_then(|change| change.to);
