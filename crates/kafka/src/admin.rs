@@ -216,7 +216,8 @@ impl Admin for KafkaAdmin {
                 Ok(topic) => {
                     found.insert(name, topic);
                 }
-                Err(ResponseError::UnknownTopicOrPartition) => {}
+                // Who asks again, to be sure, hears another broker.
+                Err(ResponseError::UnknownTopicOrPartition) => self.cluster.ask_another(),
                 Err(code) => {
                     let doing = format!("failed to describe topic {name}");
                     return Err(refused(doing, Right::topic("Describe", &name), code, None));

@@ -7,7 +7,7 @@
 //! The lock guards lookups only: nothing waits while it is held. Two callers may therefore open a connection to one
 //! broker at the same time; the second to finish is kept for its own call alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// one after the other, within some tens of milliseconds.
 const PROPAGATION: Duration = Duration::from_secs(1);
 
+/// For how long nothing but earlier leaders must be told before they are believed.
+const LONGEST_BEHIND: Duration = Duration::from_secs(60);
+
 /// The highest version of Metadata that is asked for; from 10 on it carries topic ids.
 const METADATA_VERSION: i16 = 12;
 
@@ -49,8 +52,8 @@ pub(crate) struct Cluster {
 struct State {
     brokers: BTreeMap<i32, Broker>,
     leaders: BTreeMap<String, TopicMeta>,
-    /// The highest leader epoch that any broker has told of a partition.
-    epochs: BTreeMap<PartitionId, i32>,
+    /// The highest leader epoch that any broker has told of a partition, and since when only lower ones are told.
+    epochs: BTreeMap<PartitionId, (i32, Option<Instant>)>,
     first_bootstrap: usize,
     /// The broker to ask for metadata, after another one was found to be behind.
     preferred: Option<i32>,
@@ -125,10 +128,7 @@ impl Cluster {
 
     /// A connection to any broker: a known one, else one of the bootstrap list.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Error> {
-        let preferred = self.lock().preferred;
-        if let Some(id) = preferred
-            && let Ok(connection) = self.broker(id).await
-        {
+        if let Some(connection) = self.preferred().await {
             return Ok(connection);
         }
         let live = self.lock().brokers.values_mut().find_map(Broker::live);
@@ -142,6 +142,28 @@ impl Cluster {
             }
         }
         self.bootstrap().await
+    }
+
+    /// A connection to the broker whose turn it is, if it can be reached.
+    async fn preferred(&self) -> Option<Arc<Connection>> {
+        let id = {
+            let mut state = self.lock();
+            let id = state.preferred?;
+            if let Some(connection) = state.brokers.get_mut(&id).and_then(Broker::live) {
+                return Some(connection);
+            }
+            // To dial may take long, and be given up by the caller: whoever comes next tries the next one.
+            state.ask_another();
+            id
+        };
+        let connection = self.broker(id).await.ok()?;
+        self.lock().preferred = Some(id);
+        Some(connection)
+    }
+
+    /// The next request for metadata goes to another broker: this one seems to be behind.
+    pub(crate) fn ask_another(&self) {
+        self.lock().ask_another();
     }
 
     async fn bootstrap(&self) -> Result<Arc<Connection>, Error> {
@@ -182,11 +204,14 @@ impl Cluster {
             let text = "the brokers are older than Apache Kafka 2.8 and give topics no ids";
             return Err(Error::new(Class::Permanent, text));
         }
-        let mut metadata =
-            Metadata::from_answer(connection.call(&request, version, QUICK_TIMEOUT).await?);
+        let answer = connection.call(&request, version, QUICK_TIMEOUT).await;
+        let mut metadata = Metadata::from_answer(answer.inspect_err(|_| self.ask_another())?);
         let mut state = self.lock();
         state.learn(&metadata);
-        state.doubt(&mut metadata);
+        if topics.is_none() {
+            state.forget_others(&metadata);
+        }
+        state.doubt(&mut metadata, Instant::now());
         if metadata.behind {
             state.ask_another();
         }
@@ -224,7 +249,7 @@ impl Cluster {
                 return Err(errors::refused(doing, Right::topic("Describe", topic), code, None));
             }
             // It may have been made a moment ago, and this broker be the last to learn of it, or cut off.
-            self.lock().ask_another();
+            self.ask_another();
             tokio::time::sleep(FIRST_BACKOFF).await;
         }
     }
@@ -303,18 +328,28 @@ impl State {
     }
 
     /// Takes the leaders out of an answer that were replaced since, as another broker has told: one that is cut off from the
-    /// cluster goes on answering with what it knew.
-    fn doubt(&mut self, metadata: &mut Metadata) {
+    /// cluster goes on answering with what it knew. What is told for long, and nothing else, is believed: a cluster may have been
+    /// restored.
+    fn doubt(&mut self, metadata: &mut Metadata, now: Instant) {
         for topic in metadata.topics.values_mut().flatten() {
             for (number, told) in &mut topic.partitions {
                 let partition = PartitionId { topic: topic.id, number: *number };
-                let known = self.epochs.entry(partition).or_insert(told.leader_epoch);
-                if told.leader_epoch < *known {
+                let (known, behind) =
+                    self.epochs.entry(partition).or_insert((told.leader_epoch, None));
+                let since = *behind.get_or_insert(now);
+                if told.leader_epoch < *known && now.duration_since(since) < LONGEST_BEHIND {
                     (told.leader, metadata.behind) = (None, true);
+                } else {
+                    (*known, *behind) = (told.leader_epoch, None);
                 }
-                *known = told.leader_epoch.max(*known);
             }
         }
+    }
+
+    /// Forgets the partitions of topics that are not there any more.
+    fn forget_others(&mut self, all: &Metadata) {
+        let ids: BTreeSet<_> = all.topics.values().flatten().map(|topic| topic.id).collect();
+        self.epochs.retain(|partition, _| ids.contains(&partition.topic));
     }
 
     /// The next request for metadata goes to the next broker.
@@ -420,8 +455,12 @@ mod tests {
     }
 
     fn leader(state: &mut State, mut metadata: Metadata) -> (Option<i32>, bool) {
-        state.learn(&metadata);
-        state.doubt(&mut metadata);
+        leader_at(state, Instant::now(), &mut metadata)
+    }
+
+    fn leader_at(state: &mut State, now: Instant, metadata: &mut Metadata) -> (Option<i32>, bool) {
+        state.learn(metadata);
+        state.doubt(metadata, now);
         let topic = metadata.topics["orders"].as_ref().unwrap();
         (topic.partitions[&0].leader, metadata.behind)
     }
@@ -433,6 +472,11 @@ mod tests {
         assert_eq!(leader(&mut state, told(2, 5)), (Some(2), false));
         assert_eq!(leader(&mut state, told(1, 4)), (None, true), "from a broker that is cut off");
         assert_eq!(leader(&mut state, told(2, 5)), (Some(2), false));
+        let began = Instant::now();
+        assert_eq!(leader_at(&mut state, began, &mut told(1, 4)), (None, true));
+        let later = began + Duration::from_secs(60);
+        let restored = leader_at(&mut state, later, &mut told(1, 4));
+        assert_eq!(restored, (Some(1), false), "a cluster that was restored");
     }
 
     #[test]

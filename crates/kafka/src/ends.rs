@@ -17,10 +17,10 @@ use crate::list_offsets::{self, Isolation};
 /// How often the ends of assigned partitions are asked for. Lag is shown to people and decided on over seconds.
 const END_PERIOD: Duration = Duration::from_secs(1);
 
-/// In every which round the topics' ids are asked for, too.
-const IDENTITY_ROUNDS: u32 = 5;
+/// How often the topics' ids are asked for: topics are seldom made again.
+const IDENTITY_PERIOD: Duration = Duration::from_secs(5);
 
-/// In how many of those in a row another id must be told: one broker may be behind the others.
+/// In how many rounds in a row another id must be told: one broker may be behind the others.
 const STRANGE_ROUNDS: u32 = 2;
 
 /// What the watcher knows of the watched partitions.
@@ -79,38 +79,52 @@ impl Ends {
         }
     }
 
-    fn note_topics(&self, topics: &BTreeMap<String, TopicId>) {
+    /// Returns true when another topic has the name of one: the next to be asked is another broker.
+    fn note_topics(&self, topics: &BTreeMap<String, TopicId>) -> bool {
+        let mut strange = false;
         for (id, watched) in self.lock().iter_mut() {
             let told = topics.get(&watched.partition.topic).filter(|told| **told != id.topic);
             let rounds = watched.strange.map_or(0, |(rounds, _)| rounds);
             watched.strange = told.map(|told| (rounds + 1, *told));
+            strange |= told.is_some();
         }
+        strange
     }
 }
 
-/// Asks for the last stable offsets of all assigned partitions, for ever.
-pub(crate) async fn watch_ends(cluster: Arc<Cluster>, ends: Arc<Ends>) {
-    let mut rounds = 0;
+/// Asks about all assigned partitions, for ever.
+pub(crate) async fn watch(cluster: Arc<Cluster>, ends: Arc<Ends>) {
+    tokio::join!(watch_ends(&cluster, &ends), watch_topics(&cluster, &ends));
+}
+
+async fn watch_ends(cluster: &Arc<Cluster>, ends: &Ends) {
     loop {
         let keys = ends.keys();
         if !keys.is_empty() {
-            rounds += 1;
             let isolation = Isolation::ReadCommitted;
-            match list_offsets::of_partitions(&cluster, &keys, Bound::Latest, isolation).await {
+            match list_offsets::of_partitions(cluster, &keys, Bound::Latest, isolation).await {
                 Ok(found) => ends.note_ends(&found),
                 Err(error) => {
                     tracing::debug!(error = %error, "the ends of partitions are not known");
                 }
             }
-            if rounds % IDENTITY_ROUNDS == 0 {
-                let names: BTreeSet<String> = keys.into_iter().map(|(topic, _)| topic).collect();
-                match ids(&cluster, names.into_iter().collect()).await {
-                    Ok(ids) => ends.note_topics(&ids),
-                    Err(error) => tracing::debug!(error = %error, "the topics' ids are not known"),
-                }
-            }
         }
         tokio::time::sleep(END_PERIOD).await;
+    }
+}
+
+async fn watch_topics(cluster: &Cluster, ends: &Ends) {
+    loop {
+        tokio::time::sleep(IDENTITY_PERIOD).await;
+        let names: BTreeSet<String> = ends.keys().into_iter().map(|(topic, _)| topic).collect();
+        if names.is_empty() {
+            continue;
+        }
+        match ids(cluster, names.into_iter().collect()).await {
+            Ok(ids) if ends.note_topics(&ids) => cluster.ask_another(),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(error = %error, "the topics' ids are not known"),
+        }
     }
 }
 

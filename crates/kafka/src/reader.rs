@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::trouble::{QUIET, Suspect, fault};
 use crate::cluster::Cluster;
 use crate::config::{self, Log};
-use crate::ends::{Ends, watch_ends};
+use crate::ends::{self, Ends};
 use crate::errors::{self, Right};
 use crate::reader_thread::{Command, Polled, Poller, Tagged};
 
@@ -111,19 +111,18 @@ impl KafkaReader {
             .set("queued.max.messages.kbytes", options.queue_kib.to_string())
             // Corrupt batches are an error, not data.
             .set("check.crcs", "true");
-        let consumer: BaseConsumer<Log> = settings
-            .create_with_context(Log)
-            .map_err(|error| config::not_made("consumer", &error))?;
+        let make = move || settings.create_with_context::<_, BaseConsumer<Log>>(Log);
+        let consumer = make().map_err(|error| config::not_made("consumer", &error))?;
         let (sender, polled) = mpsc::channel(QUEUE);
         let (commands, obeyed) = mpsc::channel(QUEUE);
         let handle = std::thread::Builder::new()
             .name("kafka-reader".to_owned())
-            .spawn(move || Poller::new(consumer, obeyed, sender).run())
+            .spawn(move || Poller::new(consumer, Box::new(make), obeyed, sender).run())
             .map_err(|cause| {
                 Error::new(Class::Permanent, "failed to start the reader's thread").because(cause)
             })?;
         let ends = Arc::new(Ends::default());
-        let watch = watch_ends(Arc::clone(&cluster), Arc::clone(&ends));
+        let watch = ends::watch(Arc::clone(&cluster), Arc::clone(&ends));
         Ok(Self {
             cluster,
             thread: Thread { commands: Some(commands), handle: Some(handle) },
@@ -227,7 +226,10 @@ impl PartitionReader for KafkaReader {
         let known = self.cluster.topic(topic).await;
         // What the cache has against the partition may be old.
         let trouble = match fault(&known, topic, partition.id) {
-            Some(_) => fault(&self.cluster.look_up(topic).await, topic, partition.id),
+            Some(_) => {
+                self.cluster.ask_another();
+                fault(&self.cluster.look_up(topic).await, topic, partition.id)
+            }
             None => known.err(),
         };
         if let Some(error) = trouble {

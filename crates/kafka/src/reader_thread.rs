@@ -7,7 +7,7 @@
 //! The thread sleeps until the client's queue, a command or room in the channel wakes it. It never blocks on the
 //! channel: who asks for an unassignment need not read at the same time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
-use tidegate_core::ids::Position;
+use tidegate_core::ids::{Position, TopicId};
 use tidegate_runtime::ports::{Record, RecordBatch, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
@@ -69,7 +69,9 @@ pub(crate) struct Poller {
     polled: mpsc::Sender<Polled>,
     held: BTreeMap<String, BTreeMap<i32, Held>>,
     /// Topics whose leaders were looked for once; librdkafka keeps their list up to date from then on.
-    known: BTreeSet<String>,
+    known: BTreeMap<String, TopicId>,
+    /// Makes another client.
+    make: Box<dyn Fn() -> Result<BaseConsumer<Log>, KafkaError> + Send>,
     waiting: VecDeque<Polled>,
     chunk: BytesMut,
 }
@@ -79,6 +81,9 @@ pub(crate) struct Poller {
 struct Held {
     generation: u64,
     partition: TopicPartition,
+    /// What comes after the last record that was polled.
+    next: Position,
+    paused: bool,
 }
 
 // === impl Poller ===
@@ -86,15 +91,17 @@ struct Held {
 impl Poller {
     pub(crate) fn new(
         consumer: BaseConsumer<Log>,
+        make: Box<dyn Fn() -> Result<BaseConsumer<Log>, KafkaError> + Send>,
         commands: mpsc::Receiver<Command>,
         polled: mpsc::Sender<Polled>,
     ) -> Self {
         Self {
             consumer,
+            make,
             commands,
             polled,
             held: BTreeMap::new(),
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             waiting: VecDeque::new(),
             chunk: BytesMut::new(),
         }
@@ -102,8 +109,7 @@ impl Poller {
 
     /// Runs until the other side is gone.
     pub(crate) fn run(mut self) {
-        let thread = std::thread::current();
-        self.consumer.set_nonempty_callback(move || thread.unpark());
+        wake_on_records(&mut self.consumer);
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -148,19 +154,60 @@ impl Poller {
         from: Position,
         generation: u64,
     ) -> Result<(), KafkaError> {
-        if self.known.insert(partition.topic.clone()) {
-            // Without this librdkafka looks for the leaders of a new topic at its next scan, up to a second later. When
-            // it fails that scan is what is left.
-            let looked = self.consumer.fetch_metadata(Some(&partition.topic), METADATA_TIMEOUT);
-            if let Err(error) = looked {
-                tracing::debug!(topic = partition.topic, %error, "failed to look for leaders");
-                self.known.remove(&partition.topic);
+        self.drop_namesake(&partition)?;
+        match self.known.get(&partition.topic) {
+            Some(known) if *known == partition.id.topic => {}
+            Some(_) => {
+                self.renew(&partition)?;
+                self.known.insert(partition.topic.clone(), partition.id.topic);
             }
+            None => self.look_for_leaders(&partition),
         }
         let offset = Offset::Offset(i64::try_from(from.0).unwrap_or(i64::MAX));
         self.consumer.incremental_assign(&listed(&partition, offset)?)?;
-        let held = Held { generation, partition: partition.clone() };
+        let held = Held { generation, partition: partition.clone(), next: from, paused: false };
         self.held.entry(partition.topic).or_default().insert(number(partition.id.number), held);
+        Ok(())
+    }
+
+    /// Without this librdkafka looks for the leaders of a new topic at its next scan, up to a second later. When it fails
+    /// that scan is what is left.
+    fn look_for_leaders(&mut self, partition: &TopicPartition) {
+        match self.consumer.fetch_metadata(Some(&partition.topic), METADATA_TIMEOUT) {
+            Ok(_) => {
+                self.known.insert(partition.topic.clone(), partition.id.topic);
+            }
+            Err(error) => {
+                tracing::debug!(topic = partition.topic, %error, "failed to look for leaders");
+            }
+        }
+    }
+
+    /// Gives up whatever librdkafka holds under the name: it would refuse a second assignment, also when nobody but it
+    /// remembers the first.
+    fn drop_namesake(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let numbers = self.held.get(&partition.topic);
+        let held = numbers.and_then(|numbers| numbers.get(&number(partition.id.number)));
+        let namesake = held.map(|held| held.partition.clone());
+        namesake.map_or(Ok(()), |namesake| self.unassign(&namesake))
+    }
+
+    /// Goes on with another client, which knows nothing of a topic that was deleted. This one keeps by name what leader epoch
+    /// it has seen, and believes no leader of the new topic before that has been reached again.
+    fn renew(&mut self, new: &TopicPartition) -> Result<(), KafkaError> {
+        let mut consumer = (self.make)()?;
+        wake_on_records(&mut consumer);
+        self.consumer = consumer;
+        if let Some(numbers) = self.held.get_mut(&new.topic) {
+            numbers.retain(|_, held| held.partition.id.topic == new.id.topic);
+        }
+        for held in self.held.values().flat_map(BTreeMap::values) {
+            let offset = Offset::Offset(i64::try_from(held.next.0).unwrap_or(i64::MAX));
+            self.consumer.incremental_assign(&listed(&held.partition, offset)?)?;
+            if held.paused {
+                self.consumer.pause(&listed(&held.partition, Offset::Invalid)?)?;
+            }
+        }
         Ok(())
     }
 
@@ -171,9 +218,14 @@ impl Poller {
         held.is_some_and(|held| held.partition.id == partition.id)
     }
 
-    fn pause(&self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
         if !self.holds(partition) {
             return Ok(());
+        }
+        let numbers = self.held.get_mut(&partition.topic);
+        let held = numbers.and_then(|numbers| numbers.get_mut(&number(partition.id.number)));
+        if let Some(held) = held {
+            held.paused = paused;
         }
         let list = listed(partition, Offset::Invalid)?;
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
@@ -218,11 +270,24 @@ impl Poller {
                 }
             }
         }
+        for Tagged { generation, batch } in &batches {
+            let numbers = held.get_mut(&batch.partition.topic);
+            let held = numbers.and_then(|held| held.get_mut(&number(batch.partition.id.number)));
+            if let Some(held) = held.filter(|held| held.generation == *generation) {
+                held.next = batch.next;
+            }
+        }
         if !batches.is_empty() {
             waiting.push_back(Polled::Batches(batches));
         }
         waiting.extend(trouble.map(Polled::Trouble));
     }
+}
+
+/// The client wakes this thread when its queue is not empty any more.
+fn wake_on_records(consumer: &mut BaseConsumer<Log>) {
+    let thread = std::thread::current();
+    consumer.set_nonempty_callback(move || thread.unpark());
 }
 
 /// Copies a record to the batch of its partition; `None` when the partition is not assigned any more.

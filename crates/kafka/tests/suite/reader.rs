@@ -280,6 +280,15 @@ pub(crate) async fn a_topic_made_again_is_read_while_the_old_one_is_given_up(kaf
     let topic = new_topic(&kafka, "again", 1).await;
     fill(&kafka, &topic, 0, 3).await;
     let mut reader = reader(&kafka);
+    let (lasting, paused) = {
+        let topic = new_topic(&kafka, "lasting", 2).await;
+        (partition(&kafka, &topic, 0).await, partition(&kafka, &topic, 1).await)
+    };
+    fill(&kafka, &lasting.topic, 0, 4).await;
+    reader.assign(&lasting, Position(0)).await.unwrap();
+    assert_eq!(read(&mut reader, 4).await[&0].len(), 4);
+    reader.assign(&paused, Position(0)).await.unwrap();
+    reader.pause(&paused, true).await.unwrap();
     let old = partition(&kafka, &topic, 0).await;
     reader.assign(&old, Position(0)).await.unwrap();
     assert_eq!(read(&mut reader, 3).await[&0].len(), 3);
@@ -307,4 +316,12 @@ pub(crate) async fn a_topic_made_again_is_read_while_the_old_one_is_given_up(kaf
     }
     assert!(records.iter().map(|record| record.offset).eq(0..5));
     assert!(told <= 1, "the end of the old partition is told once");
+    // The others are none the worse, though another client reads them now.
+    fill(&kafka, &lasting.topic, 1, 1).await;
+    fill(&kafka, &lasting.topic, 0, 2).await;
+    let records = read(&mut reader, 2).await;
+    assert!(records[&0].iter().map(|record| record.offset).eq(4..6));
+    silent(&mut reader).await;
+    reader.pause(&paused, false).await.unwrap();
+    assert_eq!(read(&mut reader, 1).await[&1].len(), 1);
 }

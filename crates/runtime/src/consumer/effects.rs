@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_core::consumer::{Alarm, Effect, Input};
+use tidegate_core::consumer::{Alarm, Effect, Failure, Input};
 use tidegate_core::ids::{Epoch, FencingToken, PartitionId, Position};
 
 use super::calls::{self, Outcome};
@@ -109,7 +109,11 @@ impl Shell {
     }
 
     fn finish(&mut self, id: PartitionId, token: FencingToken) {
-        let Some(stands) = self.gatherer.get(id).map(|gathering| gathering.stands) else { return };
+        let Some(stands) = self.gatherer.get(id).map(|gathering| gathering.stands) else {
+            // It is left only by an answer.
+            self.inputs.push_back(Input::WriteFailed(id, token.epoch, Failure::Transient));
+            return;
+        };
         let cut = self.gatherer.cut(id).filter(|cut| !cut.records.is_empty());
         self.unread(id);
         match cut {
@@ -127,15 +131,18 @@ impl Shell {
     }
 
     fn spawn_write(&mut self, id: PartitionId, token: FencingToken, cut: Cut) {
-        let Some(target) = self.targets.get(&id) else { return };
+        let Some(target) = self.targets.get(&id) else {
+            self.inputs.push_back(Input::WriteFailed(id, token.epoch, Failure::Transient));
+            return;
+        };
         let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
         let limit = self.config.ownership.write_timeout;
         let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));
-        self.writing.insert(id, handle);
+        self.writing.insert(id, (token.epoch, handle));
     }
 
     fn abort(&mut self, id: PartitionId) {
-        if let Some(writing) = self.writing.remove(&id) {
+        if let Some((_, writing)) = self.writing.remove(&id) {
             writing.abort();
         }
         self.unread(id);

@@ -124,7 +124,8 @@ pub(super) struct Shell {
     pub(super) listening: Option<Box<dyn ControlReader>>,
     pub(super) calls: FuturesUnordered<Call>,
     pub(super) writes: JoinSet<Outcome>,
-    pub(super) writing: BTreeMap<PartitionId, AbortHandle>,
+    /// The write under way of each partition, with its epoch.
+    pub(super) writing: BTreeMap<PartitionId, (Epoch, AbortHandle)>,
     pub(super) targets: BTreeMap<PartitionId, Target>,
     pub(super) gatherer: Gatherer,
     pub(super) face: Face,
@@ -263,7 +264,10 @@ impl Shell {
                 self.inputs.push_back(Input::Acquired(id, epoch, stands));
             }
             Outcome::Written(id, epoch, written) => {
-                self.writing.remove(&id);
+                // One that was given up may end when the next owner's is under way.
+                if self.writing.get(&id).is_some_and(|(of, _)| *of == epoch) {
+                    self.writing.remove(&id);
+                }
                 let input = match written {
                     Ok(done) => {
                         self.count_write(id, epoch, done);
