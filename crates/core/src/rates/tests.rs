@@ -198,6 +198,27 @@ fn a_size_that_runs_ahead_of_the_high_watermark_does_not_spoil_bytes_per_record(
     );
 }
 
+/// A partition that had been idle for ten minutes was measured with 355 GB/s: forgetting had worn the ratio down, and the next
+/// records, whose log had grown one sample before, were counted by it, and twice.
+#[test]
+fn after_ten_idle_minutes_a_size_that_runs_ahead_is_counted_once_and_teaches_the_right_ratio() {
+    let mut window = window();
+    for second in 0..60 {
+        window.push(at(second), sample(second * 10, second * 10_000));
+    }
+    let (records, size) = (590, 590_000);
+    for second in 60..660 {
+        window.push(at(second), sample(records, size));
+    }
+    assert_eq!(measured(&window, 659).bytes_per_record, Some(1000));
+    window.push(at(660), sample(records, size + 421_000));
+    window.push(at(661), sample(records + 421, size + 421_000));
+    let measured = measured(&window, 661);
+    assert_eq!(measured.bytes_per_record, Some(1000));
+    assert_eq!(measured.write_rate, 421_000 / 30, "once, over a window of 30 s");
+    assert!(measured.filtered_rate < 50_000);
+}
+
 #[test]
 fn after_a_gap_the_rate_is_that_of_the_gap() {
     let mut window = window();

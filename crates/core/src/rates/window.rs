@@ -84,6 +84,8 @@ pub struct RateWindow {
     /// Since when the high watermark is below one seen before.
     lowered_since: Option<Instant>,
     learned: Learned,
+    /// Bytes that were counted as the log grew, and whose records the high watermark has not shown yet.
+    ahead: u64,
     /// From consumers, or from a batch's header, or over the whole log: believed until something is learned.
     given: Option<BytesPerRecord>,
     source: Source,
@@ -91,7 +93,8 @@ pub struct RateWindow {
 
 /// Bytes per record over the recent steps that log sizes measured, older steps counting less.
 ///
-/// One step alone would not do: a log's size runs ahead of its high watermark by whatever is not replicated yet.
+/// One step alone would not do: a log's size runs ahead of its high watermark by whatever is not replicated yet. A step without
+/// records teaches nothing: its bytes belong to the records that come next.
 /// Both sums are scaled by 2^16, so that forgetting is as exact for one record as for a million.
 #[derive(Clone, Copy, Debug, Default)]
 struct Learned {
@@ -158,6 +161,7 @@ impl RateWindow {
             last: None,
             lowered_since: None,
             learned: Learned { bytes: 0, records: 0 },
+            ahead: 0,
             given: None,
             source: Source::HighWatermark,
         }
@@ -233,6 +237,7 @@ impl RateWindow {
         self.points.clear();
         self.points.push_back(Point { at: now, bytes: 0, records: 0 });
         self.last = Some((now, sample));
+        self.ahead = 0;
         self.lowered_since = None;
         self.given = self.given.or_else(|| whole_log_ratio(sample));
     }
@@ -253,11 +258,24 @@ impl RateWindow {
 
     /// The bytes that were written between two samples, and the source that says so.
     fn step(&mut self, before: Sample, sample: Sample, records: u64) -> Option<u64> {
-        if let Some(bytes) = growth(before, sample) {
-            self.source = Source::LogSize;
-            self.learned.add(bytes, records);
-            return Some(bytes);
+        let grown = growth(before, sample);
+        match (grown, records) {
+            (Some(grown), 0) => self.ahead = self.ahead.saturating_add(grown),
+            (Some(grown), _) if grown > 0 || self.ahead > 0 => {
+                self.learned.add(grown.saturating_add(self.ahead), records);
+                self.ahead = 0;
+            }
+            // A log that stays as it is while offsets advance is one whose size is not reported in time; offsets tell more.
+            (Some(_) | None, _) => {
+                self.ahead = 0;
+                return self.by_offsets(sample, records);
+            }
         }
+        self.source = Source::LogSize;
+        grown
+    }
+
+    fn by_offsets(&mut self, sample: Sample, records: u64) -> Option<u64> {
         self.source = Source::HighWatermark;
         self.given = self.given.or_else(|| whole_log_ratio(sample));
         if records == 0 { Some(0) } else { self.ratio().map(|ratio| ratio.bytes_of(records)) }
@@ -280,16 +298,12 @@ impl RateWindow {
 const UNKNOWN_LEADER: i32 = -1;
 
 /// How much the log grew, if that tells what was written: same leader, same start, and not compacted below its former size.
-///
-/// A log that stays as it is while offsets advance is one whose size is not reported in time; offsets tell more.
 fn growth(before: Sample, sample: Sample) -> Option<u64> {
     let same_leader = before.leader == sample.leader || before.leader == UNKNOWN_LEADER;
     if !same_leader || before.log_start != sample.log_start {
         return None;
     }
-    let grown = sample.size?.checked_sub(before.size?)?;
-    let advanced = sample.high_watermark > before.high_watermark;
-    if grown == 0 && advanced { None } else { Some(grown) }
+    sample.size?.checked_sub(before.size?)
 }
 
 /// The average over everything that is in the log.
