@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors;
+use crate::metadata::PartitionMeta;
 
 /// Kafka's sentinels for the two bounds.
 const LATEST: i64 = -1;
@@ -137,6 +138,19 @@ fn collect(cluster: &Cluster, offsets: Offsets, found: &mut BTreeMap<(String, u3
     }
 }
 
+/// Puts a partition to those of its leader; false while it has none.
+pub(crate) fn file(
+    by_leader: &mut BTreeMap<i32, Targets>,
+    topic: &TopicName,
+    number: u32,
+    partition: &PartitionMeta,
+) -> bool {
+    let Some(leader) = partition.leader else { return false };
+    let targets = by_leader.entry(leader).or_default();
+    targets.entry(topic.clone()).or_default().insert(number, partition.leader_epoch);
+    true
+}
+
 async fn by_leader(
     cluster: &Cluster,
     partitions: &[(String, u32)],
@@ -153,15 +167,12 @@ async fn by_leader(
             Err(error) if errors::is_missing(&error) => continue,
             Err(error) => return Err(error),
         };
+        let name = topic_name(topic);
         for number in numbers {
-            let led = meta.partitions.get(&number);
-            let led = led.and_then(|partition| Some((partition.leader?, partition.leader_epoch)));
-            match led {
-                Some((leader, epoch)) => {
-                    let targets = by_leader.entry(leader).or_default();
-                    targets.entry(topic_name(topic)).or_default().insert(number, epoch);
-                }
-                None => cluster.forget(topic),
+            let partition = meta.partitions.get(&number);
+            let is_led = |partition| file(&mut by_leader, &name, number, partition);
+            if !partition.is_some_and(is_led) {
+                cluster.forget(topic);
             }
         }
     }

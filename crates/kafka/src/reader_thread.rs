@@ -67,14 +67,18 @@ pub(crate) struct Poller {
     consumer: BaseConsumer<Log>,
     commands: mpsc::Receiver<Command>,
     polled: mpsc::Sender<Polled>,
-    held: BTreeMap<String, BTreeMap<i32, Held>>,
-    /// Topics whose leaders were looked for once; librdkafka keeps their list up to date from then on.
+    held: Holdings,
+    /// Topics whose leaders were looked for once, by the name that is theirs; librdkafka keeps their list up to date from
+    /// then on.
     known: BTreeMap<String, TopicId>,
     /// Makes another client.
     make: Box<dyn Fn() -> Result<BaseConsumer<Log>, KafkaError> + Send>,
     waiting: VecDeque<Polled>,
     chunk: BytesMut,
 }
+
+/// By name and number, as librdkafka knows them.
+type Holdings = BTreeMap<String, BTreeMap<i32, Held>>;
 
 /// An assigned partition.
 #[derive(Debug)]
@@ -163,8 +167,7 @@ impl Poller {
             }
             None => self.look_for_leaders(&partition),
         }
-        let offset = Offset::Offset(i64::try_from(from.0).unwrap_or(i64::MAX));
-        self.consumer.incremental_assign(&listed(&partition, offset)?)?;
+        self.consumer.incremental_assign(&listed(&partition, at(from))?)?;
         let held = Held { generation, partition: partition.clone(), next: from, paused: false };
         self.held.entry(partition.topic).or_default().insert(number(partition.id.number), held);
         Ok(())
@@ -186,9 +189,7 @@ impl Poller {
     /// Gives up whatever librdkafka holds under the name: it would refuse a second assignment, also when nobody but it
     /// remembers the first.
     fn drop_namesake(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
-        let numbers = self.held.get(&partition.topic);
-        let held = numbers.and_then(|numbers| numbers.get(&number(partition.id.number)));
-        let namesake = held.map(|held| held.partition.clone());
+        let namesake = namesake(&mut self.held, partition).map(|held| held.partition.clone());
         namesake.map_or(Ok(()), |namesake| self.unassign(&namesake))
     }
 
@@ -202,8 +203,7 @@ impl Poller {
             numbers.retain(|_, held| held.partition.id.topic == new.id.topic);
         }
         for held in self.held.values().flat_map(BTreeMap::values) {
-            let offset = Offset::Offset(i64::try_from(held.next.0).unwrap_or(i64::MAX));
-            self.consumer.incremental_assign(&listed(&held.partition, offset)?)?;
+            self.consumer.incremental_assign(&listed(&held.partition, at(held.next))?)?;
             if held.paused {
                 self.consumer.pause(&listed(&held.partition, Offset::Invalid)?)?;
             }
@@ -211,28 +211,20 @@ impl Poller {
         Ok(())
     }
 
-    /// True unless librdkafka holds nothing under this name, or that of a topic which has taken the name over since.
-    fn holds(&self, partition: &TopicPartition) -> bool {
-        let numbers = self.held.get(&partition.topic);
-        let held = numbers.and_then(|numbers| numbers.get(&number(partition.id.number)));
-        held.is_some_and(|held| held.partition.id == partition.id)
+    /// What is held of a partition: nothing, too, when a topic has taken the name over since.
+    fn held(&mut self, partition: &TopicPartition) -> Option<&mut Held> {
+        namesake(&mut self.held, partition).filter(|held| held.partition.id == partition.id)
     }
 
     fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
-        if !self.holds(partition) {
-            return Ok(());
-        }
-        let numbers = self.held.get_mut(&partition.topic);
-        let held = numbers.and_then(|numbers| numbers.get_mut(&number(partition.id.number)));
-        if let Some(held) = held {
-            held.paused = paused;
-        }
+        let Some(held) = self.held(partition) else { return Ok(()) };
+        held.paused = paused;
         let list = listed(partition, Offset::Invalid)?;
         if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
     }
 
     fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
-        if !self.holds(partition) {
+        if self.held(partition).is_none() {
             return Ok(());
         }
         if let Some(numbers) = self.held.get_mut(&partition.topic) {
@@ -271,8 +263,7 @@ impl Poller {
             }
         }
         for Tagged { generation, batch } in &batches {
-            let numbers = held.get_mut(&batch.partition.topic);
-            let held = numbers.and_then(|held| held.get_mut(&number(batch.partition.id.number)));
+            let held = namesake(held, &batch.partition);
             if let Some(held) = held.filter(|held| held.generation == *generation) {
                 held.next = batch.next;
             }
@@ -284,6 +275,15 @@ impl Poller {
     }
 }
 
+/// What is held under a partition's name and number, of whatever topic.
+fn namesake<'a>(holdings: &'a mut Holdings, of: &TopicPartition) -> Option<&'a mut Held> {
+    holdings.get_mut(&of.topic)?.get_mut(&number(of.id.number))
+}
+
+fn at(position: Position) -> Offset {
+    Offset::Offset(i64::try_from(position.0).unwrap_or(i64::MAX))
+}
+
 /// The client wakes this thread when its queue is not empty any more.
 fn wake_on_records(consumer: &mut BaseConsumer<Log>) {
     let thread = std::thread::current();
@@ -293,7 +293,7 @@ fn wake_on_records(consumer: &mut BaseConsumer<Log>) {
 /// Copies a record to the batch of its partition; `None` when the partition is not assigned any more.
 fn take(
     message: &BorrowedMessage<'_>,
-    held: &BTreeMap<String, BTreeMap<i32, Held>>,
+    held: &Holdings,
     chunk: &mut BytesMut,
     batches: &mut Vec<Tagged>,
 ) -> Option<usize> {

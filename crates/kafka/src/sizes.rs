@@ -196,14 +196,7 @@ impl View {
         for (name, topic) in &topics {
             let name = topic_name(name);
             for (number, partition) in &topic.partitions {
-                match partition.leader {
-                    Some(leader) => {
-                        let targets = by_leader.entry(leader).or_default();
-                        let partitions = targets.entry(name.clone()).or_default();
-                        partitions.insert(*number, partition.leader_epoch);
-                    }
-                    None => leaderless = true,
-                }
+                leaderless |= !list_offsets::file(&mut by_leader, &name, *number, partition);
             }
         }
         let by_leader = by_leader.into_iter().map(|(id, targets)| (id, Arc::new(targets)));

@@ -36,6 +36,7 @@ impl Consumer {
             CommandBody::Start { term, epoch, partitions } => {
                 let heard = self.term;
                 if let Some(refusal) = self.refusal_of_start(term) {
+                    // A grant above the term that was heard, of an earlier one: that Elect has been cut.
                     if heard.is_some_and(|heard| term < heard && heard.0 < epoch.0) {
                         self.renew(now, effects);
                         return;

@@ -80,6 +80,23 @@ impl Election {
 }
 
 impl Controller {
+    /// True once everything was read up to an end of the ledger that was fetched at this moment or later, which is asked for
+    /// unless one is known.
+    pub(super) fn has_read_since(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        retry: Duration,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if self.election.wants_end(now, since, retry) {
+            let id = self.question();
+            self.election.asked = Some((id, now));
+            effects.push(Effect::FetchLedgerEnd(id));
+        }
+        self.read_upto().is_some_and(|read| self.election.is_caught_up(read, since))
+    }
+
     /// Stands for election after silence, having read to the end of it. An empty ledger is begun first,
     /// and one that has lost records is begun anew.
     pub(super) fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
@@ -98,12 +115,7 @@ impl Controller {
         if since > now {
             return;
         }
-        if self.election.wants_end(now, since, resend) {
-            let id = self.question();
-            self.election.asked = Some((id, now));
-            effects.push(Effect::FetchLedgerEnd(id));
-        }
-        if !self.read_upto().is_some_and(|read| self.election.is_caught_up(read, since)) {
+        if !self.has_read_since(now, since, resend, effects) {
             return;
         }
         let Some(generation) = sound else {

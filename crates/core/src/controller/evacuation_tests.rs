@@ -28,6 +28,16 @@ fn evacuating(settings: Settings, rate: u64) -> (Desk, Vec<Effect>) {
     (desk, evacuated)
 }
 
+/// Consumer 1 runs alone and reads partition 0.
+fn alone(settings: Settings) -> Desk {
+    let mut desk = Desk::heir_of_plan(1);
+    desk.say(Record::Goodbye { incarnation: SECOND, clean: true });
+    desk.step(Input::Settings(settings.into()));
+    desk.report(&[50]);
+    desk.calm();
+    desk
+}
+
 fn workers(effects: &[Effect], wanted: bool) -> Vec<u32> {
     let named = |effect: &Effect| match effect {
         Effect::EnsureWorker(consumer) if wanted => Some(consumer.get()),
@@ -79,11 +89,7 @@ fn a_consumer_that_is_to_be_left_keeps_its_partitions_until_another_is_ready_and
 
 #[test]
 fn at_the_maximum_another_is_started_beside_the_one_that_is_to_be_left_if_the_surge_allows_it() {
-    let mut desk = Desk::heir_of_plan(1);
-    desk.say(Record::Goodbye { incarnation: SECOND, clean: true });
-    desk.step(Input::Settings(bounded(1, 1).into()));
-    desk.report(&[50]);
-    desk.calm();
+    let mut desk = alone(bounded(1, 1));
     let effects = desk.evacuate(&[1]);
     assert_eq!(workers(&effects, true), [2]);
     assert!(stops(&desk.pass(12, &[FIRST])).is_empty(), "it has not said Hello");
@@ -93,11 +99,7 @@ fn at_the_maximum_another_is_started_beside_the_one_that_is_to_be_left_if_the_su
 #[test]
 fn at_the_maximum_without_surge_partitions_are_given_up_after_the_deadline_and_go_to_the_next_consumer()
  {
-    let mut desk = Desk::heir_of_plan(1);
-    desk.say(Record::Goodbye { incarnation: SECOND, clean: true });
-    desk.step(Input::Settings(bounded(1, 0).into()));
-    desk.report(&[50]);
-    desk.calm();
+    let mut desk = alone(bounded(1, 0));
     let mut effects = desk.evacuate(&[1]);
     effects.extend(desk.pass(8, &[FIRST]));
     assert!(stops(&effects).is_empty() && workers(&effects, true).is_empty(), "it waits");
@@ -113,11 +115,7 @@ fn at_the_maximum_without_surge_partitions_are_given_up_after_the_deadline_and_g
 
 #[test]
 fn an_evacuation_that_is_called_off_leaves_everything_where_it_is() {
-    let mut desk = Desk::heir_of_plan(1);
-    desk.say(Record::Goodbye { incarnation: SECOND, clean: true });
-    desk.step(Input::Settings(bounded(1, 0).into()));
-    desk.report(&[50]);
-    desk.calm();
+    let mut desk = alone(bounded(1, 0));
     desk.evacuate(&[1]);
     let mut effects = desk.evacuate(&[]);
     effects.extend(desk.pass(15, &[FIRST]));

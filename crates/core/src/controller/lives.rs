@@ -83,12 +83,7 @@ impl Controller {
     /// K6: sees whether every lease of an older generation has lapsed by now.
     pub(super) fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let Some(due) = self.lineage.settles.filter(|due| *due <= now) else { return };
-        if self.election.wants_end(now, due, self.settings.resend.saturating_mul(5)) {
-            let id = self.question();
-            self.election.asked = Some((id, now));
-            effects.push(Effect::FetchLedgerEnd(id));
-        }
-        if self.read_upto().is_some_and(|read| self.election.is_caught_up(read, due)) {
+        if self.has_read_since(now, due, self.settings.resend.saturating_mul(5), effects) {
             self.lineage.settles = None;
             self.dirty = true;
         }

@@ -50,7 +50,7 @@ impl Controller {
         }
         // What moves to somebody else by the plan is on its way.
         let stays = |partition: PartitionId, owner| {
-            plan.get(&partition).is_none_or(|to| *to == Some(owner) || to.is_none())
+            plan.get(&partition).is_none_or(|to| *to == Some(owner))
         };
         let mut trigger = Trigger::TopicGone;
         let mut moves = Vec::new();

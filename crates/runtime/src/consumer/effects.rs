@@ -109,17 +109,15 @@ impl Shell {
     }
 
     fn finish(&mut self, id: PartitionId, token: FencingToken) {
-        let Some(stands) = self.gatherer.get(id).map(|gathering| gathering.stands) else {
-            // It is left only by an answer.
-            self.inputs.push_back(Input::WriteFailed(id, token.epoch, Failure::Transient));
-            return;
-        };
-        let cut = self.gatherer.cut(id).filter(|cut| !cut.records.is_empty());
+        let cut = self.gatherer.cut(id);
         self.unread(id);
-        match cut {
-            Some(cut) => self.spawn_write(id, token, cut),
-            None => self.inputs.push_back(Input::Written(id, token.epoch, stands)),
-        }
+        let answer = match cut {
+            Some(cut) if !cut.records.is_empty() => return self.spawn_write(id, token, cut),
+            Some(nothing) => Input::Written(id, token.epoch, nothing.expected),
+            // It is left only by an answer.
+            None => Input::WriteFailed(id, token.epoch, Failure::Transient),
+        };
+        self.inputs.push_back(answer);
     }
 
     fn skip(&mut self, id: PartitionId, token: FencingToken, from: Position, to: Position) {
