@@ -62,23 +62,13 @@ pub(crate) fn controller(
     respecified: bool,
     start: Instant,
 ) -> controller::Settings {
-    let consumer = consumer();
     controller::Settings {
-        mode: controller::Mode::Own,
-        lease: consumer.lease,
-        fence: Duration::from_secs(20),
-        tick: Duration::from_secs(2),
-        elect_after: Duration::from_secs(12),
-        genesis: genesis(start),
         mark_every: scenario.marks.unwrap_or(u64::MAX),
         snapshot_pause: Duration::from_secs(5),
-        resend: Duration::from_secs(1),
-        restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),
         late_penalty: Duration::from_secs(20),
-        evacuation_deadline: Duration::from_secs(10),
-        write_timeout: consumer.write_timeout,
         demand: demand(scenario, respecified),
+        ..controller::Settings::usual(genesis(start))
     }
 }
 

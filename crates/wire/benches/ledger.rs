@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tidegate_core::controller::{Controller, Effect, Input, Mode, Settings};
+use tidegate_core::controller::{Controller, Effect, Input, Settings};
 use tidegate_core::demand;
 use tidegate_core::ids::{
     ConsumerNumber, Epoch, Generation, GroupName, Incarnation, Instant, Offset, PartitionId,
@@ -60,20 +60,6 @@ fn processor_time() -> Duration {
 
 fn settings() -> Settings {
     Settings {
-        mode: Mode::Own,
-        lease: Duration::from_secs(15),
-        fence: Duration::from_secs(20),
-        tick: Duration::from_secs(2),
-        elect_after: Duration::from_secs(12),
-        genesis: GENERATION,
-        mark_every: 4096,
-        snapshot_pause: Duration::from_secs(60),
-        resend: Duration::from_secs(1),
-        restart_grace: Duration::from_secs(6),
-        start_deadline: Duration::from_secs(60),
-        late_penalty: Duration::from_secs(60),
-        evacuation_deadline: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(5),
         demand: demand::Settings {
             // Just so many partitions below the packing limit of three quarters.
             capacity_bytes_per_sec: NonZeroU64::new(u64::from(PARTITIONS_EACH) * RATE * 4 / 3 + 1)
@@ -82,6 +68,7 @@ fn settings() -> Settings {
             first_measurement: Duration::ZERO,
             ..demand::Settings::default()
         },
+        ..Settings::usual(GENERATION)
     }
 }
 

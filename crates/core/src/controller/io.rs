@@ -10,7 +10,7 @@ use crate::ids::{
     ConsumerNumber, Generation, Incarnation, Offset, PartitionId, Position, ProcessId, TopicId,
 };
 use crate::ledger::{Command, Entry, Ignored};
-use crate::{demand, rates};
+use crate::{consumer, demand, rates};
 
 /// Whether the controller acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,31 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// What to pack by and when.
     pub demand: demand::Settings,
+}
+
+impl Settings {
+    /// A controller that acts, with the clocks of the consumers' defaults and of the specification's. A ledger has to be
+    /// begun in some generation, for which there is no default.
+    pub fn usual(genesis: Generation) -> Self {
+        let consumer = consumer::Settings::default();
+        Self {
+            mode: Mode::Own,
+            lease: consumer.lease,
+            fence: Duration::from_secs(20),
+            tick: Duration::from_secs(2),
+            elect_after: Duration::from_secs(12),
+            genesis,
+            mark_every: 4096,
+            snapshot_pause: Duration::from_secs(60),
+            resend: Duration::from_secs(1),
+            restart_grace: Duration::from_secs(6),
+            start_deadline: Duration::from_secs(60),
+            late_penalty: Duration::from_secs(60),
+            evacuation_deadline: Duration::from_secs(10),
+            write_timeout: consumer.write_timeout,
+            demand: demand::Settings::default(),
+        }
+    }
 }
 
 /// What happens to a controller.

@@ -30,25 +30,12 @@ pub(super) const PREDECESSOR: ProcessId = ProcessId(200);
 
 pub(super) fn settings() -> Settings {
     Settings {
-        mode: Mode::Own,
-        lease: Duration::from_secs(15),
-        fence: Duration::from_secs(20),
-        tick: Duration::from_secs(2),
-        elect_after: Duration::from_secs(12),
-        genesis: GENERATION,
-        mark_every: 4096,
-        snapshot_pause: Duration::from_secs(60),
-        resend: Duration::from_secs(1),
-        restart_grace: Duration::from_secs(6),
-        start_deadline: Duration::from_secs(60),
-        late_penalty: Duration::from_secs(60),
-        evacuation_deadline: Duration::from_secs(10),
-        write_timeout: Duration::from_secs(5),
         demand: demand::Settings {
             capacity_bytes_per_sec: NonZeroU64::new(100).expect("100 is not zero"),
             min_consumers: 0,
             ..demand::Settings::default()
         },
+        ..Settings::usual(GENERATION)
     }
 }
 

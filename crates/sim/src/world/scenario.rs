@@ -94,24 +94,16 @@ pub(super) fn consumer_settings() -> consumer::Settings {
 }
 
 pub(super) fn controller_settings(jitter: Duration, genesis: Generation) -> controller::Settings {
-    let consumer = consumer_settings();
+    let usual = controller::Settings::usual(genesis);
     controller::Settings {
-        mode: controller::Mode::Own,
-        lease: consumer.lease,
-        fence: Duration::from_secs(20),
-        tick: Duration::from_secs(2),
-        elect_after: Duration::from_secs(12) + jitter,
-        genesis,
+        elect_after: usual.elect_after + jitter,
         // Often enough for several snapshots in a short world, far enough apart that one is read back before the next mark.
         mark_every: 400,
         snapshot_pause: Duration::from_secs(5),
-        resend: Duration::from_secs(1),
-        restart_grace: Duration::from_secs(6),
         start_deadline: Duration::from_secs(20),
         late_penalty: Duration::from_secs(20),
-        evacuation_deadline: Duration::from_secs(10),
-        write_timeout: consumer.write_timeout,
         demand: demand_settings(),
+        ..usual
     }
 }
 
