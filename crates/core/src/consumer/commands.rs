@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::holding::{Doing, Holding};
 use super::io::Effect;
-use super::machine::Consumer;
+use super::machine::{Consumer, Phase};
 use crate::ids::{Epoch, FencingToken, Instant, Offset, PartitionId, Position, Term};
 use crate::ledger::{Command, CommandBody, Record, Refusal, StopReason};
 use crate::mutants::{self, Mutant};
@@ -20,6 +20,10 @@ impl Consumer {
         effects: &mut Vec<Effect>,
     ) {
         self.note_told(command.generation);
+        if let Phase::Greeting(greeting) = &mut self.phase {
+            greeting.keep(offset, command);
+            return;
+        }
         let Some(living) = self.living() else { return };
         if command.generation > living.generation {
             if !mutants::is_planted(Mutant::GoOnInOlderGeneration) {

@@ -5,8 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::greeting::Greeting;
 use super::holding::{Doing, Holding};
-use super::io::{AppendId, Effect, Input, Located, Settings};
+use super::io::{AppendId, Effect, Input, Settings};
 use super::leaving::Leaving;
 use super::life::{Lease, Pulse};
 use super::outbox::{AppendIds, Outbox};
@@ -14,7 +15,7 @@ use crate::ids::{
     BootId, ConsumerNumber, DirectoryId, Epoch, FencingToken, Generation, Incarnation, Instant,
     Offset, PartitionId, Position, ProcessId, Term,
 };
-use crate::ledger::{Entry, Hello, PartitionFigures, Record};
+use crate::ledger::{Entry, PartitionFigures, Record};
 use crate::mutants::{self, Mutant};
 
 /// Who a consumer process is, and what its state file remembers.
@@ -52,14 +53,6 @@ pub enum Phase {
     Left,
 }
 
-/// A Hello that waits for its acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Greeting {
-    id: AppendId,
-    handed: Instant,
-    located: Located,
-}
-
 /// An incarnation with what it still has to say.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Living {
@@ -73,12 +66,12 @@ pub struct Living {
 #[derive(Clone, Debug, Hash)]
 pub struct Consumer {
     pub(super) settings: Settings,
-    identity: Identity,
+    pub(super) identity: Identity,
     pub(super) phase: Phase,
     pub(super) ids: AppendIds,
-    attempt: u32,
+    pub(super) attempt: u32,
     /// The highest generation that a command was of. The ledger may begin with records of an older one.
-    told: Generation,
+    pub(super) told: Generation,
     /// The generation of the last life; term and epochs are offsets in it.
     pub(super) generation: Option<Generation>,
     /// Everything in the command partition below this was obeyed.
@@ -236,40 +229,12 @@ impl Consumer {
         self.unsaved = true;
     }
 
-    // === from Locating to Living ===
-
-    fn located(&mut self, now: Instant, located: Option<Located>, effects: &mut Vec<Effect>) {
-        let Phase::Locating { asked: true, .. } = self.phase else {
-            return;
-        };
-        let Some(mut located) = located else {
-            self.phase = Phase::Locating { asked: false, at: now.after(self.settings.retry) };
-            return;
-        };
-        located.generation = located.generation.max(self.told);
-        self.attempt = self.attempt.saturating_add(1);
-        self.heard = located.command_end;
-        effects.push(Effect::Listen(located.command_end));
-        let hello = Hello {
-            consumer: self.identity.consumer,
-            process: self.identity.process,
-            attempt: self.attempt,
-            seen: located.ledger_end,
-            boot: self.identity.boot,
-            directory: self.identity.directory,
-            clean: self.identity.clean,
-            persisted: self.identity.persisted.clone(),
-        };
-        let id = self.ids.next();
-        let entry = Entry { generation: located.generation, record: Record::Hello(hello) };
-        effects.push(Effect::Append(id, entry));
-        self.phase = Phase::Greeting(Greeting { id, handed: now, located });
-    }
+    // === what was appended ===
 
     fn appended(&mut self, now: Instant, id: AppendId, at: Offset, effects: &mut Vec<Effect>) {
         match &mut self.phase {
             Phase::Greeting(greeting) if greeting.id == id => {
-                let greeting = *greeting;
+                let greeting = greeting.clone();
                 self.begin(now, greeting, at, effects);
             }
             Phase::Living(living) => {
@@ -287,25 +252,6 @@ impl Consumer {
             }
             Phase::Locating { .. } | Phase::Greeting(_) | Phase::Left => {}
         }
-    }
-
-    /// C2: a Hello that was acknowledged too late is void.
-    fn begin(&mut self, now: Instant, greeting: Greeting, at: Offset, effects: &mut Vec<Effect>) {
-        let incarnation = Incarnation(at);
-        let late = mutants::is_planted(Mutant::LeaseWithoutHello);
-        let lease = Lease::new(incarnation, if late { now } else { greeting.handed }, now);
-        if !lease.is_live(now, self.settings.lease) {
-            self.phase = Phase::Locating { asked: false, at: now };
-            return;
-        }
-        let generation = greeting.located.generation;
-        self.enter_generation(generation);
-        let outbox = Outbox::new(generation, incarnation);
-        let living = Living { lease, generation, outbox, leaving: None };
-        self.phase = Phase::Living(Box::new(living));
-        self.identity.clean = false;
-        effects.push(Effect::Began(incarnation));
-        effects.push(Effect::Save { clean: false, partitions: BTreeMap::new() });
     }
 
     fn append_failed(&mut self, now: Instant, id: AppendId) {
@@ -385,15 +331,6 @@ impl Consumer {
         match leaving {
             Some(clean) => self.leave(clean, effects),
             None => self.phase = Phase::Locating { asked: false, at: now },
-        }
-    }
-
-    /// Forgets what belongs to a generation of the ledger that is over.
-    fn enter_generation(&mut self, generation: Generation) {
-        if self.generation != Some(generation) {
-            self.generation = Some(generation);
-            self.term = None;
-            self.seen.clear();
         }
     }
 

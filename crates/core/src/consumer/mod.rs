@@ -19,6 +19,7 @@
 //! - C6: who leaves clean has given everything back, and the ledger knows.
 
 mod commands;
+mod greeting;
 mod holding;
 mod io;
 mod leaving;

@@ -267,6 +267,32 @@ fn c2_a_hello_that_is_acknowledged_after_a_lease_is_void() {
     assert_eq!(desk.consumer.incarnation(desk.now()), None);
 }
 
+#[test]
+fn a_command_that_arrives_before_the_acknowledgement_of_its_hello_is_obeyed_with_it() {
+    let (mut desk, hello) = Desk::greeting();
+    assert_eq!(desk.command(start(TERM, 20, &[0])), []);
+    desk.command_of(1, Incarnation(Offset(9)), start(TERM, 19, &[1])); // below the ledger's end of then
+    desk.command_of(1, Incarnation(Offset(11)), start(TERM, 21, &[2])); // of another process
+    assert_eq!(desk.holds(0), None);
+    let effects = desk.acknowledge(hello);
+    let token = FencingToken { generation: Generation(1), epoch: epoch(20) };
+    let begun = effects.iter().position(|effect| *effect == Effect::Began(LIFE));
+    let taken = effects.iter().position(|effect| *effect == Effect::Acquire(partition(0), token));
+    assert!(begun.is_some() && begun < taken, "{effects:?}");
+    assert_eq!([0, 1, 2].map(|number| desk.holds(number)), [Some(epoch(20)), None, None]);
+}
+
+#[test]
+fn commands_that_came_early_are_forgotten_with_the_attempt() {
+    let (mut desk, first) = Desk::greeting();
+    desk.command(start(TERM, 20, &[0]));
+    desk.step(Input::AppendFailed(first));
+    desk.wait(500);
+    let effects = desk.locate(1);
+    desk.acknowledge(appends(&effects)[0].0);
+    assert_eq!(desk.holds(0), None, "the controller says Start again");
+}
+
 // === the lease ===
 
 #[test]

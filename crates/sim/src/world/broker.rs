@@ -177,7 +177,7 @@ impl World {
         match fate {
             Fate::Fine => arrives(self, usual, soon(Duration::ZERO)),
             Fate::SlowlyAcknowledged => {
-                let delay = self.rng.between(Duration::from_secs(3), Duration::from_secs(25));
+                let delay = self.rng.between(Duration::from_millis(300), Duration::from_secs(20));
                 arrives(self, usual, soon(delay));
             }
             Fate::Lost => {}

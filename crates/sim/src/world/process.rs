@@ -249,7 +249,7 @@ impl World {
             input => input,
         };
         let effects = shell.consumer.step(now, input);
-        let fault = shell.obedience.compare(&verdict, look, &effects);
+        let fault = shell.obedience.compare(&shell.consumer, verdict, look, &effects);
         if let Some(fault) = fault {
             self.violate(Promise::Obedience, format_args!("{key} {fault}"));
         }

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_core::consumer::{Consumer, Effect, Input};
-use tidegate_core::ids::{Epoch, Generation, Instant, PartitionId, Term};
+use tidegate_core::consumer::{Consumer, Effect, Input, Phase};
+use tidegate_core::ids::{Epoch, Generation, Incarnation, Instant, PartitionId, Term};
 use tidegate_core::ledger::{Command, CommandBody, Record};
 
 /// Looks of a process (ten a second) within which it answers: a write in flight takes half of them at most.
@@ -19,6 +19,8 @@ pub(in super::super) struct Obedience {
     generation: Option<Generation>,
     term: Option<Term>,
     seen: BTreeMap<PartitionId, Epoch>,
+    /// What it was told since its Hello was handed over, until that is acknowledged.
+    early: Vec<Command>,
     /// Answers that are owed, and since which look.
     owed: BTreeMap<(PartitionId, Epoch), u64>,
 }
@@ -40,16 +42,48 @@ impl Obedience {
         look: u64,
         input: &Input,
     ) -> Verdict {
-        let Input::Command(_, Some(command)) = input else { return Verdict::default() };
-        if self.generation != consumer.generation() {
-            *self = Self { generation: consumer.generation(), ..Self::default() };
+        let greets = matches!(consumer.phase(), Phase::Greeting(_));
+        if !greets {
+            self.early.clear();
         }
+        let Input::Command(_, Some(command)) = input else { return Verdict::default() };
+        if greets {
+            self.early.push(command.clone());
+            return Verdict { taken_up: Some(BTreeSet::new()), says_state: false };
+        }
+        self.enter(consumer.generation());
         let own = (consumer.generation(), consumer.incarnation(now));
         if own != (Some(command.generation), Some(command.incarnation)) {
             return Verdict { taken_up: Some(BTreeSet::new()), says_state: false };
         }
         let says_state = matches!(command.body, CommandBody::StateQuery { .. });
         Verdict { taken_up: Some(self.judge(consumer, look, command)), says_state }
+    }
+
+    /// Terms and epochs of another generation mean nothing.
+    fn enter(&mut self, generation: Option<Generation>) {
+        if self.generation != generation {
+            let early = std::mem::take(&mut self.early);
+            *self = Self { generation, early, ..Self::default() };
+        }
+    }
+
+    /// A life has begun: what it was told meanwhile counts. Unless that has ended it at once: then nothing is left to look at.
+    fn begin(&mut self, consumer: &Consumer, look: u64, own: Incarnation) -> Verdict {
+        self.enter(consumer.generation());
+        let early = std::mem::take(&mut self.early);
+        if !matches!(consumer.phase(), Phase::Living(_)) {
+            return Verdict::default();
+        }
+        let mut verdict = Verdict { taken_up: Some(BTreeSet::new()), says_state: false };
+        for command in early {
+            if (Some(command.generation), command.incarnation) == (self.generation, own) {
+                let taken_up = self.judge(consumer, look, &command);
+                verdict.taken_up.get_or_insert_default().extend(taken_up);
+                verdict.says_state |= matches!(command.body, CommandBody::StateQuery { .. });
+            }
+        }
+        verdict
     }
 
     fn judge(
@@ -104,14 +138,19 @@ impl Obedience {
     /// What is wrong with what the consumer did.
     pub(in super::super) fn compare(
         &mut self,
-        verdict: &Verdict,
+        consumer: &Consumer,
+        mut verdict: Verdict,
         look: u64,
         effects: &[Effect],
     ) -> Option<String> {
         for effect in effects {
             match effect {
                 Effect::Append(_, entry) => self.answered(&entry.record),
-                Effect::Began(_) | Effect::Lapsed(_) | Effect::Exit(_) => self.owed.clear(),
+                Effect::Began(incarnation) => {
+                    self.owed.clear();
+                    verdict = self.begin(consumer, look, *incarnation);
+                }
+                Effect::Lapsed(_) | Effect::Exit(_) => self.owed.clear(),
                 _ => {}
             }
         }

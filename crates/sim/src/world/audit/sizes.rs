@@ -10,7 +10,8 @@ use super::super::data::PARTITIONS;
 use super::super::process::{ProcessKey, Role};
 use super::Promise;
 
-/// Partitions in ownership events that a consumer may have to say at once: what one lease of unanswered events and of
+/// Partitions in ownership events that a consumer may have to say at once, and commands that wait for the Hello's
+/// acknowledgement: what one lease of unanswered events and of
 /// commands that come again and again (15 in 15 s, each for all partitions, twice for duplicates) brings.
 const EVENTS: usize = PARTITIONS * 30;
 
@@ -45,6 +46,7 @@ type Excess = (&'static str, usize, usize);
 
 fn excess_of_consumer(sizes: &consumer::Sizes) -> Option<Excess> {
     let kept = [
+        ("commands that came early", sizes.early, EVENTS),
         ("events", sizes.events, EVENTS),
         ("positions to tell", sizes.progress, PARTITIONS),
         ("epochs", sizes.seen, PARTITIONS),
