@@ -7,7 +7,11 @@
 //!
 //! - *lost*: acknowledged at an offset, and the sink does not have that record at that offset;
 //! - *duplicated*: an offset of a partition that the sink has had before;
-//! - *out of order*: an offset or a sequence number that is not above that of the record before it in the sink;
+//! - *out of order*: an offset that is not above that of the record before it in the sink, or an acknowledged record whose
+//!   sequence number is not above that of the acknowledged one before it;
+//! - *repeated*: a record of the run that the sink has at another offset too, one at which nothing was acknowledged. A
+//!   producer that has lost an acknowledgement writes so, and a sink that has both offsets is right; but only the log can
+//!   prove it, so that each is listed;
 //! - *unexpected*: not a record of this run, or one that was never acknowledged at that offset and whose outcome was
 //!   known;
 //! - *freshness*: from the moment a record was sent to the moment its object was durable.
@@ -53,8 +57,12 @@ pub struct AuditReport {
     pub duplicated: u64,
     /// Records that do not come after the one before.
     pub out_of_order: u64,
+    /// Records that are there at another offset too, at which nothing was acknowledged.
+    pub repeated: u64,
     /// Records that should not be there.
     pub unexpected: u64,
+    /// Those among the unexpected ones that another run of the generator has written.
+    pub of_other_runs: u64,
     /// From sent to durable, over all delivered records.
     pub freshness_ms: Quantiles,
     /// Owner changes by partition and time.
@@ -65,6 +73,11 @@ pub struct AuditReport {
     pub objects: u64,
     /// Where records are lost: the first hundred ranges.
     pub lost_ranges: Vec<LostRange>,
+    /// Records among the lost that stand behind everything the sink has of their partition: they may still be on their
+    /// way.
+    pub lost_at_end: u64,
+    /// Where records are repeated: the first hundred.
+    pub repeats: Vec<Repeat>,
     /// What else is wrong with the chains and lines: the first hundred.
     pub faults: Vec<String>,
     /// Number of all faults.
@@ -131,6 +144,19 @@ pub struct LostRange {
     pub end: u64,
 }
 
+/// A record that the sink has at another offset too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeat {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// The offset at which nothing was acknowledged.
+    pub offset: u64,
+    /// The record's sequence number.
+    pub sequence: u64,
+}
+
 /// Makes a report.
 #[derive(Debug)]
 struct Auditor<'a> {
@@ -148,7 +174,10 @@ struct Trail<'a> {
     seen: RangeSet,
     /// Offsets that came by with the record that was acknowledged there.
     matched: RangeSet,
+    /// Sequence numbers of records with an unknown outcome that came by.
+    maybe_seen: RangeSet,
     last_offset: Option<u64>,
+    /// Sequence number of the acknowledged record before.
     last_sequence: Option<u64>,
     /// Writer of the object before, and when it was durable.
     before: Option<(FencingToken, u64)>,
@@ -171,7 +200,7 @@ pub async fn audit(reader: &ObjectReader, ledger: &Acknowledged) -> Result<Audit
         auditor.chain(reader, partition, found.unwrap_or(&nothing)).await?;
     }
     for ((topic, number), ledger) in missing {
-        auditor.count_lost(topic, number, ledger, &RangeSet::default());
+        auditor.count_lost(topic, number, ledger, (&RangeSet::default(), 0));
     }
     Ok(auditor.finish())
 }
@@ -181,7 +210,8 @@ pub async fn audit(reader: &ObjectReader, ledger: &Acknowledged) -> Result<Audit
 impl AuditReport {
     /// True when nothing is lost, duplicated or out of order, and nothing is there that should not be.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.duplicated + self.out_of_order + self.unexpected + self.fault_count == 0
+        let Self { lost, duplicated, out_of_order, repeated, unexpected, fault_count, .. } = self;
+        lost + duplicated + out_of_order + repeated + unexpected + fault_count == 0
     }
 }
 
@@ -199,6 +229,7 @@ impl<'a> Auditor<'a> {
             ledger,
             seen: RangeSet::default(),
             matched: RangeSet::default(),
+            maybe_seen: RangeSet::default(),
             last_offset: None,
             last_sequence: None,
             before: None,
@@ -210,7 +241,8 @@ impl<'a> Auditor<'a> {
                 Link::Fault(fault) => self.fault(format!("{partition}: {fault}")),
             }
         }
-        self.count_lost(&partition.topic, partition.id.number, ledger, &trail.matched);
+        let end = trail.last_offset.map_or(0, |last| last.saturating_add(1));
+        self.count_lost(&partition.topic, partition.id.number, ledger, (&trail.matched, end));
         Ok(())
     }
 
@@ -246,25 +278,42 @@ impl<'a> Auditor<'a> {
             self.report.duplicated += 1;
             return None;
         }
-        let stamp = line.value_text().and_then(Stamp::parse).filter(|stamp| {
+        let found = line.value_text().and_then(Stamp::parse);
+        let stamp = found.filter(|stamp| {
             stamp.run == self.ledger.run && stamp.partition == trail.partition.id.number
         });
-        self.report.out_of_order += u64::from(!trail.is_next(line.offset, stamp));
-        let verdict = stamp.map(|stamp| (stamp, trail.ledger.sequence_at(line.offset)));
-        match verdict {
-            Some((stamp, Some(sequence))) if stamp.sequence == sequence => {
-                trail.matched.insert(line.offset);
-            }
-            Some((stamp, None)) if trail.ledger.may_have(stamp.sequence) => {
-                self.report.maybe_delivered += 1;
-            }
-            _ => {
-                self.report.unexpected += 1;
-                return None;
-            }
+        let acknowledged = trail.ledger.sequence_at(line.offset);
+        let matches = acknowledged.is_some() && acknowledged == stamp.map(|stamp| stamp.sequence);
+        let is_next = trail.is_next(line.offset, acknowledged.filter(|_| matches));
+        self.report.out_of_order += u64::from(!is_next);
+        let Some(stamp) = stamp else {
+            self.report.unexpected += 1;
+            self.report.of_other_runs +=
+                u64::from(found.is_some_and(|stamp| stamp.run != self.ledger.run));
+            return None;
+        };
+        if matches {
+            trail.matched.insert(line.offset);
+        } else if acknowledged.is_none() && trail.is_repeat(stamp.sequence) {
+            self.repeat(trail.partition, line.offset, stamp.sequence);
+            return None;
+        } else if acknowledged.is_none() && trail.ledger.may_have(stamp.sequence) {
+            trail.maybe_seen.insert(stamp.sequence);
+            self.report.maybe_delivered += 1;
+        } else {
+            self.report.unexpected += 1;
+            return None;
         }
         self.report.delivered += 1;
-        stamp
+        Some(stamp)
+    }
+
+    fn repeat(&mut self, partition: &TopicPartition, offset: u64, sequence: u64) {
+        self.report.repeated += 1;
+        if self.report.repeats.len() < MAX_LISTED {
+            let (topic, partition) = (partition.topic.clone(), partition.id.number);
+            self.report.repeats.push(Repeat { topic, partition, offset, sequence });
+        }
     }
 
     fn count_lost(
@@ -272,11 +321,12 @@ impl<'a> Auditor<'a> {
         topic: &str,
         number: u32,
         ledger: &PartitionLedger,
-        matched: &RangeSet,
+        (matched, end): (&RangeSet, u64),
     ) {
         self.report.acknowledged += ledger.stored_count();
         for range in ledger.offsets().flat_map(|offsets| matched.missing(offsets)) {
             self.report.lost += range.end - range.start;
+            self.report.lost_at_end += range.end.saturating_sub(range.start.max(end));
             if self.report.lost_ranges.len() < MAX_LISTED {
                 let (topic, partition) = (topic.to_owned(), number);
                 let (first, end) = (range.start, range.end);
@@ -306,14 +356,20 @@ impl<'a> Auditor<'a> {
 // === impl Trail ===
 
 impl Trail<'_> {
-    /// Whether a record comes after the one before it, by offset and by sequence.
-    fn is_next(&mut self, offset: u64, stamp: Option<Stamp>) -> bool {
+    /// Whether a record comes after the one before it, by offset and, when it is the one that was acknowledged there, by
+    /// sequence: a record of unknown outcome stands wherever its producer's last try has put it.
+    fn is_next(&mut self, offset: u64, acknowledged: Option<u64>) -> bool {
         let offset_rises = self.last_offset.is_none_or(|last| last < offset);
         self.last_offset = Some(offset);
-        let Some(stamp) = stamp else { return offset_rises };
-        let sequence_rises = self.last_sequence.is_none_or(|last| last < stamp.sequence);
-        self.last_sequence = Some(stamp.sequence);
+        let Some(sequence) = acknowledged else { return offset_rises };
+        let sequence_rises = self.last_sequence.is_none_or(|last| last < sequence);
+        self.last_sequence = Some(sequence);
         offset_rises && sequence_rises
+    }
+
+    /// Whether a record at an offset where nothing was acknowledged is, or was, at another one too.
+    fn is_repeat(&self, sequence: u64) -> bool {
+        self.maybe_seen.contains(sequence) || self.ledger.has(sequence)
     }
 
     /// The handoff that this object completes, if another owner wrote the one before. `oldest_ms` is when the first of

@@ -134,6 +134,14 @@ impl PartitionLedger {
         (into < stretch.count).then(|| stretch.sequence + into)
     }
 
+    /// Whether a record with this sequence number was acknowledged, at whatever offset.
+    pub fn has(&self, sequence: u64) -> bool {
+        let mut stretches = self.stored.values();
+        stretches.any(|stretch| {
+            sequence.checked_sub(stretch.sequence).is_some_and(|into| into < stretch.count)
+        })
+    }
+
     /// Whether the outcome of this record is unknown.
     pub fn may_have(&self, sequence: u64) -> bool {
         self.maybe.contains(sequence)
@@ -157,6 +165,7 @@ mod tests {
         assert_eq!(ledger.sequence_at(50), Some(0));
         assert_eq!(ledger.sequence_at(1049), Some(999));
         assert_eq!((ledger.sequence_at(49), ledger.sequence_at(1050)), (None, None));
+        assert_eq!([0, 999, 1000].map(|sequence| ledger.has(sequence)), [true, true, false]);
     }
 
     #[test]

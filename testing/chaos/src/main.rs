@@ -21,6 +21,7 @@ mod observed;
 mod observer;
 mod output;
 mod process;
+mod proof;
 mod proxy;
 mod random;
 mod report;

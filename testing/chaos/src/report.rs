@@ -57,6 +57,7 @@ struct More {
     take_overs: Vec<u64>,
     without_successor: usize,
     unexpected: u64,
+    in_log: u64,
     damage: Vec<String>,
     counts: Counts,
     missed: usize,
@@ -68,6 +69,8 @@ struct More {
 #[derive(Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) report: &'a AuditReport,
+    /// How many of the repeated records stand in the log twice.
+    pub(crate) in_log: u64,
     pub(crate) observed: &'a Observed,
     pub(crate) tally: &'a Tally,
     pub(crate) partitions: &'a [TopicPartition],
@@ -109,7 +112,8 @@ impl Evidence<'_> {
                 other: of(&[Some(Cause::Other)]),
                 without_successor: begins.len() - take_overs.len(),
                 take_overs,
-                unexpected: self.report.unexpected,
+                unexpected: self.report.unexpected + self.report.repeated - self.in_log,
+                in_log: self.in_log,
                 damage: self.damage(),
                 counts: self.observed.counts(),
                 missed: self.tally.missed_count(),
@@ -208,6 +212,10 @@ impl Summary {
              {out_of_order} out of order, {} unexpected",
             self.more.unexpected
         )?;
+        if self.more.in_log > 0 {
+            let in_log = self.more.in_log;
+            writeln!(text, "            {in_log} that the log has twice, each looked up there")?;
+        }
         self.write_handoffs(text)?;
         let Counts { take_overs, fences, plans } = counts;
         let times: Vec<_> = self.more.take_overs.iter().map(ToString::to_string).collect();
@@ -277,12 +285,13 @@ mod tests {
         let observed = Observed::new(GroupName("orders".to_owned()));
         let (observed, tally) = (&observed, &tally);
         let record = Record::default();
-        Evidence { report, observed, tally, partitions: &[], record, scheduled }.summary()
+        let partitions = &[];
+        Evidence { report, in_log: 1, observed, tally, partitions, record, scheduled }.summary()
     }
 
     #[test]
     fn the_json_has_the_promised_form() {
-        let report = AuditReport { acknowledged: 5, ..AuditReport::default() };
+        let report = AuditReport { acknowledged: 5, repeated: 1, ..AuditReport::default() };
         let json = serde_json::to_value(summary(&report, vec![Kind::Sigkill])).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         let fixed = [
@@ -301,11 +310,13 @@ mod tests {
 
     #[test]
     fn a_run_that_shows_nothing_is_not_good() {
-        let report = AuditReport { acknowledged: 5, lost: 1, ..AuditReport::default() };
+        let report = AuditReport { acknowledged: 5, repeated: 2, ..AuditReport::default() };
         let summary = summary(&report, vec![Kind::Sigkill, Kind::Death]);
         assert!(!summary.is_good());
         let text = summary.text();
         for fault in [
+            "1 unexpected",
+            "1 that the log has twice",
             "the sink is not what was acknowledged",
             "death was scheduled and never happened",
             "no hand-off was planned",

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tidegate_kafka::ProducerOptions;
+use tidegate_kafka::{Kafka, ProducerOptions};
 use tidegate_load::audit::audit;
 use tidegate_load::generator::{Generator, Outcome};
 use tidegate_load::ledger::Acknowledged;
@@ -29,6 +29,7 @@ use crate::fault::Kind;
 use crate::folder::Folder;
 use crate::observer;
 use crate::output;
+use crate::proof;
 use crate::random::Random;
 use crate::report::Evidence;
 use crate::schedule::{self, Plan, Planned};
@@ -54,6 +55,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What a run leaves behind for the verdict.
 struct Recording {
+    kafka: Kafka,
     acknowledged: Acknowledged,
     observed: observer::Shared,
     tally: Tally,
@@ -151,6 +153,7 @@ async fn play(
     world.staff.end(performed.is_ok()).await;
     let record = staff.await?;
     Ok(Recording {
+        kafka: stage.kafka,
         acknowledged: performed?,
         observed: world.observed.clone(),
         tally: world.tally.clone(),
@@ -309,10 +312,13 @@ async fn judge(
     let reader = tidegate_sinks::open_reader(&folder.sink_url(), clock)?;
     let report = audit(&reader, &recording.acknowledged).await?;
     std::fs::write(folder.acknowledged(), serde_json::to_vec(&recording.acknowledged)?)?;
-    let Recording { observed, tally, partitions, record, scheduled, .. } = recording;
+    let Recording { kafka, observed, tally, partitions, record, scheduled, acknowledged } =
+        recording;
+    let in_log = proof::repeated_in_log(&kafka, &partitions, acknowledged.run, &report).await?;
     let observed = observed.lock();
     let evidence = Evidence {
         report: &report,
+        in_log,
         observed: &observed,
         tally: &tally,
         partitions: &partitions,

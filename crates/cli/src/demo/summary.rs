@@ -125,8 +125,8 @@ impl Summary {
         writeln!(text, "records     {produced} produced, {delivered} delivered")?;
         writeln!(
             text,
-            "            {lost} lost, {duplicated} duplicated, {out_of_order} out of order, {} unexpected",
-            report.unexpected
+            "            {lost} lost, {duplicated} duplicated, {out_of_order} out of order, {} repeated, {} unexpected",
+            report.repeated, report.unexpected
         )?;
         let Quantiles { p50, p99, max } = self.handoff_ms;
         writeln!(

@@ -83,14 +83,22 @@ impl World {
         at_ms: u64,
         (expected, offsets): (u64, std::ops::Range<u64>),
     ) {
+        let end = offsets.end;
+        self.append((number, epoch, at_ms), (expected, end), &records(number, offsets)).await;
+    }
+
+    async fn append(
+        &self,
+        (number, epoch, at_ms): (u32, u64, u64),
+        (expected, end): (u64, u64),
+        records: &[Record],
+    ) {
         self.clock.0.store(at_ms, Ordering::Relaxed);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let sink = tidegate_sinks::open(&self.url(), clock).unwrap();
         let token = FencingToken { generation: Generation(1), epoch: Epoch(Offset(epoch)) };
         sink.acquire(&partition(number), token).await.unwrap();
-        let records = records(number, offsets.clone());
-        let batch =
-            Batch { expected: Position(expected), records: &records, end: Position(offsets.end) };
+        let batch = Batch { expected: Position(expected), records, end: Position(end) };
         sink.write(&partition(number), token, batch).await.unwrap();
     }
 
@@ -239,6 +247,46 @@ async fn a_record_of_unknown_outcome_may_be_there_or_not() {
     assert_eq!((report.delivered, report.maybe_delivered, report.acknowledged), (61, 1, 60));
     world.write_behind(0, 1, 400, (41, 42..43)).await; // sequence 32 was never sent
     assert_eq!(findings(&world.audit().await), [0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn what_the_log_has_twice_is_told_apart_from_what_is_out_of_order() {
+    let mut world = World::filled().await;
+    world.ledger.maybe("orders", 0, 30);
+    let again = [record(0, 40, 30), record(0, 41, 30), record(0, 42, 29)];
+    world.append((0, 1, 300), (40, 43), &again).await;
+    let report = world.audit().await;
+    assert_eq!(findings(&report), [0, 0, 0, 0]);
+    let repeat =
+        |offset, sequence| Repeat { topic: "orders".to_owned(), partition: 0, offset, sequence };
+    assert_eq!(report.repeats, [repeat(41, 30), repeat(42, 29)]);
+    assert_eq!((report.repeated, report.delivered, report.maybe_delivered), (2, 61, 1));
+    assert!(!report.is_clean(), "only the log can prove it");
+}
+
+#[tokio::test]
+async fn a_record_of_unknown_outcome_may_stand_behind_later_ones() {
+    let mut world = World::filled().await;
+    world.ledger.maybe("orders", 0, 30);
+    world.ledger.stored("orders", 0, 31, 40);
+    world.append((0, 1, 300), (40, 42), &[record(0, 40, 31), record(0, 41, 30)]).await;
+    let report = world.audit().await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.delivered, report.maybe_delivered), (62, 1));
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_and_what_others_wrote_is_told() {
+    let world = World::filled().await;
+    std::fs::remove_file(world.object(0, 25)).unwrap();
+    let mut others = records(0, 10..25);
+    let stamp = Stamp { run: RUN + 1, partition: 0, sequence: 2, time_ms: BASE_MS };
+    others[2].value = Some(Stamper::new(1, 100).value(stamp));
+    others[3].value = Some("a stranger".into());
+    world.plant(&others);
+    let report = world.audit().await;
+    assert_eq!(findings(&report), [17, 0, 0, 2]);
+    assert_eq!((report.lost_at_end, report.of_other_runs), (15, 1));
 }
 
 #[tokio::test]
