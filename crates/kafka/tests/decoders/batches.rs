@@ -14,8 +14,8 @@ use tidegate_runtime::ports::RawRecord;
 
 use crate::damage::damage;
 use crate::decompress::{MAX_PLAIN, decompress};
+use crate::measured;
 use crate::record_batch::{Garbled, decode};
-use crate::{alone, measured};
 
 const CODECS: [Compression; 5] = [
     Compression::None,
@@ -113,7 +113,6 @@ fn with_records(count: i32, codec: u8, records: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_claim_of_two_billion_records_or_headers_takes_no_memory() {
-    let _alone = alone();
     let records = with_records(i32::MAX, 0, &[12, 0, 0, 0, 1, 1, 0]);
     // Ten bytes: no attributes, deltas, key or value; then 2^31 - 1 headers.
     let headers = with_records(1, 0, &[20, 0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f]);
@@ -126,7 +125,6 @@ fn a_claim_of_two_billion_records_or_headers_takes_no_memory() {
 
 #[test]
 fn a_claim_of_snappy_is_not_believed() {
-    let _alone = alone();
     // 0xffff_ffff bytes in eight.
     let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
     let framed = [&b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x08"[..], &claim];
@@ -138,7 +136,6 @@ fn a_claim_of_snappy_is_not_believed() {
 
 #[test]
 fn what_decompresses_to_too_much_is_refused_in_time() {
-    let _alone = alone();
     let zeros = vec![0; MAX_PLAIN + 1];
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gzip, &zeros).unwrap();
@@ -158,7 +155,6 @@ fn what_decompresses_to_too_much_is_refused_in_time() {
 /// The library's decoder adds them as they are, and an overflow is a panic.
 #[test]
 fn deltas_beyond_all_numbers_are_no_panic() {
-    let _alone = alone();
     let mut batch = encoded(&[RawRecord::default()], Compression::None);
     batch[27..35].copy_from_slice(&i64::MAX.to_be_bytes());
     batch.truncate(61);
@@ -172,7 +168,6 @@ fn deltas_beyond_all_numbers_are_no_panic() {
 
 #[test]
 fn records_are_read_as_the_library_wrote_them() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(400), |(
         records in records(),
         compression in prop::sample::select(CODECS.to_vec()),
@@ -184,7 +179,6 @@ fn records_are_read_as_the_library_wrote_them() {
 
 #[test]
 fn a_damaged_batch_never_gets_past_its_checksum() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(400), |(
         records in records(),
         compression in prop::sample::select(CODECS.to_vec()),
@@ -202,7 +196,6 @@ fn a_damaged_batch_never_gets_past_its_checksum() {
 
 #[test]
 fn a_damaged_batch_with_a_true_checksum_is_read_or_refused_within_bounds() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(400), |(
         records in records(),
         compression in prop::sample::select(CODECS.to_vec()),
@@ -218,7 +211,6 @@ fn a_damaged_batch_with_a_true_checksum_is_read_or_refused_within_bounds() {
 
 #[test]
 fn any_records_with_a_true_checksum_are_read_or_refused_within_bounds() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(400), |(
         count in prop_oneof![0..5_i32, any::<i32>()],
         codec in 0..8_u8,

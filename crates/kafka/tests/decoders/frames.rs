@@ -24,7 +24,7 @@ use proptest::prelude::*;
 
 use crate::bounded;
 use crate::damage::damage;
-use crate::{alone, measured};
+use crate::measured;
 
 /// Bytes of memory for a byte of a frame, at most: the largest element has some 200 bytes, of which its array may have
 /// been given as many as there are bytes, and three arrays are in each other.
@@ -142,7 +142,6 @@ fn reads_within_bounds(sample: &Sample, bytes: Vec<u8>) -> bool {
 
 #[test]
 fn a_sound_answer_is_read_to_its_end_in_every_version() {
-    let _alone = alone();
     for sample in samples() {
         let mut frame = Bytes::from(sample.bytes.clone());
         assert!((sample.read)(&mut frame, sample.version), "{sample:?}");
@@ -152,7 +151,6 @@ fn a_sound_answer_is_read_to_its_end_in_every_version() {
 
 #[test]
 fn an_answer_is_read_as_the_library_reads_it() {
-    let _alone = alone();
     for version in 1..=12 {
         let bytes = Bytes::from(encoded(&metadata(), version));
         let expected = MetadataResponse::decode(&mut bytes.clone(), version).unwrap();
@@ -165,7 +163,6 @@ fn an_answer_is_read_as_the_library_reads_it() {
 /// At every place where a length may stand, the largest there are: of an `i32`, and of a varint.
 #[test]
 fn a_length_of_gigabytes_anywhere_takes_no_more_memory_than_the_frame() {
-    let _alone = alone();
     for sample in samples() {
         for at in 0..sample.bytes.len() {
             for claim in [&[0x7f, 0xff, 0xff, 0xff][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]] {
@@ -183,7 +180,6 @@ fn a_length_of_gigabytes_anywhere_takes_no_more_memory_than_the_frame() {
 
 #[test]
 fn a_cut_answer_is_an_error() {
-    let _alone = alone();
     for sample in samples() {
         for end in 0..sample.bytes.len() {
             let cut = sample.bytes[..end].to_vec();
@@ -194,7 +190,6 @@ fn a_cut_answer_is_an_error() {
 
 #[test]
 fn a_damaged_answer_is_read_or_refused_within_bounds() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(2000), |(
         sample in prop::sample::select(samples()),
         damage in damage(),
@@ -209,7 +204,6 @@ fn a_damaged_answer_is_read_or_refused_within_bounds() {
 
 #[test]
 fn any_bytes_are_read_or_refused_within_bounds() {
-    let _alone = alone();
     proptest!(ProptestConfig::with_cases(2000), |(
         sample in prop::sample::select(samples()),
         bytes in vec(any::<u8>(), 0..200),

@@ -1,5 +1,5 @@
 //! The main job on the embedded broker and on Apache Kafka.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod job;
 
