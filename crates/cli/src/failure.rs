@@ -70,7 +70,7 @@ impl std::error::Error for InvalidSpec {}
 
 /// The exit code for an error.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.is::<InvalidSpec>() { Exit::Config } else { Exit::Failed }
+    if code_of(error) == Some(Code::ConfigInvalid) { Exit::Config } else { Exit::Failed }
 }
 
 /// The error with its causes, for people.
@@ -111,6 +111,12 @@ mod tests {
              (TG002: see docs/errors.md for causes and cures)"
         );
         assert_eq!(exit_of(&error), Exit::Failed);
+    }
+
+    #[test]
+    fn a_specification_that_cannot_be_read_is_a_fault_of_the_configuration() {
+        let coded = Coded::new(Code::ConfigInvalid, "failed to read group.yaml");
+        assert_eq!(exit_of(&anyhow!("no such file").context(coded)), Exit::Config);
     }
 
     #[test]

@@ -28,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Reads a specification; all of its faults are in the error.
 pub(crate) fn load_spec(file: &Path) -> anyhow::Result<GroupSpec> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {name}"))?;
+    let text = std::fs::read_to_string(file).with_context(|| {
+        Coded::new(Code::ConfigInvalid, format!("failed to read the specification {name}"))
+    })?;
     // The only look at the environment: what overrides the specification.
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

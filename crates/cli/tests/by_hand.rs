@@ -41,6 +41,14 @@ fn processes_started_by_hand_find_each_other_and_deliver() {
 }
 
 fn topics_are_asked_for_and_created(spec: &str) {
+    let missing = run(&["topics", "describe", "--spec", spec]);
+    assert_eq!(missing.status.code(), Some(1), "{}", stderr(&missing));
+    let told = stdout(&missing);
+    assert_eq!(
+        told.matches(": does not exist; `tidegate topics create` makes it").count(),
+        3,
+        "{told}"
+    );
     let early = run(&["monitor", "--spec", spec]);
     assert_eq!(early.status.code(), Some(1), "without topics there is nothing to publish to");
     let text = stderr(&early);

@@ -118,12 +118,16 @@ fn a_cluster_that_is_not_there_is_one_clear_sentence() {
 #[test]
 fn what_is_missing_is_named() {
     let output = run(&["config", "check", "/nonexistent/group.yaml"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(stderr(&output).contains("/nonexistent/group.yaml"), "{}", stderr(&output));
-    let url = format!("http://127.0.0.1:{}", closed_port());
-    let output = run(&["status", "--url", &url]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no controller can be reached"), "{}", stderr(&output));
+    let address = format!("127.0.0.1:{}", closed_port());
+    for url in [&address, &format!("http://{address}/"), &format!("http://{address}/status")] {
+        let output = run(&["status", "--url", url]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("no controller can be reached"), "{}", stderr(&output));
+    }
+    let output = run(&["status", "--url", "https://127.0.0.1/"]);
+    assert!(stderr(&output).contains("expected an address such as"), "{}", stderr(&output));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use tidegate_load::generator::{Generator, GeneratorConfig, Outcome, Totals};
 use tidegate_load::ledger::Acknowledged;
 use tidegate_load::profile::Profile;
 use tidegate_runtime::ports::{Admin, TopicSpec};
+use tidegate_wire::status::ByteRate;
 
 use crate::args::{LoadArgs, LoadShape};
 use crate::failure::Exit;
@@ -65,17 +66,29 @@ pub(super) async fn run(
             () = signals.next() => {}
         }
     };
+    let clock = wiring::clock();
+    let began = clock.now();
     let Outcome { mut acknowledged, totals, trouble } = Box::pin(generator.run(stop)).await;
+    let reached = rate(totals.bytes, clock.now().since(began));
     tell_topic_ids(&*admin, &topics, &mut acknowledged).await?;
     if let Some(file) = &args.ledger {
         save(file, &acknowledged)?;
     }
     let text = format!(
-        "{} records acknowledged, {} with unknown outcome, {} refused",
-        totals.stored, totals.maybe, totals.refused
+        "{} records acknowledged, {} with unknown outcome, {} refused; {} on average",
+        totals.stored,
+        totals.maybe,
+        totals.refused,
+        ByteRate(reached)
     );
     output.result(&text, &Sent { run, seed, totals, trouble })?;
     Ok(Exit::Done)
+}
+
+/// Bytes in a second.
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
+    let millis = elapsed.as_millis().max(1);
+    u64::try_from(u128::from(bytes) * 1000 / millis).unwrap_or(u64::MAX)
 }
 
 fn topic_names(prefix: &str, count: NonZeroU32) -> Vec<String> {

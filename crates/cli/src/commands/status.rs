@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tidegate_wire::Status;
-use tidegate_wire::status::{ConsumerRow, Decision, PartitionRow, PlanStatus};
+use tidegate_wire::status::{ByteRate, ConsumerRow, Decision, PartitionRow, PlanStatus};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -48,10 +48,11 @@ fn noted_url(spec: &Path) -> anyhow::Result<String> {
 
 /// The body of a page. Ours are small, on plain HTTP and closed after one answer.
 async fn get(url: &str, path: &str) -> anyhow::Result<String> {
-    let host = url.strip_prefix("http://").with_context(|| {
-        format!("expected an address such as http://127.0.0.1:8080, found {url:?}")
-    })?;
+    let host = url.strip_prefix("http://").unwrap_or(url);
     let host = host.trim_end_matches('/').trim_end_matches("/status");
+    if host.contains('/') || !host.contains(':') {
+        bail!("expected an address such as 127.0.0.1:8080 or http://127.0.0.1:8080, found {url:?}");
+    }
     let mut stream = TcpStream::connect(host)
         .await
         .with_context(|| format!("no controller can be reached at {url}: is it running?"))?;
@@ -114,7 +115,7 @@ fn consumers(text: &mut String, rows: &[ConsumerRow]) -> anyhow::Result<()> {
             row.load_bytes_per_sec.saturating_mul(100).checked_div(row.capacity_bytes_per_sec);
         let (number, worker) = (row.number, word(&row.worker)?);
         let (observed, target) = (row.partitions_observed, row.partitions_target);
-        let (load, share) = (per_second(row.load_bytes_per_sec), share.unwrap_or(0));
+        let (load, share) = (ByteRate(row.load_bytes_per_sec), share.unwrap_or(0));
         writeln!(
             text,
             "{number:>8}  {worker:<11}  {state:<5}  {observed:>10}  {target:>9}  {load:<12}  {share:>8} %"
@@ -136,7 +137,7 @@ fn partitions(text: &mut String, rows: &[PartitionRow]) -> anyhow::Result<()> {
     for row in rows {
         let name = format!("{}-{}", row.topic, row.number);
         let (owner, target, state) = (number(row.owner), number(row.target), word(&row.state)?);
-        let rate = row.bytes_per_sec.map_or("-".to_owned(), per_second);
+        let rate = row.bytes_per_sec.map_or("-".to_owned(), |rate| ByteRate(rate).to_string());
         let (next, lag) = (count(row.next), count(row.lag_records));
         writeln!(
             text,
@@ -166,14 +167,6 @@ fn decisions(text: &mut String, rows: &[Decision]) -> anyhow::Result<()> {
 /// A word of a closed list as it stands in the JSON.
 fn word(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
-}
-
-fn per_second(bytes: u64) -> String {
-    match bytes {
-        1_000_000.. => format!("{}.{:02} MB/s", bytes / 1_000_000, bytes % 1_000_000 / 10_000),
-        1000.. => format!("{}.{} kB/s", bytes / 1000, bytes % 1000 / 100),
-        _ => format!("{bytes} B/s"),
-    }
 }
 
 #[cfg(test)]

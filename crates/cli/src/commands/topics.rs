@@ -25,6 +25,7 @@ struct Described {
 #[derive(Serialize)]
 struct Description {
     topics: Vec<Described>,
+    missing: Vec<String>,
     drift: Vec<Drift>,
 }
 
@@ -39,8 +40,9 @@ pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Resu
     let admin = kafka.admin();
     let outcome = topics::ensure(&*admin, &config, repair).await?;
     if repair == Repair::Look {
-        let found = admin.describe(&names(&config)).await?;
-        return describe(found, outcome, output);
+        let wanted = names(&config);
+        let found = admin.describe(&wanted).await?;
+        return describe(wanted, found, outcome, output);
     }
     output.result(&text(&outcome), &outcome)?;
     Ok(Exit::Done)
@@ -50,21 +52,34 @@ fn names(config: &Config) -> Vec<String> {
     config.control_topics.names().map(str::to_owned).collect()
 }
 
-fn describe(found: Vec<TopicState>, outcome: Outcome, output: &Output) -> anyhow::Result<Exit> {
+fn describe(
+    wanted: Vec<String>,
+    found: Vec<TopicState>,
+    outcome: Outcome,
+    output: &Output,
+) -> anyhow::Result<Exit> {
     let mut text = String::new();
     for topic in &found {
         let TopicState { name, partitions, replication, .. } = topic;
         writeln!(text, "{name}: {partitions} partitions, {replication} replicas")?;
     }
-    text.push_str(&drift_text(&outcome.drift));
+    let exists = |name: &String| found.iter().any(|topic| topic.name == *name);
+    let (_, missing): (Vec<_>, Vec<_>) = wanted.into_iter().partition(exists);
+    for name in &missing {
+        writeln!(text, "{name}: does not exist; `tidegate topics create` makes it")?;
+    }
+    let mut drift = outcome.drift;
+    drift.retain(|drift| !missing.contains(&drift.topic));
+    text.push_str(&drift_text(&drift));
+    let exit = if missing.is_empty() { Exit::Done } else { Exit::Failed };
     let topics = found.into_iter().map(|topic| Described {
         name: topic.name,
         partitions: topic.partitions,
         replication: topic.replication,
     });
-    let description = Description { topics: topics.collect(), drift: outcome.drift };
+    let description = Description { topics: topics.collect(), missing, drift };
     output.result(&text, &description)?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn text(outcome: &Outcome) -> String {

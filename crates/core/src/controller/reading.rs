@@ -203,7 +203,7 @@ impl Controller {
         self.standings.lives(consumer);
         let note =
             if self.fold.lives().is_current(incarnation) { Note::Joined } else { Note::Waiting };
-        effects.push(Effect::Note(note(consumer, incarnation)));
+        self.tell(note(consumer, incarnation), effects);
     }
 
     fn note_granted(&mut self, now: Instant, partitions: &[(PartitionId, Position)]) {
@@ -230,7 +230,7 @@ impl Controller {
         };
         if change.freed.iter().any(|(partition, _)| unread(partition)) {
             self.standings.pass_over(consumer, now.after(self.settings.late_penalty));
-            effects.push(Effect::Note(Note::Late(consumer)));
+            self.tell(Note::Late(consumer), effects);
         }
     }
 
@@ -253,14 +253,20 @@ impl Controller {
         let Some(to) = self.fold.lives().consumer_of(incarnation) else { return };
         for partition in partitions {
             let handover = self.handovers.remove(partition);
-            effects.push(Effect::Note(Note::Moved {
+            let moved = Note::Moved {
                 partition: *partition,
                 from: handover.map(|handover| handover.from),
                 to,
                 planned: handover.is_some_and(|handover| handover.planned),
                 pause: handover.map(|handover| now.since(handover.freed_at)),
-            }));
+            };
+            self.tell(moved, effects);
         }
+    }
+
+    /// What happens to the group is news from who leads it only: to others it is their predecessor's, or long past.
+    fn tell(&self, note: Note, effects: &mut Vec<Effect>) {
+        effects.extend(self.office.is_some().then_some(Effect::Note(note)));
     }
 
     fn elected(&mut self, now: Instant, effects: &mut Vec<Effect>) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_core::controller::Note;
+use tidegate_core::controller::{Effect, Note};
 use tidegate_core::ledger::{Evidence, Ignored};
 use tidegate_wire::status::{Ownership, Role, WorkerPhase};
 use tidegate_wire::{Alarm, Status};
@@ -10,6 +10,11 @@ use tidegate_wire::{Alarm, Status};
 use crate::telemetry::metrics::{
     AlarmLabels, ControllerMetrics, ReasonLabels, StateLabels, TriggerLabels,
 };
+
+/// Whether an effect tells that a plan was made, or that none could be.
+pub(super) fn is_decision(effect: &Effect) -> bool {
+    matches!(effect, Effect::Note(Note::Decided(_) | Note::PlanInfeasible(_)))
+}
 
 /// Counts a note.
 pub(super) fn count(metrics: &ControllerMetrics, note: &Note) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
-use tidegate_core::ids::{ConsumerNumber, Generation, Offset, ProcessId};
+use tidegate_core::ids::{ConsumerNumber, Generation, Instant, Offset, ProcessId};
 use tidegate_wire::{Override, PartitionRates};
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +133,7 @@ pub async fn run(
         inputs: VecDeque::new(),
         catalog: Catalog::default(),
         workers: BTreeMap::new(),
+        asked: BTreeMap::new(),
         history: History::default(),
         metrics: ports.metrics,
         status,
@@ -163,6 +164,8 @@ pub(super) struct Shell {
     inputs: VecDeque<Input>,
     pub(super) catalog: Catalog,
     pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
+    /// When a worker was asked for whose consumer has not said Hello since.
+    asked: BTreeMap<ConsumerNumber, Instant>,
     pub(super) history: History,
     metrics: ControllerMetrics,
     status: tokio::sync::watch::Sender<tidegate_wire::Status>,
@@ -296,7 +299,13 @@ impl Shell {
 
     fn step(&mut self) {
         while let Some(input) = self.inputs.pop_front() {
-            for effect in self.core.step(self.clock.now(), input) {
+            let began = self.clock.now();
+            let effects = self.core.step(began, input);
+            if effects.iter().any(measures::is_decision) {
+                let took = self.clock.now().since(began);
+                self.metrics.plan_duration_seconds.observe(took.as_secs_f64());
+            }
+            for effect in effects {
                 self.perform(effect);
             }
         }
@@ -334,9 +343,15 @@ impl Shell {
                 self.calls.push(calls::resolve_starts(offsets, config, partitions));
             }
             Effect::EnsureWorker(consumer) => {
+                if self.core.fold().lives().current(consumer).is_none() {
+                    self.asked.insert(consumer, self.clock.now());
+                }
                 self.calls.push(calls::worker(Arc::clone(&self.commands), consumer));
             }
-            Effect::RemoveWorker(consumer) => self.wish(Wish::End(consumer)),
+            Effect::RemoveWorker(consumer) => {
+                self.asked.remove(&consumer);
+                self.wish(Wish::End(consumer));
+            }
             Effect::RefuseLedger => {
                 let topic = self.config.control_topics.ledger().to_owned();
                 self.refused = Some(Error::ForeignLedger { topic });
@@ -352,8 +367,18 @@ impl Shell {
     }
 
     fn note(&mut self, note: &Note) {
-        if *note == Note::Leading(false) {
-            self.wish(Wish::Forget);
+        match note {
+            Note::Leading(false) => {
+                self.asked.clear();
+                self.wish(Wish::Forget);
+            }
+            Note::Joined(consumer, _) => {
+                if let Some(asked) = self.asked.remove(consumer) {
+                    let took = self.clock.now().since(asked);
+                    self.metrics.worker_start_duration_seconds.observe(took.as_secs_f64());
+                }
+            }
+            _ => {}
         }
         notes::log(note, &self.catalog);
         measures::count(&self.metrics, note);

@@ -10,7 +10,7 @@ pub use tidegate_wire::state_file::Persisted;
 pub enum StateError {
     /// Another living process holds the directory.
     #[error(
-        "state directory {path} is in use by another process: give each consumer a directory of its own"
+        "directory {path} is in use by another process: each consumer, and each controller that runs consumers as child processes, needs one of its own"
     )]
     Locked {
         /// The directory.

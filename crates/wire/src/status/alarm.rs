@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ByteRate;
+
 /// How bad it is.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -251,8 +253,10 @@ impl fmt::Display for Alarm {
             ),
             Self::HotPartition { partition, bytes_per_sec, capacity_bytes_per_sec } => write!(
                 f,
-                "partition {partition} is written at {bytes_per_sec} B/s, and a consumer can \
-                 process {capacity_bytes_per_sec} B/s: more consumers do not help"
+                "partition {partition} is written at {}, and a consumer can process {}: more \
+                 consumers do not help",
+                ByteRate(*bytes_per_sec),
+                ByteRate(*capacity_bytes_per_sec)
             ),
             Self::SinkBehind { partition, sink: Some(sink), ledger } => write!(
                 f,

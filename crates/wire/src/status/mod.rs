@@ -7,6 +7,7 @@
 mod alarm;
 mod group;
 mod process;
+mod rate;
 
 pub use alarm::{Alarm, RaisedAlarm, Severity};
 pub use group::{
@@ -14,3 +15,4 @@ pub use group::{
     Status, TopicRow, Waiting, WorkerPhase,
 };
 pub use process::{ConsumerStatus, HeldPartition, LeaseState, MonitorStatus};
+pub use rate::ByteRate;
