@@ -7,7 +7,7 @@ use tidegate_core::consumer::SinkBehind;
 use tidegate_core::ids::Generation;
 use tidegate_core::{consumer, controller, demand, pack, rates};
 
-use crate::spec::{Config, Mode, OnSinkBehind};
+use crate::spec::{Config, Mode, OnSinkBehind, PlannerPreset};
 
 /// Pause before something that was not answered is sent again.
 const RESEND: Duration = Duration::from_secs(1);
@@ -49,7 +49,21 @@ pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> con
     }
 }
 
+/// Steps of the planner's search in a millisecond, as measured on one core of a small machine: a core has no clock to stop by.
+const STEPS_PER_MILLI: u64 = 40_000;
+
+fn steps(budget: Duration) -> u64 {
+    let millis = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+    millis.saturating_mul(STEPS_PER_MILLI)
+}
+
 fn demand(config: &Config) -> demand::Settings {
+    let controller = &config.controller;
+    let preset = match controller.preset {
+        PlannerPreset::Calm => pack::Preset::Calm,
+        PlannerPreset::Balanced => pack::Preset::Balanced,
+        PlannerPreset::Tight => pack::Preset::Tight,
+    };
     demand::Settings {
         capacity_bytes_per_sec: config.capacity.bytes_per_second,
         capacity_overrides: BTreeMap::new(),
@@ -57,7 +71,8 @@ fn demand(config: &Config) -> demand::Settings {
             packing_permille: config.capacity.packing.0,
             overload_permille: config.capacity.overload.0,
         },
-        alpha_permille: config.controller.alpha.0,
+        alpha_permille: controller.alpha.map_or(preset.alpha_permille(), |alpha| alpha.0),
+        effort: preset.effort(steps(controller.planner_budget), 0),
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
         max_surge: config.consumers.max_surge,

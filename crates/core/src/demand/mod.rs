@@ -147,6 +147,7 @@ impl Demand {
         problem.capacity_overrides.clone_from(&settings.capacity_overrides);
         problem.limits = settings.limits;
         problem.alpha_permille = settings.alpha_permille;
+        problem.effort = settings.effort;
         problem.min_consumers = settings.min_consumers;
         problem.max_consumers = settings.max_consumers;
         problem.max_surge = settings.max_surge;

@@ -6,7 +6,7 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 use crate::ids::ConsumerNumber;
-use crate::pack::Limits;
+use crate::pack::{Effort, Limits};
 
 /// How the group is sized and how quickly it reacts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The price of a consumer, in permille of its capacity moved once.
     pub alpha_permille: u32,
+    /// How hard the planner looks for something better than its first find.
+    pub effort: Effort,
     /// So many consumers always run.
     pub min_consumers: u32,
     /// Never more than so many, but for the surge.
@@ -66,6 +68,7 @@ impl Default for Settings {
             // A consumer that saves 180 s of another and costs at most one load moved once pays soon; with 1000 or more a group
             // whose load falls evenly can always scale in.
             alpha_permille: 1500,
+            effort: Effort::default(),
             min_consumers: 1,
             // A typing error in a rate or a capacity must not fill a cluster; who needs more says so.
             max_consumers: 100,

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! Problem ─► keep ─► evict ─► place ─► dissolve ─► better than before? ─ yes ─► again from there
+//!                                                          └ no ─► improve, if anything was better ─► again
+//!                                                          └ no ─► improve, for fewer consumers ─► again
 //!                                                          └ no ─► Solution, report
 //! ```
 //!
 //! Each round starts from an assignment and proposes another; it is taken only if its score is lower (see the score's fields
 //! for what counts, most important first). So rounds end, and the end is a fixed point by construction:
 //! `solve` of a problem whose homes are the last solution proposes what was just refused, and moves nothing.
-//! Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no move can cure.
+//! What no round could better is searched only for fewer consumers, from where it stands, so that the next search there finds
+//! nothing either. Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no move can cure.
 //!
 //! Invariants: a partition is placed exactly once; a consumer that gets a partition stays at most at its packing limit, unless the
 //! partition stands alone, is pinned there, or the maximum of consumers binds; nothing depends on the order of input.
@@ -19,8 +22,10 @@ mod bound;
 mod check;
 mod dissolve;
 mod evict;
+mod improve;
 mod keep;
 mod place;
+mod preset;
 mod problem;
 pub mod reference;
 mod report;
@@ -30,12 +35,14 @@ use alloc::collections::BTreeSet;
 
 pub use bound::LowerBound;
 pub use check::{Fault, check};
+pub use preset::Preset;
 pub(crate) use problem::permille_of;
-pub use problem::{Assignment, Error, Item, Limits, Problem};
+pub use problem::{Assignment, Effort, Error, Item, Limits, Problem};
 pub use report::{Binding, LoadChange, Move, MoveReason, Report, Solution};
 
+use self::improve::Goal;
 use self::keep::score_of;
-use self::state::State;
+use self::state::{Reasons, Score, State};
 
 /// Packs partitions onto consumers.
 ///
@@ -61,24 +68,101 @@ pub fn solve(problem: &Problem) -> Result<Solution, Error> {
     problem.validate()?;
     let home = |item: &Item| item.home.filter(|home| !problem.unavailable.contains(home));
     let homes = problem.items.iter().filter_map(|(at, item)| Some((*at, home(item)?)));
-    let mut current: Assignment = homes.collect();
-    let mut best = score_of(problem, &current);
-    let mut reasons = state::Reasons::new();
-    let mut squeezed = BTreeSet::new();
-    loop {
-        let mut proposed = propose(problem, &current);
-        let score = proposed.score();
-        squeezed.extend(proposed.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
-        if score >= best {
-            // What binds is what kept the last proposal from being better; only the maximum shows as it squeezes.
-            proposed.bound_by.extend(squeezed);
-            return Ok(report::describe(problem, current, &reasons, proposed.bound_by));
+    let mut rounds = Rounds::new(problem, homes.collect());
+    rounds.play();
+    if rounds.is_better {
+        rounds.improve();
+    }
+    while rounds.save() {}
+    Ok(rounds.solution())
+}
+
+/// One proposal after the other, as long as each is better than what was there.
+struct Rounds<'a> {
+    problem: &'a Problem,
+    current: Assignment,
+    score: Score,
+    reasons: Reasons,
+    squeezed: BTreeSet<Binding>,
+    /// What bound the last proposal.
+    bound_by: BTreeSet<Binding>,
+    /// A round has found something better than the beginning.
+    is_better: bool,
+}
+
+impl<'a> Rounds<'a> {
+    fn new(problem: &'a Problem, current: Assignment) -> Self {
+        Self {
+            score: score_of(problem, &current),
+            problem,
+            current,
+            reasons: Reasons::new(),
+            squeezed: BTreeSet::new(),
+            bound_by: BTreeSet::new(),
+            is_better: false,
         }
-        current = proposed.assignment();
-        best = score;
-        for (partition, reason) in proposed.reasons {
-            reasons.entry(partition).or_insert(reason);
+    }
+
+    fn play(&mut self) {
+        loop {
+            let proposed = propose(self.problem, &self.current);
+            let score = proposed.score();
+            self.squeezed
+                .extend(proposed.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
+            if score >= self.score {
+                self.bound_by = proposed.bound_by;
+                return;
+            }
+            self.is_better = true;
+            self.current = proposed.assignment();
+            self.score = score;
+            for (partition, reason) in proposed.reasons {
+                self.reasons.entry(partition).or_insert(reason);
+            }
         }
+    }
+
+    /// Looks for something that costs less than what was found.
+    fn improve(&mut self) {
+        if let Some(improved) = improve::improve(self.problem, &self.current, Goal::LowerCost) {
+            self.take(improved);
+            self.play();
+        }
+    }
+
+    /// Looks for something with fewer consumers from where everything will be. That is what the next solution begins with:
+    /// so it finds nothing either, once this has found nothing.
+    fn save(&mut self) -> bool {
+        let settled = self.problem.with_homes(&self.current);
+        let found = improve::improve(&settled, &self.current, Goal::FewerConsumers);
+        let is_found = found.is_some();
+        if let Some(improved) = found {
+            self.take(improved);
+            self.play();
+        }
+        is_found
+    }
+
+    /// Takes what the search has found. Whatever it moves beyond what had to is for the sake of fewer consumers, or of lighter
+    /// moves.
+    fn take(&mut self, improved: Assignment) {
+        let used: BTreeSet<_> = improved.values().collect();
+        for (partition, to) in &improved {
+            let home = self.problem.items.get(partition).and_then(|item| item.home);
+            let is_given_up = home.is_some_and(|home| !used.contains(&home));
+            let reason = if is_given_up { MoveReason::ScaleIn } else { MoveReason::MadeRoom };
+            if home != Some(*to) {
+                self.reasons.entry(*partition).or_insert(reason);
+            }
+        }
+        self.score = score_of(self.problem, &improved);
+        self.current = improved;
+    }
+
+    /// What binds is what kept the last proposal from being better; only the maximum shows as it squeezes.
+    fn solution(mut self) -> Solution {
+        self.bound_by.extend(self.squeezed);
+        report::describe(self.problem, self.current, &self.reasons, self.bound_by)
     }
 }
 

@@ -49,6 +49,17 @@ impl Limits {
     }
 }
 
+/// How hard the packer tries beyond its first find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Effort {
+    /// Looks at one place for one partition; 0 for none. A core makes some fifty in a microsecond.
+    pub steps: u64,
+    /// What chance depends on: the same seed gives the same answer.
+    pub seed: u64,
+    /// Whether it may start from a packing made anew, which needs the fewest consumers.
+    pub repacks: bool,
+}
+
 /// Everything that a decision of the packer depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -63,6 +74,8 @@ pub struct Problem {
     /// The price of one consumer, in permille of "one consumer's capacity moved once". At 1000 and above, a consumer is given up
     /// whenever its partitions fit elsewhere.
     pub alpha_permille: u32,
+    /// How hard something better than the first find is looked for.
+    pub effort: Effort,
     /// So many consumers run even without load.
     pub min_consumers: u32,
     /// So many consumers run at most; above it load is squeezed in, and the report says so.
@@ -110,6 +123,7 @@ impl Problem {
             capacity_overrides: BTreeMap::new(),
             limits: Limits::default(),
             alpha_permille: 1500,
+            effort: Effort::default(),
             min_consumers: 0,
             max_consumers: u32::MAX,
             max_surge: 1,

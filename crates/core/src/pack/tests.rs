@@ -301,6 +301,7 @@ prop_compose! {
         running in prop::collection::btree_set(1_u32..12, 0..4),
         overrides in prop::collection::btree_map(1_u32..9, 50_u64..250, 0..3),
         scale_in in any::<bool>(),
+        effort in (prop_oneof![Just(0), 1_u64..20_000], any::<u64>(), any::<bool>()),
     ) -> Problem {
         let items = (0..).zip(items).map(|(number, item)| {
             (partition(number), if pins { item } else { Item { pinned: None, ..item } })
@@ -319,6 +320,8 @@ prop_compose! {
         problem.capacity_overrides =
             overrides.into_iter().map(|(at, capacity)| (consumer(at), capacity)).collect();
         problem.scale_in = scale_in;
+        let (steps, seed, repacks) = effort;
+        problem.effort = Effort { steps, seed, repacks };
         problem
     }
 }
@@ -385,6 +388,20 @@ proptest! {
     }
 
     #[test]
+    fn the_search_never_costs_more_than_it_found(problem in problem()) {
+        let with = solve(&problem).expect("the problem is valid");
+        let without = Problem { effort: Effort::default(), ..problem };
+        let without = solve(&without).expect("the problem is valid");
+        let unsqueezed = [Binding::MaxConsumers, Binding::MaxSurge]
+            .iter()
+            .all(|bound| !without.report.bound_by.contains(bound));
+        // More moves are paid for by fewer consumers, and more consumers by fewer moves.
+        if unsqueezed && with.report.moved_load > without.report.moved_load {
+            prop_assert!(with.report.consumers_after <= without.report.consumers_after);
+        }
+    }
+
+    #[test]
     fn the_l2_bound_holds_for_a_packing_by_first_fit_decreasing(weights in prop::collection::vec(0_u64..=100, 0..60)) {
         let mut sorted = weights.clone();
         sorted.sort_unstable_by(|a, b| b.cmp(a));
@@ -415,6 +432,27 @@ proptest! {
             }
         }
     }
+}
+
+/// Three consumers are full to the last byte when 38, 22 and 15 are together twice, and 31 with 44: no greedy step finds that.
+#[test]
+fn the_search_finds_what_no_single_step_would() {
+    let mut problem =
+        world(&[(38, 1), (38, 1), (22, 2), (22, 2), (15, 3), (15, 3), (31, 4), (44, 4)]);
+    problem.limits = Limits { packing_permille: 750, overload_permille: 750 };
+    let greedy = solve(&problem).expect("the problem is valid").report;
+    Preset::Tight.apply(&mut problem, 200_000, 1);
+    let solution = solve(&problem).expect("the problem is valid");
+    assert_eq!(faults(&problem, &solution), []);
+    assert_eq!((greedy.consumers_after, solution.report.consumers_after), (4, 3));
+}
+
+#[test]
+fn presets_have_names_and_order_consumers_by_their_price() {
+    assert!(Preset::ALL.iter().all(|preset| Preset::parse(preset.name()) == Some(*preset)));
+    assert_eq!(Preset::parse("loose"), None);
+    assert!(Preset::Calm.alpha_permille() < Preset::Balanced.alpha_permille());
+    assert!(Preset::Balanced.alpha_permille() < Preset::Tight.alpha_permille());
 }
 
 #[test]

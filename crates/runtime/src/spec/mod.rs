@@ -47,7 +47,7 @@ pub use config::{Config, SinkTarget, Topic, TopicPattern};
 pub use docs::docs;
 pub use sections::{
     Backoff, Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor,
-    OnSinkBehind, Ownership, Start, TopicOfInterest, WorkerKind, Workers,
+    OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest, WorkerKind, Workers,
 };
 pub use units::{Address, Permille, Rate, Size, Span};
 

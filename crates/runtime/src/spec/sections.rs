@@ -149,9 +149,17 @@ pub struct Controller {
     /// that are idle soon after.
     #[serde(with = "Span")]
     pub drain_target: Duration,
+    /// How consumers are weighed against moves. The default is `balanced`: in simulations it has fewer consumers and moves
+    /// less than every published packing that keeps partitions in place.
+    pub preset: PlannerPreset,
     /// What saving one consumer is worth, in loads of one consumer moved once. Below 1 a group under falling load never
-    /// shrinks; the default is a balance for groups of about 30 partitions.
-    pub alpha: Permille,
+    /// shrinks; the default is the preset's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<Permille>,
+    /// Time that one decision may spend on looking for something better than its first find, roughly. The default is short
+    /// beside a hand-off; `0s` looks for nothing.
+    #[serde(with = "Span")]
+    pub planner_budget: Duration,
     /// Time from asking for a worker to its first sign of life, after which the plan goes on without it. The default
     /// is long enough for an image that must be fetched first.
     #[serde(with = "Span")]
@@ -160,6 +168,19 @@ pub struct Controller {
     /// given up first. The default is twice `ownership.writeTimeout`: who was asked before may have to finish a write.
     #[serde(with = "Span")]
     pub handoff_deadline: Duration,
+}
+
+/// How the planner weighs consumers against moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PlannerPreset {
+    /// Move only what must move, and give consumers up when that is easy.
+    Calm,
+    /// Look for fewer consumers and fewer moves alike.
+    #[default]
+    Balanced,
+    /// As few consumers as can be found, and then as few moves.
+    Tight,
 }
 
 /// The clocks of the ledger. `writeTimeout` + `heartbeat` < `lease` < `fence` must hold.
@@ -331,7 +352,9 @@ impl Default for Controller {
             hold_scale_in: Duration::from_secs(180),
             lag_threshold: Duration::from_secs(10),
             drain_target: Duration::from_secs(120),
-            alpha: Permille(2000),
+            preset: PlannerPreset::Balanced,
+            alpha: None,
+            planner_budget: Duration::from_millis(50),
             worker_start_deadline: Duration::from_secs(60),
             handoff_deadline: Duration::from_secs(10),
         }

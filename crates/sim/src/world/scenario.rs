@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tidegate_core::ids::Generation;
+use tidegate_core::pack::Effort;
 use tidegate_core::{consumer, controller, demand};
 
 use super::loss::LedgerLoss;
@@ -118,6 +119,7 @@ fn demand_settings() -> demand::Settings {
     demand::Settings {
         capacity_bytes_per_sec: CAPACITY,
         capacity_overrides: BTreeMap::new(),
+        effort: Effort { steps: 2_000, seed: 0, repacks: true },
         min_consumers: 1,
         max_consumers: 8,
         drain_target: Duration::from_secs(60),

@@ -1,0 +1,303 @@
+//! A second workbench, of dense tables: each step of the search costs well below a microsecond.
+//!
+//! Invariants: a consumer that somebody has come to is at most at its packing limit, one that nobody has come to at most at its
+//! overload limit, unless it has one partition alone; a partition that is fixed stays where it is.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "the tables are indexed by numbers that this module handed out, and loads are sums of weights that were \
+              found to fit"
+)]
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::super::problem::{Assignment, Problem, permille_in, permille_of};
+use crate::ids::{ConsumerNumber, PartitionId};
+
+/// Index of a partition.
+pub(super) type Piece = usize;
+
+/// Index of a consumer.
+pub(super) type Bin = usize;
+
+/// Costs are in 1/16 of a byte/s, so that of two ways of one weight the one with fewer moves costs less.
+const FINE: u64 = 16;
+
+/// So many consumers that have nothing are at hand.
+const SPARE: usize = 2;
+
+/// Weights are scaled so that all together stay below this power of two: then no sum of costs overflows.
+const COST_BITS: u32 = 44;
+
+/// Partitions on consumers.
+#[derive(Clone, Debug)]
+pub(super) struct Bench {
+    partitions: Vec<PartitionId>,
+    pub(super) weight: Vec<u64>,
+    pub(super) home: Vec<Option<Bin>>,
+    pub(super) fixed: Vec<bool>,
+    pub(super) at: Vec<Bin>,
+    /// What it costs to be away from home.
+    away: Vec<i64>,
+    consumers: Vec<ConsumerNumber>,
+    packing: Vec<u64>,
+    overload: Vec<u64>,
+    price: Vec<i64>,
+    /// What it costs to move as much as fits.
+    whole: Vec<i64>,
+    load: Vec<u64>,
+    /// Partitions with weight that have come.
+    guests: Vec<u32>,
+    pub(super) pieces: Vec<Vec<Piece>>,
+    /// It must not be given up.
+    needed: Vec<bool>,
+    /// All consumers, first those with partitions.
+    order: Vec<Bin>,
+    rank: Vec<usize>,
+    open: usize,
+    least: usize,
+    most: usize,
+    largest_packing: u64,
+}
+
+impl Bench {
+    /// Sets it up; `None` when a partition waits, or a consumer is above its limit with several.
+    pub(super) fn new(problem: &Problem, found: &Assignment) -> Option<Self> {
+        let usable = |at: &ConsumerNumber| problem.is_usable(*at);
+        let homes: BTreeSet<_> =
+            problem.items.values().filter_map(|item| item.home).filter(usable).collect();
+        let mut consumers: BTreeSet<_> = found.values().copied().chain(homes.clone()).collect();
+        let idle = problem.running.iter().copied().chain(ConsumerNumber::FIRST.and_above());
+        let spare = idle.filter(usable).filter(|at| !consumers.contains(at));
+        let spare: Vec<_> = spare.take(SPARE).collect();
+        consumers.extend(spare);
+        let index: BTreeMap<_, _> = consumers.iter().copied().zip(0..).collect();
+        let total = problem.items.values().fold(0_u64, |sum, item| sum.saturating_add(item.weight));
+        let shift = (u64::BITS - total.leading_zeros()).saturating_sub(COST_BITS - 4);
+        let cost = |amount: u64| {
+            let fine = (amount >> shift).min(1 << COST_BITS) * FINE;
+            i64::try_from(fine).unwrap_or(i64::MAX)
+        };
+        let numbers: Vec<_> = consumers.into_iter().collect();
+        let count = numbers.len();
+        let mut bench = Self {
+            partitions: Vec::new(),
+            weight: Vec::new(),
+            home: Vec::new(),
+            fixed: Vec::new(),
+            at: Vec::new(),
+            away: Vec::new(),
+            packing: numbers.iter().map(|at| problem.packing_limit_of(*at)).collect(),
+            overload: numbers.iter().map(|at| problem.overload_limit_of(*at)).collect(),
+            price: numbers
+                .iter()
+                .map(|at| cost(permille_of(problem.capacity_of(*at), problem.alpha_permille)))
+                .collect(),
+            whole: numbers.iter().map(|at| cost(problem.packing_limit_of(*at))).collect(),
+            load: vec![0; count],
+            guests: vec![0; count],
+            pieces: vec![Vec::new(); count],
+            needed: numbers.iter().map(|at| !problem.scale_in && homes.contains(at)).collect(),
+            order: (0..count).collect(),
+            rank: (0..count).collect(),
+            open: 0,
+            least: usize::try_from(problem.min_consumers).unwrap_or(usize::MAX).max(1),
+            most: usize::try_from(problem.most_open()).unwrap_or(usize::MAX),
+            largest_packing: 0,
+            consumers: numbers,
+        };
+        bench.largest_packing = bench.packing.iter().copied().max()?;
+        for (piece, (partition, item)) in problem.items.iter().enumerate() {
+            let at = found.get(partition).filter(|at| usable(at))?;
+            bench.partitions.push(*partition);
+            bench.weight.push(item.weight);
+            bench.home.push(item.home.and_then(|home| index.get(&home).copied()));
+            bench.fixed.push(problem.effective_pin(item).is_some());
+            bench.away.push(cost(item.weight) + 1);
+            bench.at.push(*index.get(at)?);
+            bench.put(piece, bench.at[piece]);
+        }
+        bench.is_sound().then_some(bench)
+    }
+
+    fn is_sound(&self) -> bool {
+        let mut bins = self.open().iter();
+        bins.all(|bin| self.pieces[*bin].len() < 2 || self.load[*bin] <= self.overload[*bin])
+    }
+
+    /// The same partitions packed anew: heaviest first, at home unless another consumer is filled much better. `None` when
+    /// it is not allowed, or has no room.
+    pub(super) fn packed_anew(&self, homesick_permille: u32) -> Option<Self> {
+        let mut bench = self.clone();
+        let mut loose: Vec<Piece> =
+            (0..bench.at.len()).filter(|piece| !bench.fixed[*piece]).collect();
+        for piece in &loose {
+            bench.take(*piece);
+        }
+        loose.sort_by_key(|piece| (core::cmp::Reverse(bench.weight[*piece]), *piece));
+        for piece in loose {
+            let to = bench.fitting_place(piece, homesick_permille)?;
+            bench.put(piece, to);
+        }
+        bench.is_allowed().then_some(bench)
+    }
+
+    fn fitting_place(&self, piece: Piece, homesick_permille: u32) -> Option<Bin> {
+        let room = |bin: Bin| self.packing[bin].saturating_sub(self.load[bin]);
+        let open = self.open().iter().copied();
+        let best = open.filter(|bin| self.fits(piece, *bin)).min_by_key(|bin| (room(*bin), *bin));
+        let home = self.home[piece].filter(|home| self.fits(piece, *home));
+        match (best, home) {
+            (Some(best), Some(home)) if self.is_open(home) => {
+                let tolerated = permille_of(self.packing[home], homesick_permille);
+                Some(if room(home) <= room(best).saturating_add(tolerated) { home } else { best })
+            }
+            (Some(best), _) => Some(best),
+            (None, Some(home)) => Some(home),
+            (None, None) => {
+                self.closed().iter().copied().filter(|bin| self.fits(piece, *bin)).min()
+            }
+        }
+    }
+
+    // === what it costs ===
+
+    /// The price of all consumers with partitions, and what it costs that partitions are not at home.
+    pub(super) fn cost(&self) -> i128 {
+        let consumers: i128 = self.open().iter().map(|bin| i128::from(self.price[*bin])).sum();
+        let away = self.at.iter().enumerate().map(|(piece, at)| self.move_cost(piece, *at));
+        consumers + away.map(i128::from).sum::<i128>()
+    }
+
+    /// What it costs that a partition is on a consumer.
+    pub(super) fn move_cost(&self, piece: Piece, bin: Bin) -> i64 {
+        match self.home[piece] {
+            Some(home) if home != bin => self.away[piece],
+            _ => 0,
+        }
+    }
+
+    /// What a consumer costs that gets its first partition.
+    pub(super) fn price(&self, bin: Bin) -> i64 {
+        self.price[bin]
+    }
+
+    /// The share of the load that is not at home, in permille.
+    pub(super) fn moved_permille(&self) -> u64 {
+        let weights = self.weight.iter().zip(&self.home).zip(&self.at);
+        let away = weights.filter(|((_, home), at)| home.is_some_and(|home| home != **at));
+        let moved = away.fold(0, |sum, ((weight, _), _)| sum + weight);
+        permille_in(moved, self.weight.iter().sum())
+    }
+
+    /// Sets the price of every consumer to so much of 1024 of what it is.
+    pub(super) fn scale_prices(&mut self, of_1024: u64) {
+        for price in &mut self.price {
+            let scaled = i128::from(*price) * i128::from(of_1024) / 1024;
+            *price = i64::try_from(scaled).unwrap_or(i64::MAX);
+        }
+    }
+
+    /// The lowest price of a consumer with partitions.
+    pub(super) fn lowest_price(&self) -> i64 {
+        self.open().iter().map(|bin| self.price[*bin]).min().unwrap_or(0)
+    }
+
+    /// What moving a whole consumer's load once costs.
+    pub(super) fn whole_load(&self) -> i64 {
+        self.open().iter().map(|bin| self.whole[*bin]).min().unwrap_or(0)
+    }
+
+    // === who is where ===
+
+    /// Consumers with partitions.
+    pub(super) fn open(&self) -> &[Bin] {
+        &self.order[..self.open]
+    }
+
+    /// Consumers without.
+    pub(super) fn closed(&self) -> &[Bin] {
+        &self.order[self.open..]
+    }
+
+    pub(super) fn is_open(&self, bin: Bin) -> bool {
+        self.rank[bin] < self.open
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether as many consumers have partitions as may, and all that must.
+    pub(super) fn is_allowed(&self) -> bool {
+        let has_all = self.closed().iter().all(|bin| !self.needed[*bin]);
+        has_all && self.open <= self.most && self.open >= self.least.min(self.at.len())
+    }
+
+    pub(super) fn is_needed(&self, bin: Bin) -> bool {
+        self.needed[bin]
+    }
+
+    /// Whether one consumer more may get partitions, or one less have some.
+    pub(super) fn allows(&self, open: usize) -> bool {
+        open <= self.most && open >= self.least.min(self.at.len())
+    }
+
+    /// Room below the packing limit.
+    pub(super) fn room(&self, bin: Bin) -> u64 {
+        self.packing[bin].saturating_sub(self.load[bin])
+    }
+
+    /// Whether a consumer may get a partition.
+    pub(super) fn fits(&self, piece: Piece, bin: Bin) -> bool {
+        let weight = self.weight[piece];
+        let is_home = self.home[piece] == Some(bin);
+        if !self.is_open(bin) {
+            return weight <= self.packing[bin] || is_home || weight > self.largest_packing;
+        }
+        let at_home = is_home && self.guests[bin] == 0;
+        let limit = if at_home || weight == 0 { self.overload[bin] } else { self.packing[bin] };
+        self.load[bin] + weight <= limit
+    }
+
+    pub(super) fn put(&mut self, piece: Piece, bin: Bin) {
+        if !self.is_open(bin) {
+            self.swap(bin, self.open);
+            self.open += 1;
+        }
+        self.pieces[bin].push(piece);
+        self.load[bin] += self.weight[piece];
+        self.guests[bin] += u32::from(self.is_guest(piece, bin));
+        self.at[piece] = bin;
+    }
+
+    pub(super) fn take(&mut self, piece: Piece) {
+        let bin = self.at[piece];
+        if let Some(place) = self.pieces[bin].iter().position(|other| *other == piece) {
+            self.pieces[bin].swap_remove(place);
+            self.load[bin] -= self.weight[piece];
+            self.guests[bin] -= u32::from(self.is_guest(piece, bin));
+        }
+        if self.pieces[bin].is_empty() {
+            self.open -= 1;
+            self.swap(bin, self.open);
+        }
+    }
+
+    fn is_guest(&self, piece: Piece, bin: Bin) -> bool {
+        self.weight[piece] > 0 && !self.fixed[piece] && self.home[piece] != Some(bin)
+    }
+
+    fn swap(&mut self, bin: Bin, to: usize) {
+        let (from, other) = (self.rank[bin], self.order[to]);
+        self.order.swap(from, to);
+        (self.rank[bin], self.rank[other]) = (to, from);
+    }
+
+    pub(super) fn assignment(&self) -> Assignment {
+        let at = self.at.iter().map(|bin| self.consumers[*bin]);
+        self.partitions.iter().copied().zip(at).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! Phase 5, improve: what the phases before have found is taken apart a little and put together again, many times over.
+//!
+//! Each step takes the partitions of a few consumers off and puts them back where they cost least, with some chance in the
+//! order and in what is overlooked. The result is kept when it costs less, and early on also when it costs a little more
+//! (ruin and recreate, with a temperature that falls). What counts is the price of every consumer with partitions and the
+//! weight of every partition that is not at home.
+//!
+//! It starts from what was found, or for [`Effort::repacks`] from a packing made anew when that has fewer consumers; then it is
+//! also asked for fewer consumers where nothing else is to be done. The number of steps is the caller's; the same problem and seed always give the same answer.
+
+mod anneal;
+mod bench;
+mod random;
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use self::anneal::anneal;
+use self::bench::Bench;
+use super::bound::LowerBound;
+use super::problem::{Assignment, Effort, Problem};
+
+/// When everything is packed anew, home may leave this much more of a consumer unused than the best fit, in permille of its
+/// limit: some, which saves moves, and nothing, which can save a consumer.
+const HOMESICK_PERMILLE: [u32; 2] = [150, 0];
+
+/// Where so much of the load must move, a consumer is worth its price.
+const USUAL_PERMILLE: u64 = 70;
+
+/// The least and the most that it is worth, in 1/1024 of the price.
+const SHORTEST: u64 = 512;
+const LONGEST: u64 = 1536;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Something that costs less.
+    LowerCost,
+    /// Something that costs less because fewer consumers have partitions.
+    FewerConsumers,
+}
+
+/// What was looked for, if it was found. Where the maximum squeezes or partitions wait, nothing is looked for.
+pub(super) fn improve(problem: &Problem, found: &Assignment, goal: Goal) -> Option<Assignment> {
+    let Effort { steps, seed, repacks } = problem.effort;
+    let may_look = goal == Goal::LowerCost || repacks && may_save(problem, found);
+    if steps == 0 || !may_look {
+        return None;
+    }
+    let mut kept = Bench::new(problem, found)?;
+    kept.scale_prices(horizon(kept.moved_permille()));
+    let (cost, len) = (kept.cost(), kept.len());
+    let packed = HOMESICK_PERMILLE.iter().filter(|_| repacks);
+    let packed: Vec<_> = packed.filter_map(|permille| kept.packed_anew(*permille)).collect();
+    // Who needs fewer consumers has the better start: to give one up takes many steps that each must go right.
+    let starts = core::iter::once(kept).chain(packed);
+    let mut bench = starts.min_by_key(|start| (start.len(), start.cost()))?;
+    // Who repacks looks twice.
+    anneal(&mut bench, if repacks { steps / 2 } else { steps }, seed);
+    let is_found = bench.cost() < cost && (goal == Goal::LowerCost || bench.len() < len);
+    is_found.then(|| bench.assignment())
+}
+
+/// What a consumer is worth, in 1/1024 of its price: a saving lasts the longer, the less the load moves about. How much of it
+/// must move this time tells that.
+const fn horizon(moved_permille: u64) -> u64 {
+    let of_1024 = match (USUAL_PERMILLE << 10).checked_div(moved_permille) {
+        Some(of_1024) => of_1024,
+        None => LONGEST,
+    };
+    if of_1024 < SHORTEST {
+        SHORTEST
+    } else if of_1024 > LONGEST {
+        LONGEST
+    } else {
+        of_1024
+    }
+}
+
+/// Whether consumers may be given up, and the load does not need them all.
+fn may_save(problem: &Problem, found: &Assignment) -> bool {
+    let used: BTreeSet<_> = found.values().collect();
+    let needed = LowerBound::of(problem, problem.limits.packing_permille).consumers();
+    let needed = usize::try_from(needed.max(problem.min_consumers)).unwrap_or(usize::MAX);
+    problem.scale_in && used.len() > needed
+}
