@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidegate_core::ids::{Instant, PartitionId, Position, TopicId};
 use tidegate_core::rates::{Monitor, Round, Sample, Settings, TopicRound};
 
-use super::rng::Rng;
 use super::{Event, World};
+use crate::rng::Rng;
 
 /// Size of a record. One size for all: what varies is how many there are.
 pub(super) const RECORD_BYTES: u64 = 1_000;

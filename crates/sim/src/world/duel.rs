@@ -12,8 +12,8 @@ use tidegate_core::ledger::{
 };
 
 use super::controllers::group;
-use super::rng::Rng;
 use super::shadow::{Held, Shadow};
+use crate::rng::Rng;
 
 /// Records in one duel: long enough for several reigns and lives, short enough to cost nothing beside a world.
 const RECORDS: u64 = 120;

@@ -9,10 +9,10 @@ use super::LedgerLoss;
 use super::broker::{Log, Payload, Request};
 use super::process::{Process, ProcessKey, Role};
 use super::queue::Moment;
-use super::rng::Rng;
 use super::scenario::GENESIS;
 use super::weather::Weather;
 use super::{Event, Mutant, World, reborn};
+use crate::rng::Rng;
 
 /// Something that strikes at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use tidegate_core::ledger::{Entry, Record};
 use super::broker::{Broker, Log, Payload, Request, index, offset};
 use super::controllers::group;
 use super::process::{Input, Link, Process, ProcessKey, Role};
-use super::rng::Rng;
 use super::scenario::GENESIS;
 use super::{Event, Mutant, World};
+use crate::rng::Rng;
 
 /// Pause of a controller before it opens a log again that it could not read on.
 const REOPEN: Duration = Duration::from_secs(1);

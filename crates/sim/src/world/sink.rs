@@ -7,9 +7,9 @@ use tidegate_core::consumer::{Failure, Input as ConsumerInput};
 use tidegate_core::ids::{Epoch, FencingToken, Generation, Offset, PartitionId, Position};
 
 use super::process::{Input, Process, ProcessKey};
-use super::rng::Rng;
 use super::scenario::SinkKind;
 use super::{Event, Mutant, World};
+use crate::rng::Rng;
 
 /// How long a shell waits for the sink.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);

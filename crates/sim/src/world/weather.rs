@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::queue::Moment;
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Likelihoods in permille, and what is down until when.
 #[derive(Clone, Copy, Debug)]
