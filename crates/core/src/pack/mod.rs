@@ -22,6 +22,7 @@ mod bound;
 mod check;
 mod dissolve;
 mod evict;
+pub mod exact;
 mod improve;
 mod keep;
 mod place;
