@@ -1,6 +1,7 @@
 //! Exit codes, and how an error is told: its chain of causes once, and the code under which `docs/errors.md` has more.
 
 use std::fmt;
+use std::path::Path;
 
 use tidegate_runtime::errors::Code;
 use tidegate_runtime::ports::{Error, StateError};
@@ -16,9 +17,41 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The configuration is invalid.
+    /// The configuration, or a file that was named, is invalid.
     Config = 3,
 }
+
+/// An error that ends the program with a code of its own.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    exit: Exit,
+    text: String,
+}
+
+impl Refused {
+    /// The options contradict each other.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, text: text.into() }
+    }
+
+    /// A file cannot be used.
+    pub(crate) fn input(file: &Path, what: impl fmt::Display) -> Self {
+        Self { exit: Exit::Config, text: format!("{}, {what}", file.display()) }
+    }
+
+    /// A file cannot be read; the cause is told behind it.
+    pub(crate) fn unreadable(file: &Path) -> Self {
+        Self { exit: Exit::Config, text: format!("failed to read {}", file.display()) }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A context of an error that has a code.
 #[derive(Debug)]
@@ -70,6 +103,9 @@ impl std::error::Error for InvalidSpec {}
 
 /// The exit code for an error.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return refused.exit;
+    }
     if code_of(error) == Some(Code::ConfigInvalid) { Exit::Config } else { Exit::Failed }
 }
 

@@ -39,6 +39,12 @@ impl Output {
         }
     }
 
+    /// Writes what is data in a form of its own, the same whatever results look like.
+    #[expect(clippy::unused_self, reason = "what a command writes goes through its output")]
+    pub(crate) fn data(&self, text: &str) -> anyhow::Result<()> {
+        write(text.trim_end_matches('\n'))
+    }
+
     /// Tells a person how it goes; not a part of the result, so with json it goes to standard error.
     pub(crate) fn say(&self, text: &str) {
         let told = match self.format {

@@ -9,6 +9,7 @@ pub(crate) mod load;
 mod message;
 mod processes;
 mod replay;
+mod simulate;
 mod status;
 mod tail;
 mod topics;
@@ -39,6 +40,7 @@ pub(crate) async fn run(
         Command::Load(args) => load::run(args, output, signals).await,
         Command::Audit(args) => audit::run(&args, output).await,
         Command::Replay(args) => replay::run(&args, output),
+        Command::Simulate(command) => simulate::run(command, output, signals).await,
         Command::GenerateDocs { directory } => docs::run(&directory),
     };
     match ran {

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod simulate;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -10,6 +12,10 @@ use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
+
+pub(crate) use self::simulate::{
+    CompareArgs, Policies, RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
+};
 
 /// Version of the package and the commit it was built from.
 pub(crate) const VERSION: &str =
@@ -87,6 +93,9 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Show what happened in a run of the simulator, event by event, from the log that it wrote.
     Replay(ReplayArgs),
+    /// Run planners over streams of loads, without a cluster.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Write the generated pages of the documentation.
     #[command(hide = true)]
     GenerateDocs {

@@ -1,0 +1,29 @@
+//! `tidegate simulate`: planners over streams of loads, without a cluster. The simulations are those of `tidegate-sim`; here their input
+//! is read, their progress is told, and their figures are printed.
+
+mod compare;
+mod golden;
+mod input;
+mod pages;
+mod table;
+mod work;
+
+use crate::args::SimulateCommand;
+use crate::failure::Exit;
+use crate::output::Output;
+use crate::signals::Signals;
+
+pub(super) async fn run(
+    command: SimulateCommand,
+    output: &Output,
+    signals: Signals,
+) -> anyhow::Result<Exit> {
+    match command {
+        SimulateCommand::Golden { file } => golden::run(&file, output),
+        SimulateCommand::Stream(args) => {
+            output.data(&input::made(args.recipe, &args.shape, input::Usual::COMPARE)?.to_csv())?;
+            Ok(Exit::Done)
+        }
+        SimulateCommand::Compare(args) => compare::run(args, output, signals).await,
+    }
+}

@@ -1,0 +1,205 @@
+//! `tidegate simulate`: what it writes, and what it says to wrong usage and to files that cannot be used.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod support;
+
+use std::io::Write as _;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use support::{run, stderr, stdout};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testing/golden/packing.jsonl");
+
+fn file(text: impl AsRef<[u8]>) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_ref()).unwrap();
+    file
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().unwrap()
+}
+
+fn simulate(arguments: &[&str]) -> Output {
+    run(&[&["simulate"], arguments].concat())
+}
+
+fn succeeded(arguments: &[&str]) -> String {
+    let output = simulate(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&succeeded(&[arguments, &["--output", "json"]].concat())).unwrap()
+}
+
+/// What is said to a command that ends with this code.
+fn refused(code: i32, arguments: &[&str]) -> String {
+    let output = simulate(arguments);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+    assert_eq!(stdout(&output), "", "{arguments:?}");
+    stderr(&output)
+}
+
+#[test]
+fn all_golden_cases_are_equal() {
+    assert_eq!(succeeded(&["golden", GOLDEN]), "35 cases, 35 equal\n");
+}
+
+#[test]
+fn a_golden_case_that_differs_is_told_and_ends_with_1() {
+    let text = std::fs::read_to_string(GOLDEN).unwrap();
+    let changed = file(text.replacen("\"nf\":{\"next\":[0]", "\"nf\":{\"next\":[7]", 1));
+    let output = simulate(&["golden", path(&changed)]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.starts_with(
+            "line 1, nf of \"one partition, nothing assigned\": expected [7], found [0]"
+        )
+    );
+    assert!(said.ends_with("35 cases, 34 equal\n"), "{said}");
+}
+
+#[test]
+fn a_golden_file_that_cannot_be_used_ends_with_3_and_its_place() {
+    let broken = file("{\"name\": 1}\n");
+    let said = refused(3, &["golden", path(&broken)]);
+    assert!(
+        said.contains(&format!("{}, line 1, column 10: not a golden case", path(&broken))),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(refused(3, &["golden", "/nowhere/at/all"]).contains("failed to read /nowhere/at/all"));
+    let binary = file(b"ok\n\xff\n");
+    assert!(refused(3, &["golden", path(&binary)]).contains("line 2: not UTF-8 text"));
+}
+
+#[test]
+fn a_stream_is_the_same_for_the_same_seed() {
+    let arguments = ["stream", "--recipe", "walk", "--partitions", "4", "--iterations", "3"];
+    let stream = |seed| succeeded(&[&arguments[..], &["--delta", "10", "--seed", seed]].concat());
+    assert_eq!(stream("7"), stream("7"));
+    assert_ne!(stream("7"), stream("8"));
+    let written = stream("7");
+    assert_eq!(written.lines().next(), Some("walk-1:0,walk-1:1,walk-2:0,walk-2:1"));
+    assert_eq!(written.lines().count(), 4);
+    let realistic =
+        succeeded(&["stream", "--recipe", "realistic", "--iterations", "2", "--sigma", "1.8"]);
+    assert_eq!(realistic.lines().nth(1).unwrap().split(',').count(), 600);
+}
+
+#[test]
+fn a_stream_that_was_written_is_compared_as_one_that_is_made() {
+    let recipe = ["--recipe", "walk", "--partitions", "20", "--iterations", "20", "--seed", "3"];
+    let written = file(succeeded(&[&["stream"], &recipe[..]].concat()));
+    let policies = ["--policies", "mwf,bfd,tight:alpha=2,kafka-round-robin-9"];
+    let made = json(&[&["compare"], &recipe[..], &policies].concat());
+    let read =
+        json(&[&["compare", "--stream", path(&written), "--seed", "3"], &policies[..]].concat());
+    assert_eq!(made["iterations"], 20);
+    for name in ["mwf", "bfd", "tight:alpha=2", "kafka-round-robin-9"] {
+        for key in ["consumers", "cbs", "r_score"] {
+            assert!(made["policies"][name][key].is_number(), "{made}");
+            assert_eq!(made["policies"][name][key], read["policies"][name][key]);
+        }
+        assert!(made["policies"][name]["solve_ms"]["p50"].is_number(), "{made}");
+        assert!(made["policies"][name]["sd"].is_null(), "one stream has no deviation");
+    }
+}
+
+#[test]
+fn seeds_give_means_with_their_deviation() {
+    let compared = json(&[
+        "compare",
+        "--recipe",
+        "walk",
+        "--partitions",
+        "20",
+        "--iterations",
+        "20",
+        "--seeds",
+        "3",
+        "--policies",
+        "bfd",
+    ]);
+    assert_eq!(compared["streams"], 3);
+    assert!(compared["policies"]["bfd"]["sd"]["r_score"].as_f64().unwrap() > 0.0, "{compared}");
+}
+
+#[test]
+fn a_comparison_for_people_is_a_table_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("report");
+    let recipe = ["--recipe", "walk", "--partitions", "20", "--iterations", "10"];
+    let report = ["--report", directory.to_str().unwrap()];
+    let said = succeeded(&[&["compare"], &recipe[..], &report].concat());
+    assert!(
+        said.starts_with("policy") && said.contains("\nmbfp ") && said.contains("\ncalm "),
+        "{said}"
+    );
+    let page = std::fs::read_to_string(directory.join("index.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("CBS [%]") && page.contains("<td>tight</td>"));
+    assert!(!page.contains("src=") && !page.contains("href="), "it needs no other file");
+    assert!(directory.join("compare.csv").exists() && directory.join("compare.json").exists());
+}
+
+#[test]
+fn a_stream_that_cannot_be_used_ends_with_3_and_its_place() {
+    for (text, said) in [
+        ("", ", line 1, column 1: the file is empty"),
+        ("a:0\n", ", line 2, column 1: expected a row of rates"),
+        ("a:0,a:1\n1\n", ", line 2, column 2: expected 2 fields as in the header, found 1"),
+        (
+            "a:0,a:1\n1,2\n1,2,3\n",
+            ", line 3, column 3: expected 2 fields as in the header, found 3",
+        ),
+        (
+            "a:0,a:1\n1,-2\n",
+            ", line 2, column 2: expected a rate, a whole number of 0 or more, found \"-2\"",
+        ),
+        ("a:0,a:1\n1,fast\n", ", line 2, column 2: expected a rate"),
+        ("a:0,a:0\n1,2\n", ", line 1, column 2: partition a:0 is already in column 1"),
+        ("a:0,b\n1,2\n", ", line 1, column 2: expected topic:partition, found \"b\""),
+        ("a:0,a:1\n18446744073709551615,1\n", ", line 2, column 2: the rates of this row add up"),
+    ] {
+        let stream = file(text);
+        let error = refused(3, &["compare", "--stream", path(&stream)]);
+        assert!(error.contains(&format!("{}{said}", path(&stream))), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    let missing = refused(3, &["compare", "--stream", "/nowhere/at/all"]);
+    assert!(missing.contains("failed to read /nowhere/at/all: No such file"), "{missing}");
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_known() {
+    let unknown = refused(2, &["compare", "--recipe", "walk", "--policies", "mwf,bestfit"]);
+    assert!(unknown.contains("unknown policy \"bestfit\", expected one of nf, nfd, "), "{unknown}");
+    assert!(unknown.contains("balanced, tight") && unknown.contains("kafka-sticky-K"), "{unknown}");
+    for (arguments, said) in [
+        (&["compare"][..], "--stream"),
+        (&["compare", "--recipe", "walk", "--capacity", "0"], "--capacity"),
+        (&["compare", "--recipe", "walk", "--stream", "x"], "--stream"),
+        (&["compare", "--recipe", "walk", "--policies", "tight:alpha=x"], "alpha=A"),
+        (&["compare", "--recipe", "walk", "--policies", "kafka-range-0"], "from 1 on"),
+        (&["compare", "--recipe", "walk", "--seeds", "0"], "--seeds"),
+        (&["compare", "--stream", "x", "--seeds", "2"], "--seeds needs --recipe"),
+        (&["compare", "--stream", "x", "--delta", "2"], "--delta needs --recipe"),
+        (&["stream"], "--recipe"),
+        (&["stream", "--recipe", "storm"], "realistic"),
+        (&["stream", "--recipe", "walk", "--partitions", "0"], "--partitions"),
+        (&["stream", "--recipe", "walk", "--sigma", "1"], "--sigma needs --recipe realistic"),
+        (&["stream", "--recipe", "realistic", "--delta", "1"], "--delta needs --recipe walk"),
+        (&["stream", "--recipe", "realistic", "--sigma", "9"], "--sigma"),
+        (&["nothing"], "compare"),
+    ] {
+        let error = refused(2, arguments);
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
