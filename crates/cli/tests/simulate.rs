@@ -197,7 +197,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_known() {
         (&["stream", "--recipe", "walk", "--sigma", "1"], "--sigma needs --recipe realistic"),
         (&["stream", "--recipe", "realistic", "--delta", "1"], "--delta needs --recipe walk"),
         (&["stream", "--recipe", "realistic", "--sigma", "9"], "--sigma"),
-        (&["nothing"], "compare"),
+        (&["nothing"], "unrecognized subcommand"),
     ] {
         let error = refused(2, arguments);
         assert!(error.contains(said), "{arguments:?}: {error}");
