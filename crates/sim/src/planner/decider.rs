@@ -51,6 +51,11 @@ impl Decider {
         }
     }
 
+    /// Who decides.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// Decides for these rates, one for each partition.
     pub fn decide(&mut self, rates: &[u64]) -> Result<Decision, pack::Error> {
         let next = match self.policy {

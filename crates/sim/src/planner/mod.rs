@@ -12,6 +12,7 @@ pub mod compare;
 mod decider;
 pub mod golden;
 mod kafka;
+pub mod latency;
 mod policy;
 mod sizing;
 pub mod statistics;
