@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_core::ids::{ConsumerNumber, PartitionId, TopicId};
+use tidegate_core::ids::{ConsumerNumber, PartitionId};
 use tidegate_core::pack::reference::{Algorithm, Load};
 use tidegate_core::pack::{self, Item};
 
 use super::policy::Policy;
 use super::sizing::{Sizing, Tuning};
-use super::stream::PartitionName;
+use super::stream::{PartitionName, ids};
 use crate::rng::Rng;
 
 /// A policy and what it has decided so far.
@@ -45,7 +45,7 @@ impl Decider {
             policy,
             sizing,
             partitions: partitions.to_vec(),
-            ids: ids(partitions),
+            ids: ids(partitions.iter()),
             current: vec![None; partitions.len()],
             order: Rng::new(seed),
         }
@@ -103,18 +103,6 @@ impl Decider {
             self.ids.iter().map(number).map(|at| at.expect("nothing waits without a maximum"));
         Ok(next.collect())
     }
-}
-
-/// Ids that order as the topics appear.
-pub(super) fn ids(partitions: &[PartitionName]) -> Vec<PartitionId> {
-    let mut topics: BTreeMap<&str, TopicId> = BTreeMap::new();
-    let mut ids = Vec::new();
-    for partition in partitions {
-        let next = TopicId((topics.len() as u128 + 1).to_be_bytes());
-        let topic = *topics.entry(&partition.topic).or_insert(next);
-        ids.push(PartitionId { topic, number: partition.number });
-    }
-    ids
 }
 
 #[cfg(test)]

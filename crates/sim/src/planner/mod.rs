@@ -10,10 +10,12 @@
 
 pub mod compare;
 mod decider;
+pub mod frequency;
 pub mod golden;
 mod kafka;
 pub mod latency;
 mod policy;
+pub mod rates;
 mod sizing;
 pub mod statistics;
 pub mod stream;

@@ -4,7 +4,10 @@
 mod csv;
 mod recipe;
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use tidegate_core::ids::{PartitionId, TopicId};
 
 pub use csv::{CsvError, CsvFault};
 pub use recipe::{REALISTIC_CAPACITY, Realistic, Walk};
@@ -60,6 +63,17 @@ impl Stream {
     pub fn rows(&self) -> &[Vec<u64>] {
         &self.rows
     }
+}
+
+/// Ids for names: topics are numbered as they appear.
+pub fn ids<'a>(partitions: impl Iterator<Item = &'a PartitionName>) -> Vec<PartitionId> {
+    let mut topics: BTreeMap<&str, TopicId> = BTreeMap::new();
+    let id = |partition: &'a PartitionName| {
+        let next = TopicId((topics.len() as u128 + 1).to_be_bytes());
+        let topic = *topics.entry(&partition.topic).or_insert(next);
+        PartitionId { topic, number: partition.number }
+    };
+    partitions.map(id).collect()
 }
 
 #[cfg(test)]
