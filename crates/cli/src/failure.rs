@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The configuration, or a file that was named, is invalid.
     Config = 3,
+    /// No plan can do what was asked for.
+    Infeasible = 4,
 }
 
 /// An error that ends the program with a code of its own.
@@ -37,6 +39,11 @@ impl Refused {
     /// A file cannot be used.
     pub(crate) fn input(file: &Path, what: impl fmt::Display) -> Self {
         Self { exit: Exit::Config, text: format!("{}, {what}", file.display()) }
+    }
+
+    /// No plan can do what was asked for.
+    pub(crate) fn infeasible(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Infeasible, text: text.into() }
     }
 
     /// A file cannot be read; the cause is told behind it.

@@ -197,9 +197,129 @@ fn wrong_usage_ends_with_2_and_says_what_is_known() {
         (&["stream", "--recipe", "walk", "--sigma", "1"], "--sigma needs --recipe realistic"),
         (&["stream", "--recipe", "realistic", "--delta", "1"], "--delta needs --recipe walk"),
         (&["stream", "--recipe", "realistic", "--sigma", "9"], "--sigma"),
-        (&["nothing"], "unrecognized subcommand"),
+        (&["compere"], "'compare'"),
     ] {
         let error = refused(2, arguments);
         assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+/// A small stream, and the options of the published experiment.
+fn latency(more: &[&str]) -> Vec<String> {
+    let recipe = ["latency", "--recipe", "walk", "--partitions", "12", "--iterations", "10"];
+    recipe.iter().chain(more).map(|word| (*word).to_owned()).collect()
+}
+
+fn as_words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn latency_is_measured_in_either_model() {
+    let published = [
+        "--policies",
+        "mwf,tight:alpha=2,kafka-round-robin-12",
+        "--packing",
+        "100",
+        "--overload",
+        "120",
+        "--consumer-capacity",
+        "133",
+        "--interval",
+        "30s",
+        "--migration",
+        "5s",
+        "--model",
+        "published",
+    ];
+    let fluid = [
+        "--policies",
+        "mwf,tight:alpha=2,kafka-round-robin-12",
+        "--model",
+        "fluid",
+        "--start-delay",
+        "25s",
+        "--handoff",
+        "make-first",
+    ];
+    for more in [&published[..], &fluid[..]] {
+        let measured = json(&as_words(&latency(more)));
+        for name in ["mwf", "tight:alpha=2", "kafka-round-robin-12"] {
+            let figures = &measured["policies"][name];
+            for key in ["consumers", "r_score", "late_share"] {
+                assert!(figures[key].is_number(), "{measured}");
+            }
+            for key in ["mean", "p50", "p90", "p99", "p999"] {
+                assert!(figures["latency_s"][key].is_number(), "{measured}");
+            }
+            assert!(figures["sd"].is_null());
+        }
+        let kafka = &measured["policies"]["kafka-round-robin-12"];
+        assert!((kafka["consumers"].as_f64().unwrap() - 12.0).abs() < 1e-9, "{kafka}");
+        assert!(kafka["latency_s"]["p999"].as_f64().unwrap() < 1e-9, "{kafka}");
+    }
+    let seeds = json(&as_words(&latency(&["--seeds", "2", "--policies", "bfd"])));
+    assert!(seeds["policies"]["bfd"]["sd"]["latency_s"]["mean"].is_number(), "{seeds}");
+}
+
+#[test]
+fn how_often_to_decide_is_a_table_with_and_without_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    let recipe = ["frequency", "--recipe", "walk", "--partitions", "12", "--iterations", "4"];
+    let periods = ["--periods", "10s,60s", "--policies", "bfd,balanced", "--report", directory];
+    let found = json(&[&recipe[..], &periods[..]].concat());
+    let rows = found["rows"].as_array().unwrap();
+    let ways: Vec<_> =
+        rows.iter().map(|row| (row["policy"].as_str().unwrap(), row["events"] == true)).collect();
+    let (bfd, alone, events) = (("bfd", false), ("balanced", false), ("balanced", true));
+    assert_eq!(ways, [bfd, bfd, alone, alone, events, events]);
+    assert!(rows[0]["period_s"] == 10.0 && rows[0]["latency_s"]["p99"].is_number(), "{found}");
+    let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("balanced, with events") && page.contains("period [s]"));
+}
+
+#[test]
+fn latency_for_people_is_a_table_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = ["--report", folder.path().to_str().unwrap(), "--policies", "mwf,calm"];
+    let said = succeeded(&as_words(&latency(&report)));
+    assert!(
+        said.starts_with("policy") && said.contains("p99.9 [s]") && said.contains("\ncalm "),
+        "{said}"
+    );
+    let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("The published model: a measurement each 30s") && page.contains("<svg"));
+    assert!(
+        folder.path().join("latency.csv").exists() && folder.path().join("latency.json").exists()
+    );
+}
+
+#[test]
+fn wrong_usage_of_latency_and_frequency_ends_with_2() {
+    for (more, said) in [
+        (&["--policies", "x"][..], "unknown policy \"x\""),
+        (&["--start-delay", "25s"], "--start-delay needs --model fluid"),
+        (&["--handoff", "make-first"], "--handoff needs --model fluid"),
+        (&["--handoff", "none"], "make-first"),
+        (&["--model", "real"], "fluid"),
+        (&["--interval", "0s"], "expected a second or more"),
+        (&["--interval", "soon"], "expected a duration"),
+        (&["--packing", "0"], "--packing"),
+        (
+            &["--overload", "90"],
+            "0 < packing <= overload <= capacity, got packing 100, overload 90",
+        ),
+        (&["--consumer-capacity", "110"], "got packing 100, overload 120 and capacity 110"),
+    ] {
+        let error = refused(2, &as_words(&latency(more)));
+        assert!(error.contains(said), "{more:?}: {error}");
+    }
+    let periods = refused(2, &["frequency", "--recipe", "walk", "--periods", "0s"]);
+    assert!(periods.contains("expected a second or more"), "{periods}");
+    let broken = file("a:0\n-1\n");
+    for command in ["latency", "frequency"] {
+        let error = refused(3, &[command, "--stream", path(&broken)]);
+        assert!(error.contains("line 2, column 1: expected a rate"), "{error}");
     }
 }

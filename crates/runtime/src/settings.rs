@@ -57,7 +57,8 @@ fn steps(budget: Duration) -> u64 {
     millis.saturating_mul(STEPS_PER_MILLI)
 }
 
-fn demand(config: &Config) -> demand::Settings {
+/// What the group's size is decided by.
+pub fn demand(config: &Config) -> demand::Settings {
     let controller = &config.controller;
     let preset = match controller.preset {
         PlannerPreset::Calm => pack::Preset::Calm,

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_core::ids::{ConsumerNumber, ProcessId};
+use tidegate_core::pack::Preset;
 use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
 
 pub(crate) use self::simulate::{
-    CompareArgs, Policies, RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
+    CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
+    RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
 };
 
 /// Version of the package and the commit it was built from.
@@ -24,8 +26,8 @@ pub(crate) const VERSION: &str =
 /// Sizes and steers a Kafka consumer group by the load of each partition.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version = VERSION, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, \
-                        4 no feasible plan.")]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration \
+                        or input file, 4 no feasible plan.")]
 pub(crate) struct Cli {
     /// How results are written to standard output; with json the last line is one object.
     #[arg(long, global = true, value_enum, default_value_t)]
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Show what happened in a run of the simulator, event by event, from the log that it wrote.
     Replay(ReplayArgs),
+    /// Explain offline what would be planned for these loads.
+    Plan(PlanArgs),
     /// Run planners over streams of loads, without a cluster.
     #[command(subcommand)]
     Simulate(SimulateCommand),
@@ -384,6 +388,30 @@ pub(crate) struct ReplayArgs {
     pub(crate) process: Vec<String>,
 }
 
+/// `tidegate plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// The load of each partition in bytes/s: CSV with a header and lines of topic:partition,rate; or JSON, an object with a rate for each
+    /// topic:partition.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) loads: PathBuf,
+    /// The consumer of each partition, in the same forms; partitions that are not in it have none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) current: PathBuf,
+    /// The group's specification; the defaults when left out.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) spec: Option<PathBuf>,
+    /// What a consumer can read in a second, instead of the specification's.
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    pub(crate) capacity: Option<NonZeroU64>,
+    /// So many consumers run at most, instead of the specification's.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_consumers: Option<NonZeroU32>,
+    /// What the group is tuned for, instead of the specification's price of a consumer: calm, balanced or tight.
+    #[arg(long, value_name = "NAME", value_parser = preset)]
+    pub(crate) preset: Option<Preset>,
+}
+
 impl From<LogFormat> for logging::Format {
     fn from(format: LogFormat) -> Self {
         match format {
@@ -391,6 +419,11 @@ impl From<LogFormat> for logging::Format {
             LogFormat::Json => Self::Json,
         }
     }
+}
+
+fn preset(name: &str) -> Result<Preset, String> {
+    let names = Preset::ALL.map(Preset::name).join(", ");
+    Preset::parse(name).ok_or_else(|| format!("expected one of {names}"))
 }
 
 fn consumer_number(text: &str) -> Result<ConsumerNumber, String> {

@@ -43,8 +43,8 @@ const INTRODUCTION: &str =
 # Command line
 
 Results go to standard output and all else to standard error. With `--output json` the last line of standard output is
-one object; `tail` writes one object a line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration, 4 no
-feasible plan. `--help` after any command says the same as this page.
+one object; `tail` writes one object a line. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid configuration or
+input file, 4 no feasible plan. `--help` after any command says the same as this page.
 ";
 
 /// `docs/cli.md`: every command with its arguments.

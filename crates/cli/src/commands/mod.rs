@@ -7,6 +7,7 @@ mod docs;
 mod ledger;
 pub(crate) mod load;
 mod message;
+mod plan;
 mod processes;
 mod replay;
 mod simulate;
@@ -40,6 +41,7 @@ pub(crate) async fn run(
         Command::Load(args) => load::run(args, output, signals).await,
         Command::Audit(args) => audit::run(&args, output).await,
         Command::Replay(args) => replay::run(&args, output),
+        Command::Plan(args) => plan::run(&args, output),
         Command::Simulate(command) => simulate::run(command, output, signals).await,
         Command::GenerateDocs { directory } => docs::run(&directory),
     };

@@ -46,7 +46,7 @@ fn compare(
     let boot = wiring::clock();
     let clock = move || boot.now().since(Instant::since_boot(Duration::ZERO));
     let comparison = Comparison { policies, sizing, seed, clock: &clock };
-    let mut progress = Progress::new("compare");
+    let mut progress = Progress::new("compare", "measurements");
     Ok(comparison.run(streams, &mut |done, total| progress.tell(done, total))?)
 }
 

@@ -32,6 +32,9 @@ const WALK_CAPACITY: u64 = 100;
 impl Usual {
     /// As the published comparison of algorithms has them.
     pub(super) const COMPARE: Self = Self { walk: (200, 501), realistic: (600, 120) };
+
+    /// As the published experiment on latency has them.
+    pub(super) const LATENCY: Self = Self { walk: (32, 100), realistic: (600, 120) };
 }
 
 /// Reads all files, or makes all streams.
@@ -78,7 +81,7 @@ pub(super) fn made(recipe: RecipeName, shape: &RecipeArgs, usual: Usual) -> anyh
 }
 
 /// Reads a file of text.
-pub(super) fn read(file: &Path) -> anyhow::Result<String> {
+pub(in crate::commands) fn read(file: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(file).with_context(|| Refused::unreadable(file))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();

@@ -2,8 +2,11 @@
 //! is read, their progress is told, and their figures are printed.
 
 mod compare;
+mod frequency;
 mod golden;
-mod input;
+mod group;
+pub(super) mod input;
+mod latency;
 mod pages;
 mod table;
 mod work;
@@ -25,5 +28,7 @@ pub(super) async fn run(
             Ok(Exit::Done)
         }
         SimulateCommand::Compare(args) => compare::run(args, output, signals).await,
+        SimulateCommand::Latency(args) => latency::run(args, output, signals).await,
+        SimulateCommand::Frequency(args) => frequency::run(args, output, signals).await,
     }
 }

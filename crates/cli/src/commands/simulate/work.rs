@@ -1,8 +1,11 @@
 //! Long computations: on a thread of their own, so that a signal ends the command at once, with their progress on standard error.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tidegate_core::ids::Instant;
+use tidegate_runtime::ports::Clock;
 use tokio::sync::oneshot;
 
 use crate::failure::Exit;
@@ -15,17 +18,19 @@ const TELL_EVERY: Duration = Duration::from_secs(3);
 
 /// Tells how far a computation is.
 pub(super) struct Progress {
-    clock: std::sync::Arc<dyn tidegate_runtime::ports::Clock>,
+    clock: Arc<dyn Clock>,
     what: &'static str,
-    told: tidegate_core::ids::Instant,
+    unit: &'static str,
+    told: Instant,
 }
 
 // === impl Progress ===
 
 impl Progress {
-    pub(super) fn new(what: &'static str) -> Self {
+    /// What is done, and what it is counted in.
+    pub(super) fn new(what: &'static str, unit: &'static str) -> Self {
         let clock = wiring::clock();
-        Self { told: clock.now(), what, clock }
+        Self { told: clock.now(), what, unit, clock }
     }
 
     /// So much of so much is done. What takes no longer than a pause between two words says nothing.
@@ -33,7 +38,7 @@ impl Progress {
         let now = self.clock.now();
         if now.since(self.told) >= TELL_EVERY {
             self.told = now;
-            output::complain(&format!("{}: {done} of {total} measurements", self.what));
+            output::complain(&format!("{}: {done} of {total} {}", self.what, self.unit));
         }
     }
 }
