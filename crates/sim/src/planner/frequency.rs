@@ -135,6 +135,7 @@ impl Frequencies<'_> {
             capacity_bytes_per_sec: NonZeroU64::new(sizing.capacity).unwrap_or(NonZeroU64::MIN),
             limits: sizing.limits(),
             alpha_permille: alpha,
+            effort: tuning.effort(),
             // No stream is to be bound by the maximum.
             max_consumers: u32::MAX,
             hold: period,

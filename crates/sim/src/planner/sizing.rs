@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_core::ids::PartitionId;
-use tidegate_core::pack::{Item, Limits, Preset, Problem};
+use tidegate_core::pack::{Effort, Item, Limits, Preset, Problem};
 
 /// Steps of the packer's search for one decision: what a controller makes in the 50 ms that it has by default.
 const STEPS: u64 = 2_000_000;
@@ -89,6 +89,11 @@ impl Tuning {
     /// A preset as it is.
     pub const fn of(preset: Preset) -> Self {
         Self { preset, alpha_permille: None }
+    }
+
+    /// How hard the packer looks for something better.
+    pub const fn effort(self) -> Effort {
+        self.preset.effort(STEPS, 0)
     }
 
     /// Sets what a problem does not get from its partitions and consumers.
