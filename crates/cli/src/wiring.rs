@@ -60,11 +60,7 @@ fn ledger_and_commands(
 /// Fails when a control topic is missing, or when the ledger could lose records and this process is to rely on it.
 pub(crate) async fn check_topics(admin: &dyn Admin, config: &Config) -> anyhow::Result<()> {
     let found = topics::ensure(admin, config, Repair::Look).await?;
-    let missing = config
-        .control_topics
-        .names()
-        .find(|name| !found.existing.iter().any(|topic| topic == name));
-    if let Some(topic) = missing {
+    if let Some(topic) = found.missing.first() {
         let text = format!("topic {topic} is missing: run `tidegate topics create` first");
         return Err(Coded::new(Code::TopicMissing, text).into());
     }

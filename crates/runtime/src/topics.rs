@@ -32,6 +32,8 @@ pub struct Outcome {
     pub created: Vec<String>,
     /// Topics that had been there.
     pub existing: Vec<String>,
+    /// Topics that are not there, where none may be created.
+    pub missing: Vec<String>,
     /// What is not as it should be, after what was repaired.
     pub drift: Vec<Drift>,
     /// What was repaired.
@@ -101,7 +103,7 @@ pub async fn ensure(admin: &dyn Admin, config: &Config, repair: Repair) -> Resul
                 outcome.existing.push(topic.name.clone());
                 compare(admin, config, (topic, found), repair, &mut outcome).await?;
             }
-            None if repair == Repair::Look => outcome.drift.push(missing(topic)),
+            None if repair == Repair::Look => outcome.missing.push(topic.name.clone()),
             None => {
                 if admin.create(topic).await? {
                     outcome.created.push(topic.name.clone());
@@ -112,16 +114,6 @@ pub async fn ensure(admin: &dyn Admin, config: &Config, repair: Repair) -> Resul
         }
     }
     Ok(outcome)
-}
-
-fn missing(topic: &TopicSpec) -> Drift {
-    Drift {
-        topic: topic.name.clone(),
-        setting: "partitions".to_owned(),
-        actual: Some("the topic does not exist".to_owned()),
-        wanted: topic.partitions.to_string(),
-        weakens_ledger: false,
-    }
 }
 
 async fn compare(

@@ -27,10 +27,21 @@ pub(super) async fn run(args: &StatusArgs, output: &Output) -> anyhow::Result<Ex
     };
     let asked = tokio::time::timeout(TIMEOUT, get(&url, "/status"));
     let body = asked.await.with_context(|| format!("{url} does not answer"))??;
-    let status: Status = serde_json::from_str(&body)
-        .with_context(|| format!("{url}/status is not the status of a controller"))?;
+    let status = of_controller(&body).with_context(|| {
+        format!(
+            "{url}/status is not the status of a controller: a monitor and a consumer have others"
+        )
+    })?;
     output.result(&text(&status)?, &status)?;
     Ok(Exit::Done)
+}
+
+/// The status of a controller. A status is read whatever is missing in it, so that others would be read as an empty one: only
+/// a controller's says which role it has.
+fn of_controller(body: &str) -> anyhow::Result<Status> {
+    let told: serde_json::Value = serde_json::from_str(body)?;
+    anyhow::ensure!(told.get("role").is_some(), "it names no role");
+    Ok(serde_json::from_value(told)?)
 }
 
 /// Where the controller on this machine said that it listens.
@@ -171,7 +182,18 @@ fn word(value: &impl serde::Serialize) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_wire::{ConsumerStatus, MonitorStatus};
+
     use super::*;
+
+    #[test]
+    fn only_a_controllers_status_is_taken_for_one() {
+        let controllers = serde_json::to_string(&Status::default()).unwrap();
+        assert_eq!(of_controller(&controllers).unwrap(), Status::default());
+        let monitors = serde_json::to_string(&MonitorStatus::default()).unwrap();
+        let consumers = serde_json::to_string(&ConsumerStatus::default()).unwrap();
+        assert!(of_controller(&monitors).is_err() && of_controller(&consumers).is_err());
+    }
 
     #[test]
     fn a_status_is_told_with_what_matters_first() {

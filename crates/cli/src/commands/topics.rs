@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use tidegate_runtime::ports::TopicState;
-use tidegate_runtime::spec::Config;
 use tidegate_runtime::topics::{self, Drift, Outcome, Repair};
 
 use crate::args::TopicsCommand;
@@ -40,36 +39,23 @@ pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Resu
     let admin = kafka.admin();
     let outcome = topics::ensure(&*admin, &config, repair).await?;
     if repair == Repair::Look {
-        let wanted = names(&config);
-        let found = admin.describe(&wanted).await?;
-        return describe(wanted, found, outcome, output);
+        let found = admin.describe(&outcome.existing).await?;
+        return describe(found, outcome, output);
     }
     output.result(&text(&outcome), &outcome)?;
     Ok(Exit::Done)
 }
 
-fn names(config: &Config) -> Vec<String> {
-    config.control_topics.names().map(str::to_owned).collect()
-}
-
-fn describe(
-    wanted: Vec<String>,
-    found: Vec<TopicState>,
-    outcome: Outcome,
-    output: &Output,
-) -> anyhow::Result<Exit> {
+fn describe(found: Vec<TopicState>, outcome: Outcome, output: &Output) -> anyhow::Result<Exit> {
+    let Outcome { missing, drift, .. } = outcome;
     let mut text = String::new();
     for topic in &found {
         let TopicState { name, partitions, replication, .. } = topic;
         writeln!(text, "{name}: {partitions} partitions, {replication} replicas")?;
     }
-    let exists = |name: &String| found.iter().any(|topic| topic.name == *name);
-    let (_, missing): (Vec<_>, Vec<_>) = wanted.into_iter().partition(exists);
     for name in &missing {
         writeln!(text, "{name}: does not exist; `tidegate topics create` makes it")?;
     }
-    let mut drift = outcome.drift;
-    drift.retain(|drift| !missing.contains(&drift.topic));
     text.push_str(&drift_text(&drift));
     let exit = if missing.is_empty() { Exit::Done } else { Exit::Failed };
     let topics = found.into_iter().map(|topic| Described {

@@ -98,8 +98,6 @@ impl Server {
     }
 }
 
-const NO_STATUS: &str = "there is no status: a controller has one as soon as it works, a monitor or a consumer never has";
-
 async fn livez(State(pages): State<Pages>) -> Response {
     verdict(pages.health.borrow().dead.clone())
 }
@@ -116,7 +114,7 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 async fn status(State(pages): State<Pages>) -> Response {
     let status = pages.status.borrow().clone();
     if status.is_empty() {
-        return verdict(Some(NO_STATUS.to_owned()));
+        return verdict(Some("there is no status yet".to_owned()));
     }
     ([(header::CONTENT_TYPE, "application/json")], status).into_response()
 }
