@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tidegate_core::demand::{self, Demand, Fleet, Trigger};
 use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
-use tidegate_core::pack::{self, Fault, Problem, Solution};
+use tidegate_core::pack::{self, Fault, Preset, Problem, Solution};
 use tidegate_sim::planner::stream::{PartitionName, ids};
 use tidegate_sim::planner::{Tuning, rates};
 use tidegate_wire::status::ByteRate;
@@ -33,7 +33,8 @@ pub(super) fn run(args: &PlanArgs, output: &Output) -> anyhow::Result<Exit> {
     }
     let names: Names = ids(loads.keys()).into_iter().zip(loads.keys().cloned()).collect();
     let mut problem = problem(settings, &names, &loads, &current);
-    if let Some(preset) = args.preset {
+    // Without a specification as with one that says nothing of it.
+    if let Some(preset) = args.preset.or_else(|| args.spec.is_none().then(Preset::default)) {
         Tuning::of(preset).apply(&mut problem);
     }
     let solution = pack::solve(&problem).map_err(|error| match error {
