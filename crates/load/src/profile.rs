@@ -8,6 +8,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 use std::time::Duration;
 
+use tidegate_core::random::SplitMix64;
+
 /// Highest level of a walk, in thousandths of the published hundred.
 const TOP_LEVEL: i64 = 100_000;
 
@@ -218,12 +220,7 @@ impl Course {
 
 /// Hashes three numbers to one whose bits all depend on all of theirs (the finish of `SplitMix64`, thrice).
 pub(crate) fn mix(seed: u64, one: u64, other: u64) -> u64 {
-    let finish = |mut bits: u64| {
-        bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    };
+    let finish = |bits| SplitMix64::new(bits).next();
     finish(finish(finish(seed) ^ one) ^ other)
 }
 

@@ -49,14 +49,6 @@ pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> con
     }
 }
 
-/// Steps of the planner's search in a millisecond, as measured on one core of a small machine: a core has no clock to stop by.
-const STEPS_PER_MILLI: u64 = 40_000;
-
-fn steps(budget: Duration) -> u64 {
-    let millis = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
-    millis.saturating_mul(STEPS_PER_MILLI)
-}
-
 /// What the group's size is decided by.
 pub fn demand(config: &Config) -> demand::Settings {
     let controller = &config.controller;
@@ -73,7 +65,7 @@ pub fn demand(config: &Config) -> demand::Settings {
             overload_permille: config.capacity.overload.0,
         },
         alpha_permille: controller.alpha.map_or(preset.alpha_permille(), |alpha| alpha.0),
-        effort: preset.effort(steps(controller.planner_budget), 0),
+        effort: preset.effort(pack::Effort::steps_in(controller.planner_budget), 0),
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
         max_surge: config.consumers.max_surge,

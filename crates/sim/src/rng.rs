@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
+use tidegate_core::random::SplitMix64;
+
 use crate::number;
 
-/// `SplitMix64`: one word of state, a few operations a number, and no two seeds that look alike.
+/// The kinds of random numbers that simulations need.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub(crate) struct Rng(SplitMix64);
 
 impl Rng {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next()
     }
 
     /// A number below `limit`; 0 when that is 0. The bias of the remainder is far below what a simulation could show.

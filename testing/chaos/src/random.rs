@@ -2,24 +2,21 @@
 
 use std::time::Duration;
 
-/// `SplitMix64`: good enough for choices, and the same on every machine.
+use tidegate_core::random::SplitMix64;
+
+/// The kinds of random numbers that faults need.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     /// A sequence of its own for each seed and each purpose.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
-        let mut random = Self(seed);
-        let mixed = random.next();
-        Self(mixed ^ purpose.wrapping_mul(0xd6e8_feb8_6659_fd93))
+        let mixed = SplitMix64::new(seed).next();
+        Self(SplitMix64::new(mixed ^ purpose.wrapping_mul(0xd6e8_feb8_6659_fd93)))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
+        self.0.next()
     }
 
     /// A number below `end`; 0 when there is none.

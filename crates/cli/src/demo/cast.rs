@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use prometheus_client::registry::Registry;
 use tidegate_core::ids::ConsumerNumber;
+use tidegate_core::random::SplitMix64;
 use tidegate_load::generator::{Generator, Outcome, Progress};
 use tidegate_load::ledger::Acknowledged;
 use tidegate_runtime::ports::Bound;
@@ -302,7 +303,7 @@ fn generator(setting: &Setting, stage: &Stage) -> anyhow::Result<Generator> {
 #[derive(Debug)]
 struct Kills {
     due_ms: Vec<u64>,
-    random: u64,
+    random: SplitMix64,
 }
 
 impl Kills {
@@ -310,7 +311,7 @@ impl Kills {
         let (count, duration) = (u64::from(setting.args.kill), millis(setting.args.duration));
         // From 35 % of the time to 75 %; the last is the first of the list to be taken.
         let at = |n: u64| duration * 35 / 100 + duration * 40 * (2 * n + 1) / (2 * count) / 100;
-        Self { due_ms: (0..count).rev().map(at).collect(), random: setting.seed }
+        Self { due_ms: (0..count).rev().map(at).collect(), random: SplitMix64::new(setting.seed) }
     }
 
     /// Who is to be killed now, if it is time and there is somebody.
@@ -319,17 +320,8 @@ impl Kills {
             return None;
         }
         self.due_ms.pop();
-        let choice = self.next_random() % owners.len() as u64;
+        let choice = self.random.next() % owners.len() as u64;
         owners.get(usize::try_from(choice).ok()?).copied()
-    }
-
-    /// `SplitMix64`: good enough for a choice, and the same for the same seed.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.random;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
     }
 }
 
@@ -345,7 +337,7 @@ mod tests {
     fn kills_are_spread_and_chosen_by_the_seed() {
         let owners: Vec<_> = (1..=3).filter_map(ConsumerNumber::new).collect();
         let choices = || {
-            let mut kills = Kills { due_ms: vec![300, 200, 100], random: 5 };
+            let mut kills = Kills { due_ms: vec![300, 200, 100], random: SplitMix64::new(5) };
             assert_eq!(kills.due(99, &owners), None);
             assert_eq!(kills.due(100, &[]), None, "nobody to kill");
             let killed: Vec<_> = [100, 250, 300].map(|at| kills.due(at, &owners)).into();

@@ -75,18 +75,13 @@ impl Consumer {
     }
 
     /// C2: a Hello that was acknowledged too late is void.
-    pub(super) fn begin(
-        &mut self,
-        now: Instant,
-        greeting: Greeting,
-        at: Offset,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn begin(&mut self, now: Instant, at: Offset, effects: &mut Vec<Effect>) {
+        let next = Phase::Locating { asked: false, at: now };
+        let Phase::Greeting(greeting) = core::mem::replace(&mut self.phase, next) else { return };
         let incarnation = Incarnation(at);
         let late = mutants::is_planted(Mutant::LeaseWithoutHello);
         let lease = Lease::new(incarnation, if late { now } else { greeting.handed }, now);
         if !lease.is_live(now, self.settings.lease) {
-            self.phase = Phase::Locating { asked: false, at: now };
             return;
         }
         let generation = greeting.located.generation;

@@ -233,10 +233,7 @@ impl Consumer {
 
     fn appended(&mut self, now: Instant, id: AppendId, at: Offset, effects: &mut Vec<Effect>) {
         match &mut self.phase {
-            Phase::Greeting(greeting) if greeting.id == id => {
-                let greeting = greeting.clone();
-                self.begin(now, greeting, at, effects);
-            }
+            Phase::Greeting(greeting) if greeting.id == id => self.begin(now, at, effects),
             Phase::Living(living) => {
                 living.outbox.acknowledged(id);
                 if living.leaving.is_some_and(|leaving| leaving.goodbye == Some(id)) {

@@ -124,18 +124,23 @@ impl<'a> Rounds<'a> {
     }
 
     /// Looks for something that costs less than what was found.
-    fn improve(&mut self) {
-        if let Some(improved) = improve::improve(self.problem, &self.current, Goal::LowerCost) {
-            self.take(improved);
-            self.play();
-        }
+    fn improve(&mut self) -> bool {
+        let found = improve::improve(self.problem, &self.current, Goal::LowerCost);
+        self.go_on_from(found)
     }
 
     /// Looks for something with fewer consumers from where everything will be. That is what the next solution begins with:
     /// so it finds nothing either, once this has found nothing.
     fn save(&mut self) -> bool {
+        if !improve::may_save(self.problem, &self.current) {
+            return false;
+        }
         let settled = self.problem.with_homes(&self.current);
         let found = improve::improve(&settled, &self.current, Goal::FewerConsumers);
+        self.go_on_from(found)
+    }
+
+    fn go_on_from(&mut self, found: Option<Assignment>) -> bool {
         let is_found = found.is_some();
         if let Some(improved) = found {
             self.take(improved);

@@ -4,6 +4,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
+use core::time::Duration;
 
 use crate::ids::{ConsumerNumber, PartitionId};
 
@@ -52,12 +53,20 @@ impl Limits {
 /// How hard the packer tries beyond its first find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Effort {
-    /// Looks at one place for one partition; 0 for none. A core makes some fifty in a microsecond.
+    /// Looks at one place for one partition; 0 for none.
     pub steps: u64,
     /// What chance depends on: the same seed gives the same answer.
     pub seed: u64,
     /// Whether it may start from a packing made anew, which needs the fewest consumers.
     pub repacks: bool,
+}
+
+impl Effort {
+    /// The steps that one core of a small machine makes in a time, as measured: the search has no clock to stop by.
+    pub fn steps_in(time: Duration) -> u64 {
+        const PER_MILLI: u64 = 40_000;
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_mul(PER_MILLI)
+    }
 }
 
 /// Everything that a decision of the packer depends on.

@@ -109,7 +109,7 @@ impl Frequencies<'_> {
             let flow = Flow::new(stream, self.interval);
             runs.push(match policy {
                 Policy::Packer(tuning) if events => {
-                    Group::new(stream, self.settings(tuning, period), tuning).run(flow, self)?
+                    Group::new(stream, self.settings(tuning, period)).run(flow, self)?
                 }
                 _ => {
                     let sizing = self.sizing.scaled(FINE);
@@ -130,11 +130,10 @@ impl Frequencies<'_> {
     fn settings(&self, tuning: Tuning, period: Duration) -> demand::Settings {
         let sizing = self.sizing.scaled(FINE);
         let usual = demand::Settings::default();
-        let alpha = tuning.alpha_permille.unwrap_or_else(|| tuning.preset.alpha_permille());
         demand::Settings {
             capacity_bytes_per_sec: NonZeroU64::new(sizing.capacity).unwrap_or(NonZeroU64::MIN),
             limits: sizing.limits(),
-            alpha_permille: alpha,
+            alpha_permille: tuning.price_permille(),
             effort: tuning.effort(),
             // No stream is to be bound by the maximum.
             max_consumers: u32::MAX,
@@ -147,7 +146,6 @@ impl Frequencies<'_> {
 /// The production code for decisions, and what it has been told.
 struct Group {
     demand: Demand,
-    tuning: Tuning,
     ids: Vec<PartitionId>,
     filters: Vec<LowPass>,
     meter: Meter,
@@ -156,10 +154,10 @@ struct Group {
 // === impl Group ===
 
 impl Group {
-    fn new(stream: &Stream, settings: demand::Settings, tuning: Tuning) -> Self {
+    fn new(stream: &Stream, settings: demand::Settings) -> Self {
         let ids = ids(stream.partitions().iter());
         let filters = ids.iter().map(|_| LowPass::new(TIME_CONSTANT)).collect();
-        Self { demand: Demand::new(settings), tuning, ids, filters, meter: Meter::default() }
+        Self { demand: Demand::new(settings), ids, filters, meter: Meter::default() }
     }
 
     fn run(
@@ -238,9 +236,7 @@ impl Group {
     ) -> Result<Option<(Vec<u32>, f64)>, pack::Error> {
         let now = at(now_ms);
         let Some(trigger) = self.demand.due(now, fleet) else { return Ok(None) };
-        let mut problem = self.demand.problem(now, fleet, trigger);
-        self.tuning.apply(&mut problem);
-        let solution = pack::solve(&problem)?;
+        let solution = pack::solve(&self.demand.problem(now, fleet, trigger))?;
         self.demand.decided(now, !solution.moves.is_empty());
         if solution.moves.is_empty() {
             return Ok(None);

@@ -2,12 +2,13 @@
 //! production packer goes through here, so that what is added to a problem is added for all of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidegate_core::ids::PartitionId;
 use tidegate_core::pack::{Effort, Item, Limits, Preset, Problem};
 
-/// Steps of the packer's search for one decision: what a controller makes in the 50 ms that it has by default.
-const STEPS: u64 = 2_000_000;
+/// Time of the packer's search for one decision: what a controller has by default.
+const BUDGET: Duration = Duration::from_millis(50);
 
 /// A consumer's size, in the unit of the rates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +92,20 @@ impl Tuning {
         Self { preset, alpha_permille: None }
     }
 
+    /// The price of one consumer, in permille of its capacity moved once.
+    pub fn price_permille(self) -> u32 {
+        self.alpha_permille.unwrap_or_else(|| self.preset.alpha_permille())
+    }
+
     /// How hard the packer looks for something better.
-    pub const fn effort(self) -> Effort {
-        self.preset.effort(STEPS, 0)
+    pub fn effort(self) -> Effort {
+        self.preset.effort(Effort::steps_in(BUDGET), 0)
     }
 
     /// Sets what a problem does not get from its partitions and consumers.
-    pub const fn apply(self, problem: &mut Problem) {
-        self.preset.apply(problem, STEPS, 0);
-        if let Some(alpha) = self.alpha_permille {
-            problem.alpha_permille = alpha;
-        }
+    pub fn apply(self, problem: &mut Problem) {
+        problem.alpha_permille = self.price_permille();
+        problem.effort = self.effort();
     }
 }
 

@@ -60,8 +60,7 @@ struct Figures {
 
 impl Figures {
     fn rows(&self) -> impl Iterator<Item = (&Policy, &PolicyScores)> {
-        let scores = |policy: &Policy| self.compared.policies.get(&policy.to_string());
-        self.shown.iter().filter_map(move |policy| Some((policy, scores(policy)?)))
+        table::in_order(&self.shown, &self.compared.policies)
     }
 
     fn table(&self) -> Table {

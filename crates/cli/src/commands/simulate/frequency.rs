@@ -1,12 +1,11 @@
 //! `tidegate simulate frequency`: what comes of deciding more or less often.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use tidegate_sim::planner::frequency::{Frequencies, FrequencyRow, FrequencyTable};
 
 use super::work::Progress;
-use super::{group, input, pages, table, work};
+use super::{group, input, pages, work};
 use crate::args::{FrequencyArgs, Policies};
 use crate::failure::Exit;
 use crate::output::Output;
@@ -38,7 +37,7 @@ pub(super) async fn run(
     if let Some(directory) = &report {
         write(directory, &found)?;
     }
-    output.result(&text(&found)?, &found)?;
+    output.result(&group::text(&table(&found), found.streams), &found)?;
     Ok(Exit::Done)
 }
 
@@ -50,15 +49,6 @@ fn table(found: &FrequencyTable) -> Table {
         names.into_iter().chain(group::cells(&row.figures)).collect()
     };
     Table { heads: heads.map(str::to_owned).collect(), rows: found.rows.iter().map(row).collect() }
-}
-
-fn text(found: &FrequencyTable) -> anyhow::Result<String> {
-    let Table { heads, rows } = table(found);
-    let mut text = table::aligned(&heads, &rows);
-    if found.streams > 1 {
-        write!(text, "\n\n{} streams: mean ± standard deviation", found.streams)?;
-    }
-    Ok(text)
 }
 
 fn write(directory: &Path, found: &FrequencyTable) -> anyhow::Result<()> {

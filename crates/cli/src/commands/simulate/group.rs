@@ -8,7 +8,7 @@ use tidegate_sim::planner::latency::{Handoff, HandoffOrder, PolicyFigures};
 use super::{input, table};
 use crate::args::{GroupArgs, HandoffName, SourceArgs};
 use crate::failure::Refused;
-use crate::report::Csv;
+use crate::report::{Csv, Table};
 
 /// The heads of the columns that [`cells`] fills.
 pub(super) const HEADS: [&str; 8] = [
@@ -49,6 +49,16 @@ pub(super) fn handoff(group: &GroupArgs) -> Handoff {
             Some(HandoffName::MakeFirst) => HandoffOrder::MakeFirst,
             Some(HandoffName::BreakFirst) | None => HandoffOrder::BreakFirst,
         },
+    }
+}
+
+/// A table for a terminal, and what its figures are.
+pub(super) fn text(table: &Table, streams: usize) -> String {
+    let lines = table::aligned(&table.heads, &table.rows);
+    if streams > 1 {
+        format!("{lines}\n\n{streams} streams: mean ± standard deviation")
+    } else {
+        lines
     }
 }
 

@@ -1,6 +1,5 @@
 //! `tidegate simulate latency`: how late data is read under each policy.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use tidegate_runtime::spec::Span;
@@ -35,7 +34,8 @@ pub(super) async fn run(
     if let Some(directory) = &args.report {
         figures.write(directory, &about(&args, sizing))?;
     }
-    output.result(&figures.text()?, &figures.measured)?;
+    let text = group::text(&figures.table(), figures.measured.streams);
+    output.result(&text, &figures.measured)?;
     Ok(Exit::Done)
 }
 
@@ -79,8 +79,7 @@ struct Figures {
 
 impl Figures {
     fn rows(&self) -> impl Iterator<Item = (&Policy, &PolicyFigures)> {
-        let figures = |policy: &Policy| self.measured.policies.get(&policy.to_string());
-        self.shown.iter().filter_map(move |policy| Some((policy, figures(policy)?)))
+        table::in_order(&self.shown, &self.measured.policies)
     }
 
     fn table(&self) -> Table {
@@ -89,15 +88,6 @@ impl Figures {
             std::iter::once(policy.to_string()).chain(group::cells(figures)).collect()
         };
         Table { heads, rows: self.rows().map(row).collect() }
-    }
-
-    fn text(&self) -> anyhow::Result<String> {
-        let Table { heads, rows } = self.table();
-        let mut text = table::aligned(&heads, &rows);
-        if self.measured.streams > 1 {
-            write!(text, "\n\n{} streams: mean ± standard deviation", self.measured.streams)?;
-        }
-        Ok(text)
     }
 
     fn write(&self, directory: &Path, about: &str) -> anyhow::Result<()> {

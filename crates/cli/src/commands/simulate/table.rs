@@ -1,5 +1,17 @@
 //! Tables for people who read a terminal: the first column is text, the others are numbers.
 
+use std::collections::BTreeMap;
+
+use tidegate_sim::planner::Policy;
+
+/// What was found of each policy, in the order that was asked for.
+pub(super) fn in_order<'a, T>(
+    policies: &'a [Policy],
+    found: &'a BTreeMap<String, T>,
+) -> impl Iterator<Item = (&'a Policy, &'a T)> {
+    policies.iter().filter_map(|policy| Some((policy, found.get(&policy.to_string())?)))
+}
+
 /// Aligned columns.
 pub(super) fn aligned(heads: &[String], rows: &[Vec<String>]) -> String {
     let all = || std::iter::once(heads).chain(rows.iter().map(Vec::as_slice));

@@ -85,11 +85,11 @@ impl Search<'_> {
     fn step(&mut self) -> u64 {
         let open = self.bench.len();
         self.choose();
-        self.ruin();
+        let freed = self.ruin();
         let tolerated = self.temperature.saturating_mul(self.random.exponential()) >> 10;
         let tolerated = i64::try_from(tolerated).unwrap_or(i64::MAX);
         let looks = 1 + self.bins.len() * (1 + self.taken.len());
-        match self.recreate(tolerated, open) {
+        match self.recreate(freed, tolerated, open) {
             Some(delta) => self.accept(delta),
             None => self.undo(),
         }
@@ -129,8 +129,8 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the partitions of the chosen consumers off; of very many only some.
-    fn ruin(&mut self) {
+    /// Takes the partitions of the chosen consumers off, of very many only some; gives what all that had cost.
+    fn ruin(&mut self) -> i64 {
         let Self { bench, random, bins, taken, .. } = self;
         taken.clear();
         let all: usize = bins.iter().map(|bin| bench.pieces[*bin].len()).sum();
@@ -142,25 +142,21 @@ impl Search<'_> {
                 }
             }
         }
-        for (key, piece, _) in &mut *taken {
+        let mut freed = 0;
+        for (key, piece, from) in &mut *taken {
             bench.take(*piece);
+            freed += bench.move_cost(*piece, *from);
+            freed += if bench.is_open(*from) { 0 } else { bench.price(*from) };
             // Heaviest first, give or take a quarter.
             let noise = 768 + (random.next() >> 55);
             *key = bench.weight[*piece].saturating_mul(noise);
         }
+        freed
     }
 
     /// Puts them back where each costs least; gives what all together cost more than before, or `None` when that is not tolerated.
-    fn recreate(&mut self, tolerated: i64, open: usize) -> Option<i64> {
-        let mut delta = 0_i64;
-        for (_, piece, from) in &self.taken {
-            delta -= self.bench.move_cost(*piece, *from);
-        }
-        let emptied = self.bins.iter().filter(|bin| {
-            !self.bench.is_open(**bin) && self.taken.iter().any(|(_, _, from)| from == *bin)
-        });
-        let saved: i64 = emptied.map(|bin| self.bench.price(*bin)).sum();
-        delta -= saved;
+    fn recreate(&mut self, freed: i64, tolerated: i64, open: usize) -> Option<i64> {
+        let mut delta = -freed;
         let mut order = core::mem::take(&mut self.taken);
         order.sort_unstable_by_key(|(key, piece, _)| (Reverse(*key), *piece));
         let mut placed = 0;

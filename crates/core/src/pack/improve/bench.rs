@@ -145,14 +145,15 @@ impl Bench {
     }
 
     fn fitting_place(&self, piece: Piece, homesick_permille: u32) -> Option<Bin> {
-        let room = |bin: Bin| self.packing[bin].saturating_sub(self.load[bin]);
         let open = self.open().iter().copied();
-        let best = open.filter(|bin| self.fits(piece, *bin)).min_by_key(|bin| (room(*bin), *bin));
+        let best =
+            open.filter(|bin| self.fits(piece, *bin)).min_by_key(|bin| (self.room(*bin), *bin));
         let home = self.home[piece].filter(|home| self.fits(piece, *home));
         match (best, home) {
             (Some(best), Some(home)) if self.is_open(home) => {
                 let tolerated = permille_of(self.packing[home], homesick_permille);
-                Some(if room(home) <= room(best).saturating_add(tolerated) { home } else { best })
+                let is_near = self.room(home) <= self.room(best).saturating_add(tolerated);
+                Some(if is_near { home } else { best })
             }
             (Some(best), _) => Some(best),
             (None, Some(home)) => Some(home),
@@ -233,14 +234,14 @@ impl Bench {
     /// Whether as many consumers have partitions as may, and all that must.
     pub(super) fn is_allowed(&self) -> bool {
         let has_all = self.closed().iter().all(|bin| !self.needed[*bin]);
-        has_all && self.open <= self.most && self.open >= self.least.min(self.at.len())
+        has_all && self.allows(self.open)
     }
 
     pub(super) fn is_needed(&self, bin: Bin) -> bool {
         self.needed[bin]
     }
 
-    /// Whether one consumer more may get partitions, or one less have some.
+    /// Whether so many consumers may have partitions.
     pub(super) fn allows(&self, open: usize) -> bool {
         open <= self.most && open >= self.least.min(self.at.len())
     }

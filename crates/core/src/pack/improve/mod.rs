@@ -6,7 +6,8 @@
 //! weight of every partition that is not at home.
 //!
 //! It starts from what was found, or for [`Effort::repacks`] from a packing made anew when that has fewer consumers; then it is
-//! also asked for fewer consumers where nothing else is to be done. The number of steps is the caller's; the same problem and seed always give the same answer.
+//! also asked for fewer consumers where nothing else is to be done. The number of steps is the caller's; the same problem and
+//! seed always give the same answer.
 
 mod anneal;
 mod bench;
@@ -40,11 +41,11 @@ pub(super) enum Goal {
     FewerConsumers,
 }
 
-/// What was looked for, if it was found. Where the maximum squeezes or partitions wait, nothing is looked for.
+/// What was looked for, if it was found. Where partitions wait, or a consumer with several is above its overload limit, nothing is
+/// looked for.
 pub(super) fn improve(problem: &Problem, found: &Assignment, goal: Goal) -> Option<Assignment> {
     let Effort { steps, seed, repacks } = problem.effort;
-    let may_look = goal == Goal::LowerCost || repacks && may_save(problem, found);
-    if steps == 0 || !may_look {
+    if steps == 0 {
         return None;
     }
     let mut kept = Bench::new(problem, found)?;
@@ -77,10 +78,15 @@ const fn horizon(moved_permille: u64) -> u64 {
     }
 }
 
-/// Whether consumers may be given up, and the load does not need them all.
-fn may_save(problem: &Problem, found: &Assignment) -> bool {
+/// Whether fewer consumers are worth a search of their own: it is wanted, consumers may be given up, and the load does not need
+/// them all.
+pub(super) fn may_save(problem: &Problem, found: &Assignment) -> bool {
+    let Effort { steps, repacks, .. } = problem.effort;
+    if steps == 0 || !repacks || !problem.scale_in {
+        return false;
+    }
     let used: BTreeSet<_> = found.values().collect();
     let needed = LowerBound::of(problem, problem.limits.packing_permille).consumers();
     let needed = usize::try_from(needed.max(problem.min_consumers)).unwrap_or(usize::MAX);
-    problem.scale_in && used.len() > needed
+    used.len() > needed
 }
