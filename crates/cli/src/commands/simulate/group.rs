@@ -22,7 +22,7 @@ pub(super) const HEADS: [&str; 8] = [
     "later than 1 s [%]",
 ];
 
-/// The columns of a file, as [`values`] fills them.
+/// The columns of a file, as [`line()`] fills them.
 pub(super) const COLUMNS: [&str; 8] =
     ["consumers", "r_score", "mean_s", "p50_s", "p90_s", "p99_s", "p999_s", "late_share"];
 
