@@ -1,6 +1,7 @@
 //! From the checked spec to the settings of the state machines in `core`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tidegate_core::consumer::SinkBehind;
@@ -69,6 +70,8 @@ pub fn demand(config: &Config) -> demand::Settings {
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
         max_surge: config.consumers.max_surge,
+        max_moved_load: controller.max_moved_load.map_or(u64::MAX, NonZeroU64::get),
+        decision_period: controller.decision_period,
         lag_limit: config.controller.lag_threshold,
         drain_target: config.controller.drain_target,
         hold: config.controller.hold_scale_in,

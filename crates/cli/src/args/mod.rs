@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+mod bench;
 mod simulate;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
 
+pub(crate) use self::bench::{BenchCommand, PlannerBenchArgs};
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
@@ -100,6 +102,9 @@ pub(crate) enum Command {
     /// Run planners over streams of loads, without a cluster.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// Time parts of Tidegate on this machine.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Write the generated pages of the documentation.
     #[command(hide = true)]
     GenerateDocs {

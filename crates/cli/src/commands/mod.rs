@@ -1,6 +1,7 @@
 //! One module for each command: it reads its arguments, calls the parts that do the work, and prints the result.
 
 mod audit;
+mod bench;
 mod config;
 mod dev_broker;
 mod docs;
@@ -12,8 +13,10 @@ mod processes;
 mod replay;
 mod simulate;
 mod status;
+mod table;
 mod tail;
 mod topics;
+mod work;
 
 use crate::args::Command;
 use crate::demo;
@@ -43,6 +46,7 @@ pub(crate) async fn run(
         Command::Replay(args) => replay::run(&args, output),
         Command::Plan(args) => plan::run(&args, output),
         Command::Simulate(command) => simulate::run(command, output, signals).await,
+        Command::Bench(command) => bench::run(command, output, signals).await,
         Command::GenerateDocs { directory } => docs::run(&directory),
     };
     match ran {

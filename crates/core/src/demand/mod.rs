@@ -42,6 +42,8 @@ pub struct Demand {
     futile_at: Option<Instant>,
     /// Since when fewer consumers would suffice, without interruption.
     slack_since: Option<Instant>,
+    /// When the load was looked at last and was no reason to act.
+    looked_at: Option<Instant>,
 }
 
 impl Demand {
@@ -54,6 +56,7 @@ impl Demand {
             settled_at: None,
             futile_at: None,
             slack_since: None,
+            looked_at: None,
         }
     }
 
@@ -106,26 +109,38 @@ impl Demand {
     }
 
     /// Whether to decide now, and why; of several reasons the most urgent. To be asked regularly, as the hold for scale-in
-    /// counts from one time to the next.
+    /// counts from one time to the next. A consumer that is lost, another spec and a partition without consumer are reasons at
+    /// once; how the load lies is looked at once a period.
     pub fn due(&mut self, now: Instant, fleet: &Fleet) -> Option<Trigger> {
-        let weights = self.weights(now);
-        self.watch_slack(now, fleet, &weights);
         if let Some(consumer) = trigger::lost(fleet) {
             return Some(Trigger::ConsumerLost { consumer });
         }
         if fleet.busy {
+            self.slack_since = None;
             return None;
         }
         if self.spec_changed || (trigger::must_leave(fleet) && !self.is_futile(now)) {
             return Some(Trigger::SpecChanged);
         }
+        let weights = self.weights(now);
         if let Some(partition) = trigger::unassigned(fleet, &weights) {
             return Some(Trigger::UnassignedPartition { partition });
         }
+        if self.looked_at.is_some_and(|at| now.since(at) < self.settings.decision_period) {
+            return None;
+        }
+        let due = self.look(now, fleet, &weights);
+        self.looked_at = if due.is_none() { Some(now) } else { None };
+        due
+    }
+
+    /// Whether the way the load lies is a reason to decide.
+    fn look(&mut self, now: Instant, fleet: &Fleet, weights: &Weights) -> Option<Trigger> {
+        self.watch_slack(now, fleet, weights);
         if self.is_resting(now) {
             return None;
         }
-        let overloaded = trigger::overloaded(fleet, &weights, &self.settings);
+        let overloaded = trigger::overloaded(fleet, weights, &self.settings);
         overloaded.or_else(|| self.has_held(now).then_some(Trigger::Sentinel))
     }
 
@@ -151,6 +166,7 @@ impl Demand {
         problem.min_consumers = settings.min_consumers;
         problem.max_consumers = settings.max_consumers;
         problem.max_surge = settings.max_surge;
+        problem.max_moved_load = settings.max_moved_load;
         problem.evacuate.clone_from(&fleet.evacuate);
         problem.unavailable.clone_from(&fleet.unavailable);
         problem.running.clone_from(&fleet.running);
@@ -191,9 +207,7 @@ impl Demand {
     }
 
     fn watch_slack(&mut self, now: Instant, fleet: &Fleet, weights: &Weights) {
-        let slack = !fleet.busy
-            && weights.allow_scale_in()
-            && trigger::has_slack(fleet, weights, &self.settings);
+        let slack = weights.allow_scale_in() && trigger::has_slack(fleet, weights, &self.settings);
         if !slack {
             self.slack_since = None;
         } else if self.slack_since.is_none() {

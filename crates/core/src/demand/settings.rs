@@ -27,6 +27,10 @@ pub struct Settings {
     pub max_consumers: u32,
     /// So many more while consumers are being left.
     pub max_surge: u32,
+    /// So much load, in bytes/s, may leave its consumer in one decision without being driven out.
+    pub max_moved_load: u64,
+    /// The time between two looks at the load.
+    pub decision_period: Duration,
     /// A consumer that needs longer than this for its backlog of a partition is behind.
     pub lag_limit: Duration,
     /// In this time a backlog is to be worked off.
@@ -74,6 +78,10 @@ impl Default for Settings {
             max_consumers: 100,
             // One at a time disturbs least; who is in a hurry allows more.
             max_surge: 1,
+            // A moved partition waits for a fraction of a second; who has larger ones, or readers that mind, knows how much.
+            max_moved_load: u64::MAX,
+            // In between the monitor tells nothing new.
+            decision_period: Duration::from_secs(1),
             // Shorter backlogs come and go with every batch and every hand-off.
             lag_limit: Duration::from_secs(10),
             // Two minutes of catching up cost 8 % of capacity per 10 s of lag: quick, and seldom worth a consumer of its own.

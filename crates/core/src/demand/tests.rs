@@ -122,6 +122,27 @@ impl World {
 }
 
 #[test]
+fn the_load_is_looked_at_once_a_period_and_a_new_partition_at_once() {
+    let mut world = World::new(&[(40, 1), (40, 1)]);
+    let settings =
+        Settings { decision_period: Duration::from_secs(60), ..world.demand.settings().clone() };
+    world.demand = Demand::new(settings);
+    world.rates(&[40, 40]);
+    assert_eq!(world.due(), None, "the first look");
+    world.now += 59;
+    world.rates(&[60, 60]);
+    assert_eq!(world.due(), None, "it is seen at the next look");
+    world.rates(&[60, 60, 10]);
+    let unassigned = Trigger::UnassignedPartition { partition: partition(2) };
+    assert_eq!(world.due(), Some(unassigned), "that is seen at once");
+    world.fleet.assignment.insert(partition(2), consumer(2));
+    world.now += 1;
+    let overload = Trigger::Overload { consumer: consumer(1), load: 120, limit: 95 };
+    assert_eq!(world.due(), Some(overload));
+    assert_eq!(world.due(), Some(overload), "as long as nothing was done about it");
+}
+
+#[test]
 fn a_weight_is_the_filtered_rate_plus_the_backlog_over_the_drain_target() {
     let mut world = World::new(&[(60, 1), (60, 2), (0, 2)]);
     world.lag(0, 6);

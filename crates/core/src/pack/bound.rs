@@ -17,19 +17,23 @@ pub struct LowerBound {
 }
 
 impl LowerBound {
-    /// The bounds for consumers filled up to `limit_permille` of the largest capacity.
-    pub fn of(problem: &Problem, limit_permille: u32) -> Self {
+    /// The bounds for these weights, in rising order, and consumers filled up to `limit_permille` of the largest capacity.
+    pub(super) fn of(problem: &Problem, limit_permille: u32, rising: &[u64]) -> Self {
         let overrides = problem.capacity_overrides.values().copied();
         let capacity = overrides.fold(problem.capacity_bytes_per_sec, u64::max);
-        let limit = permille_of(capacity, limit_permille);
-        Self::of_weights(problem.items.values().map(|item| item.weight), limit)
+        Self::of_rising(rising, permille_of(capacity, limit_permille))
     }
 
     /// The bounds for these weights and consumers of this limit, which must not be zero.
     pub fn of_weights(weights: impl Iterator<Item = u64>, limit: u64) -> Self {
-        let mut weights: Vec<u64> = weights.map(|weight| weight.min(limit)).collect();
-        let at_least = u32::from(!weights.is_empty());
+        let mut weights: Vec<u64> = weights.collect();
         weights.sort_unstable();
+        Self::of_rising(&weights, limit)
+    }
+
+    fn of_rising(weights: &[u64], limit: u64) -> Self {
+        let weights: Vec<u64> = weights.iter().map(|weight| *weight.min(&limit)).collect();
+        let at_least = u32::from(!weights.is_empty());
         let total = sum(&weights);
         let volume = saturate(total.div_ceil(u128::from(limit.max(1)))).max(at_least);
         Self { volume, l2: l2(&weights, limit).max(volume) }

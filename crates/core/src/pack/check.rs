@@ -17,6 +17,8 @@ pub enum Fault {
     Forbidden(PartitionId, ConsumerNumber),
     /// A partition is not where it is pinned.
     PinBroken(PartitionId),
+    /// More load leaves consumers than may, even without what comes from overloaded ones and from those that are gone.
+    MovesTooMuch,
     /// More consumers than the maximum, and pins do not explain it.
     TooManyConsumers,
     /// A consumer with several partitions is above its overload limit, though a further one could be opened.
@@ -36,6 +38,11 @@ pub fn check(problem: &Problem, assignment: &Assignment) -> Vec<Fault> {
     let used = u32::try_from(used.len()).unwrap_or(u32::MAX);
     // What has no room may wait while a further consumer could be opened once those have gone that are being left.
     let may_wait = problem.most_open() <= used && used < problem.max_consumers;
+    let moves = Moves::of(problem, assignment);
+    // And what is wanted elsewhere, where not all may be moved at once.
+    let stays = |item: &Item, at: Option<ConsumerNumber>| {
+        moves.are_limited && at.is_some() && at == item.home
+    };
     let waits = |item: &Item, at: Option<ConsumerNumber>| {
         let must_leave = item.home.is_none_or(|home| !problem.is_usable(home));
         let stays = item.home.filter(|home| problem.evacuate.contains(home));
@@ -43,7 +50,7 @@ pub fn check(problem: &Problem, assignment: &Assignment) -> Vec<Fault> {
     };
     for (partition, item) in &problem.items {
         match assignment.get(partition) {
-            at if waits(item, at.copied()) => {}
+            at if waits(item, at.copied()) || stays(item, at.copied()) => {}
             None => faults.push(Fault::Unplaced(*partition)),
             Some(at) if !problem.is_usable(*at) => faults.push(Fault::Forbidden(*partition, *at)),
             Some(at) if problem.effective_pin(item).is_some_and(|pin| pin != *at) => {
@@ -54,9 +61,47 @@ pub fn check(problem: &Problem, assignment: &Assignment) -> Vec<Fault> {
     }
     let unknown = assignment.keys().filter(|partition| !problem.items.contains_key(*partition));
     faults.extend(unknown.map(|partition| Fault::Unknown(*partition)));
-    check_consumers(problem, assignment, &mut faults);
+    check_consumers(problem, assignment, &moves, &mut faults);
     faults.sort_unstable();
     faults
+}
+
+/// The load that leaves its consumer.
+struct Moves {
+    /// Without what an overload drives out, and what nobody had any more.
+    avoidable: u128,
+    may: u128,
+    are_limited: bool,
+}
+
+impl Moves {
+    fn of(problem: &Problem, assignment: &Assignment) -> Self {
+        let mut loads: BTreeMap<ConsumerNumber, u64> = BTreeMap::new();
+        for item in problem.items.values() {
+            // What is pinned to a consumer overloads it as well as what was there.
+            let places = BTreeSet::from([item.home, problem.effective_pin(item)]);
+            for at in places.into_iter().flatten() {
+                let load = loads.entry(at).or_default();
+                *load = load.saturating_add(item.weight);
+            }
+        }
+        let is_forced = |home: &ConsumerNumber| {
+            let load = loads.get(home).copied().unwrap_or(0);
+            problem.unavailable.contains(home) || load > problem.overload_limit_of(*home)
+        };
+        let mut moves = Self {
+            avoidable: 0,
+            may: problem.max_moved_load.into(),
+            are_limited: problem.max_moved_load < u64::MAX,
+        };
+        for (partition, item) in &problem.items {
+            let to = assignment.get(partition).copied();
+            let Some(home) = item.home.filter(|home| Some(*home) != to) else { continue };
+            let avoidable = if is_forced(&home) { 0 } else { item.weight };
+            moves.avoidable = moves.avoidable.saturating_add(avoidable.into());
+        }
+        moves
+    }
 }
 
 #[derive(Default)]
@@ -72,7 +117,12 @@ struct Contents {
     received: bool,
 }
 
-fn check_consumers(problem: &Problem, assignment: &Assignment, faults: &mut Vec<Fault>) {
+fn check_consumers(
+    problem: &Problem,
+    assignment: &Assignment,
+    moves: &Moves,
+    faults: &mut Vec<Fault>,
+) {
     let mut consumers: BTreeMap<ConsumerNumber, Contents> = BTreeMap::new();
     for (partition, at) in assignment {
         let Some(item) = problem.items.get(partition) else {
@@ -92,8 +142,13 @@ fn check_consumers(problem: &Problem, assignment: &Assignment, faults: &mut Vec<
     let used = u32::try_from(consumers.len()).unwrap_or(u32::MAX);
     let most_open = problem.most_open();
     let has_pins = consumers.values().any(|contents| contents.pinned > 0);
-    if used > problem.max_consumers && !has_pins {
+    // The lightest of those too many can be too heavy to be moved now.
+    if used > problem.max_consumers && !has_pins && !moves.are_limited {
         faults.push(Fault::TooManyConsumers);
+    }
+    // At the maximum what had no consumer drives others out.
+    if used < most_open && moves.avoidable > moves.may {
+        faults.push(Fault::MovesTooMuch);
     }
     for (consumer, contents) in &consumers {
         // What is pinned may overload a consumer; only idle partitions may share that.

@@ -2,90 +2,87 @@
 //!
 //! Moving what is at home on a consumer costs its load; giving the consumer up earns alpha times its capacity. What does not pay
 //! stays. Each attempt is all or nothing.
+#![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
 
 use alloc::vec::Vec;
 
 use super::problem::permille_of;
 use super::report::{Binding, MoveReason};
-use super::state::{Bin, State};
-use crate::ids::{ConsumerNumber, PartitionId};
+use super::state::State;
+use super::table::{Piece, Slot};
 
-/// Gives up what pays.
+/// Tries to give every consumer up once, lightest first; what that allows further is the next round's.
 pub(super) fn dissolve(state: &mut State<'_>) {
-    if !state.problem.scale_in {
+    if !state.table.problem.scale_in {
         state.bound_by.insert(Binding::ScaleInHeld);
         return;
     }
-    while pass(state) {}
-}
-
-/// Tries every consumer once, lightest first; says whether to try again.
-fn pass(state: &mut State<'_>) -> bool {
-    let loads = state.bins().map(|(consumer, bin)| (bin.load, bin.pieces.len(), consumer));
-    let mut lightest: Vec<_> = loads.collect();
-    lightest.sort_unstable();
-    let minimum = usize::try_from(state.problem.min_consumers).unwrap_or(usize::MAX).max(1);
-    let before = state.len();
-    for (_, _, consumer) in lightest {
+    let minimum = usize::try_from(state.table.problem.min_consumers).unwrap_or(usize::MAX).max(1);
+    for slot in state.lightest_first() {
         if state.len() <= minimum {
             if state.len() > 1 {
                 state.bound_by.insert(Binding::MinConsumers);
             }
-            return false;
+            return;
         }
-        if let Err(binding) = give_up(state, consumer) {
+        // Most have no chance; that is seen without a look at what is on them.
+        if !(state.load(slot) == 0 || state.may_fit_beside(slot)) {
+            state.bound_by.insert(Binding::Fragmentation);
+        } else if let Err(binding) = give_up(state, slot) {
             state.bound_by.insert(binding);
         }
     }
-    state.len() < before
 }
 
 /// Gives one consumer up, or leaves everything as it was.
-fn give_up(state: &mut State<'_>, consumer: ConsumerNumber) -> Result<(), Binding> {
-    let bin = state.bin(consumer).ok_or(Binding::Fragmentation)?;
-    let price = permille_of(bin.capacity, state.problem.alpha_permille);
-    let at_home = bin.pieces.iter().filter(|piece| piece.home == Some(consumer));
-    let cost = at_home.fold(0_u64, |sum, piece| sum.saturating_add(piece.weight));
-    if bin.has_pins() {
-        return Err(Binding::Pin);
-    }
-    if cost >= price {
-        return Err(Binding::Alpha);
-    }
-    let others = state.free().saturating_sub(u128::from(bin.residual().unwrap_or(0)));
-    if u128::from(bin.load) > others {
+fn give_up(state: &mut State<'_>, slot: Slot) -> Result<(), Binding> {
+    let moved = may_go(state, slot)?;
+    let mut pieces = state.clear(slot);
+    state.table.sort_heaviest_first(&mut pieces);
+    let placed = spread(state, &pieces);
+    if placed.len() < pieces.len() {
+        for (piece, to) in pieces.iter().zip(placed) {
+            state.take(to, &[*piece]);
+        }
+        state.put(slot, &pieces);
         return Err(Binding::Fragmentation);
     }
-    let bin = state.close(consumer).ok_or(Binding::Fragmentation)?;
-    let mut moved = Vec::new();
-    if spread(state, &bin, &mut moved) {
-        for piece in &bin.pieces {
-            state.because(piece.partition, MoveReason::ScaleIn);
-        }
-        return Ok(());
+    for piece in pieces {
+        state.because(piece, MoveReason::ScaleIn);
     }
-    for (partition, to) in moved {
-        state.take(to, partition);
-    }
-    state.open(consumer, bin);
-    Err(Binding::Fragmentation)
+    state.spend(moved);
+    Ok(())
 }
 
-/// Puts everything of a closed consumer on others, home where possible; says whether all found a place.
-fn spread(
-    state: &mut State<'_>,
-    bin: &Bin,
-    moved: &mut Vec<(PartitionId, ConsumerNumber)>,
-) -> bool {
-    let mut pieces = bin.pieces.clone();
-    super::state::Piece::sort_heaviest_first(&mut pieces);
-    for piece in pieces {
-        let home = piece.home.filter(|home| state.fits(*home, piece.weight));
-        let Some(to) = home.or_else(|| state.best_fit(piece.weight, None)) else {
-            return false;
-        };
-        state.put(to, piece);
-        moved.push((piece.partition, to));
+/// Whether it pays to give a consumer up and might succeed; tells the load that is moved by it.
+fn may_go(state: &State<'_>, slot: Slot) -> Result<u64, Binding> {
+    let (table, pieces) = (state.table, state.pieces(slot));
+    let at_home = pieces.iter().filter(|piece| state.home(**piece) == Some(slot));
+    let cost = at_home.fold(0_u64, |sum, piece| sum.saturating_add(table.weights[*piece]));
+    if state.has_pins(slot) {
+        return Err(Binding::Pin);
     }
-    true
+    if cost >= permille_of(state.consumer(slot).capacity, table.problem.alpha_permille) {
+        return Err(Binding::Alpha);
+    }
+    let moved = table.load_at_home(pieces, slot);
+    if moved > state.movable {
+        return Err(Binding::MaxMovedLoad);
+    }
+    Ok(moved)
+}
+
+/// Puts partitions where they fit, at home where possible; ends with the first that has no place.
+fn spread(state: &mut State<'_>, pieces: &[Piece]) -> Vec<Slot> {
+    let mut placed = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let weight = state.table.weights[*piece];
+        let home = state.home(*piece).filter(|home| state.fits(*home, weight));
+        let Some(to) = home.or_else(|| state.best_fit(weight)) else {
+            break;
+        };
+        state.put(to, &[*piece]);
+        placed.push(to);
+    }
+    placed
 }

@@ -1,54 +1,64 @@
 //! Phase 1, keep: every partition stays at home, unless its home must be left.
 //!
-//! What may not stay goes into the pool for [`super::place`]. Pinned partitions go to their consumers at once.
+//! What may not stay goes into the pool for [`super::place`]. Pinned partitions go to their consumers at once. Of what is wanted
+//! elsewhere, by evacuation or a pin, only as much goes as may be moved in one decision.
+#![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::problem::{Assignment, Item, Problem};
 use super::report::{Binding, MoveReason};
-use super::state::{Bin, Piece, Score, State};
-use crate::ids::ConsumerNumber;
+use super::state::{Score, State};
+use super::table::{Piece, Placement, Table};
 
-/// Sets the workbench up; returns what has no place yet.
-pub(super) fn keep<'a>(problem: &'a Problem, homes: &Assignment) -> (State<'a>, Vec<Piece>) {
-    let mut state = State::new(problem);
-    let mut pool = Vec::new();
-    let mut bins: BTreeMap<ConsumerNumber, Bin> = BTreeMap::new();
-    for (partition, item) in &problem.items {
-        let had = homes.get(partition).copied();
-        let pin = problem.effective_pin(item);
-        let home = had.filter(|home| problem.is_usable(*home));
-        let stays = pin.or(home);
-        if had.is_none() || had != stays {
-            state.because(*partition, reason_to_leave(problem, item, pin.is_some()));
-        }
-        if item.pinned != pin {
-            state.bound_by.insert(Binding::PinIgnored);
-        }
-        let piece =
-            Piece { partition: *partition, weight: item.weight, home, pinned: pin.is_some() };
-        match stays {
-            Some(at) => bins.entry(at).or_insert_with(|| state.empty_bin(at)).push(piece),
-            None => pool.push(piece),
-        }
-    }
-    for (consumer, bin) in bins {
-        state.open(consumer, bin);
-    }
-    (state, pool)
+/// A workbench set up for a round.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    pub(super) state: State<'a>,
+    /// What has no place yet.
+    pub(super) pool: Vec<Piece>,
+    /// How good the placement is as it stands: what must leave counts as not placed.
+    pub(super) standing: Score,
 }
 
-/// How good an assignment is as it stands: what must leave counts as not placed.
-pub(super) fn score_of(problem: &Problem, assignment: &Assignment) -> Score {
-    let (state, _) = keep(problem, assignment);
-    let misplaced = problem.items.iter().filter(|(partition, item)| {
-        let pin = problem.effective_pin(item);
-        pin.is_some() && pin != assignment.get(partition).copied()
-    });
-    let mut score = state.score();
-    score.unplaced = score.unplaced.saturating_add(misplaced.count());
-    score
+/// Sets the workbench up.
+pub(super) fn keep<'a>(table: &'a Table<'a>, placement: &Placement) -> Kept<'a> {
+    let moved = table.moved_load(placement);
+    let mut movable = table.max_moved_load.saturating_sub(moved);
+    let mut stays = placement.clone();
+    let (mut leaving, mut waiting) = (Vec::new(), Vec::new());
+    for (piece, place) in stays.iter_mut().enumerate() {
+        let (had, pin, weight) = (*place, table.pins[piece], table.weights[piece]);
+        let usable = had.filter(|at| table.consumers[*at].is_usable);
+        *place = pin.or(usable);
+        if had.is_some() && had == *place {
+            continue;
+        }
+        if had.is_some() && weight > movable {
+            waiting.push(piece);
+            *place = usable;
+            continue;
+        }
+        movable = movable.saturating_sub(had.map_or(0, |_| weight));
+        leaving.push(piece);
+    }
+    let is_bound = !waiting.is_empty();
+    waiting.retain(|piece| stays[*piece].is_none());
+    let (pool, pinned): (Vec<_>, Vec<_>) =
+        leaving.into_iter().partition(|piece| stays[*piece].is_none());
+    let mut state = State::new(table, placement, stays);
+    state.movable = movable;
+    for piece in pool.iter().chain(&pinned) {
+        state.because(*piece, reason_to_leave(table, *piece));
+    }
+    for piece in waiting {
+        state.wait(piece);
+    }
+    if is_bound {
+        state.bound_by.insert(Binding::MaxMovedLoad);
+    }
+    let mut standing = state.score();
+    standing.unplaced = standing.unplaced.saturating_add(pinned.len());
+    Kept { state, pool, standing }
 }
 
 /// Phase 1b: empties the lightest consumers while there are more than the maximum; returns what was on them.
@@ -57,34 +67,34 @@ pub(super) fn retire(state: &mut State<'_>) -> Vec<Piece> {
     if above == 0 {
         return Vec::new();
     }
-    let mut lightest: Vec<_> = state
-        .bins()
-        .filter(|(_, bin)| !bin.has_pins())
-        .map(|(consumer, bin)| (bin.load, bin.pieces.len(), consumer))
-        .collect();
-    lightest.sort_unstable();
     let mut pool = Vec::new();
-    for (_, _, consumer) in lightest {
+    for slot in state.lightest_first() {
         if above == 0 {
             break;
         }
-        above = above.saturating_sub(1);
-        let Some(bin) = state.close(consumer) else {
+        if state.has_pins(slot) {
             continue;
-        };
-        for piece in bin.pieces {
-            state.because(piece.partition, MoveReason::AboveMaximum);
+        }
+        let moved = state.table.load_at_home(state.pieces(slot), slot);
+        if moved > state.movable {
+            state.bound_by.insert(Binding::MaxMovedLoad);
+            break;
+        }
+        above = above.saturating_sub(1);
+        state.spend(moved);
+        for piece in state.clear(slot) {
+            state.because(piece, MoveReason::AboveMaximum);
             pool.push(piece);
         }
     }
     pool
 }
 
-fn reason_to_leave(problem: &Problem, item: &Item, pinned: bool) -> MoveReason {
-    match item.home {
-        _ if pinned => MoveReason::Pinned,
+fn reason_to_leave(table: &Table<'_>, piece: Piece) -> MoveReason {
+    match table.homes[piece] {
+        _ if table.pins[piece].is_some() => MoveReason::Pinned,
         None => MoveReason::Unassigned,
-        Some(home) if problem.evacuate.contains(&home) => MoveReason::Evacuated,
+        Some(home) if table.consumers[home].is_evacuated => MoveReason::Evacuated,
         Some(_) => MoveReason::ConsumerGone,
     }
 }

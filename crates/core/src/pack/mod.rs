@@ -31,8 +31,11 @@ mod problem;
 pub mod reference;
 mod report;
 mod state;
+mod table;
 
 use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
 
 pub use bound::LowerBound;
 pub use check::{Fault, check};
@@ -42,8 +45,9 @@ pub use problem::{Assignment, Effort, Error, Item, Limits, Problem};
 pub use report::{Binding, LoadChange, Move, MoveReason, Report, Solution};
 
 use self::improve::Goal;
-use self::keep::score_of;
-use self::state::{Reasons, Score, State};
+use self::keep::Kept;
+use self::state::State;
+use self::table::{Piece, Placement, Table};
 
 /// Packs partitions onto consumers.
 ///
@@ -66,10 +70,17 @@ use self::state::{Reasons, Score, State};
 /// # Ok::<(), tidegate_core::pack::Error>(())
 /// ```
 pub fn solve(problem: &Problem) -> Result<Solution, Error> {
+    solve_observed(problem, &mut |_| {})
+}
+
+/// The same, and tells whenever a phase has ended: for whoever has a clock and wants to know what takes how long.
+pub fn solve_observed(
+    problem: &Problem,
+    observe: &mut dyn FnMut(Phase),
+) -> Result<Solution, Error> {
     problem.validate()?;
-    let home = |item: &Item| item.home.filter(|home| !problem.unavailable.contains(home));
-    let homes = problem.items.iter().filter_map(|(at, item)| Some((*at, home(item)?)));
-    let mut rounds = Rounds::new(problem, homes.collect());
+    let table = Table::new(problem);
+    let mut rounds = Rounds::new(&table, observe);
     rounds.play();
     if rounds.is_better {
         rounds.improve();
@@ -78,12 +89,57 @@ pub fn solve(problem: &Problem) -> Result<Solution, Error> {
     Ok(rounds.solution())
 }
 
+/// A part of the packer's work; all but the first and the last can come several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// The problem is checked and laid out in tables.
+    Prepare,
+    /// Everything stays at home that may.
+    Keep,
+    /// Overloaded consumers are relieved.
+    Evict,
+    /// What has no place gets one.
+    Place,
+    /// Consumers are given up.
+    Dissolve,
+    /// All is taken apart and put together again.
+    Improve,
+    /// The plan is written down, with its reasons and bounds.
+    Describe,
+}
+
+impl Phase {
+    /// All, in the order of their first time.
+    pub const ALL: [Self; 7] = [
+        Self::Prepare,
+        Self::Keep,
+        Self::Evict,
+        Self::Place,
+        Self::Dissolve,
+        Self::Improve,
+        Self::Describe,
+    ];
+
+    /// Its name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Keep => "keep",
+            Self::Evict => "evict",
+            Self::Place => "place",
+            Self::Dissolve => "dissolve",
+            Self::Improve => "improve",
+            Self::Describe => "describe",
+        }
+    }
+}
+
 /// One proposal after the other, as long as each is better than what was there.
 struct Rounds<'a> {
-    problem: &'a Problem,
-    current: Assignment,
-    score: Score,
-    reasons: Reasons,
+    table: &'a Table<'a>,
+    observe: &'a mut dyn FnMut(Phase),
+    current: Placement,
+    reasons: Vec<Option<MoveReason>>,
     squeezed: BTreeSet<Binding>,
     /// What bound the last proposal.
     bound_by: BTreeSet<Binding>,
@@ -92,12 +148,13 @@ struct Rounds<'a> {
 }
 
 impl<'a> Rounds<'a> {
-    fn new(problem: &'a Problem, current: Assignment) -> Self {
+    fn new(table: &'a Table<'a>, observe: &'a mut dyn FnMut(Phase)) -> Self {
+        observe(Phase::Prepare);
         Self {
-            score: score_of(problem, &current),
-            problem,
-            current,
-            reasons: Reasons::new(),
+            table,
+            observe,
+            current: table.standing(),
+            reasons: vec![None; table.len()],
             squeezed: BTreeSet::new(),
             bound_by: BTreeSet::new(),
             is_better: false,
@@ -105,42 +162,83 @@ impl<'a> Rounds<'a> {
     }
 
     fn play(&mut self) {
+        let table = self.table;
+        let Kept { mut state, mut pool, standing: mut score } = keep::keep(table, &self.current);
+        (self.observe)(Phase::Keep);
         loop {
-            let proposed = propose(self.problem, &self.current);
-            let score = proposed.score();
-            self.squeezed
-                .extend(proposed.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
-            if score >= self.score {
+            let proposed = self.propose(state, pool);
+            let proposed_score = proposed.score();
+            let bound_by = proposed.bound_by.iter().copied();
+            self.squeezed.extend(bound_by.filter(|bound| squeezes(*bound)));
+            if proposed_score >= score {
                 self.bound_by = proposed.bound_by;
                 return;
             }
             self.is_better = true;
-            self.current = proposed.assignment();
-            self.score = score;
-            for (partition, reason) in proposed.reasons {
-                self.reasons.entry(partition).or_insert(reason);
+            self.current = proposed.placement();
+            score = proposed_score;
+            for (stands, reason) in self.reasons.iter_mut().zip(&proposed.reasons) {
+                *stands = stands.or(*reason);
             }
+            if score.unplaced == 0 {
+                (state, pool) = (proposed, Vec::new());
+                state.settle();
+            } else {
+                Kept { state, pool, .. } = keep::keep(table, &self.current);
+            }
+            (self.observe)(Phase::Keep);
+        }
+    }
+
+    /// One round: what the phases make of an assignment.
+    ///
+    /// At the maximum, evictions can turn out to have no better place. The round is then played again with those partitions
+    /// left where they are, so that whatever is evicted in the end cures something: more stay each time, so this ends.
+    fn propose(&mut self, mut state: State<'a>, mut pool: Vec<Piece>) -> State<'a> {
+        let mut stuck = BTreeSet::new();
+        let mut bound_by = BTreeSet::new();
+        loop {
+            pool.extend(keep::retire(&mut state));
+            pool.extend(evict::evict(&mut state, &stuck));
+            (self.observe)(Phase::Evict);
+            let rest = place::place(&mut state, pool);
+            (self.observe)(Phase::Place);
+            dissolve::dissolve(&mut state);
+            (self.observe)(Phase::Dissolve);
+            // Whoever was given up makes room for a new consumer.
+            let rest = place::place(&mut state, rest);
+            let without_place = place::squeeze(&mut state, rest);
+            (self.observe)(Phase::Place);
+            if without_place.is_empty() {
+                state.bound_by.extend(bound_by);
+                return state;
+            }
+            bound_by.extend(state.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
+            stuck.extend(without_place);
+            Kept { state, pool, .. } = keep::keep(self.table, &self.current);
+            (self.observe)(Phase::Keep);
         }
     }
 
     /// Looks for something that costs less than what was found.
     fn improve(&mut self) -> bool {
-        let found = improve::improve(self.problem, &self.current, Goal::LowerCost);
+        let found = improve::improve(self.table, &self.current, Goal::LowerCost);
         self.go_on_from(found)
     }
 
     /// Looks for something with fewer consumers from where everything will be. That is what the next solution begins with:
     /// so it finds nothing either, once this has found nothing.
     fn save(&mut self) -> bool {
-        if !improve::may_save(self.problem, &self.current) {
+        if !improve::may_save(self.table, &self.current) {
             return false;
         }
-        let settled = self.problem.with_homes(&self.current);
+        let settled = self.table.settled(&self.current);
         let found = improve::improve(&settled, &self.current, Goal::FewerConsumers);
         self.go_on_from(found)
     }
 
-    fn go_on_from(&mut self, found: Option<Assignment>) -> bool {
+    fn go_on_from(&mut self, found: Option<Placement>) -> bool {
+        (self.observe)(Phase::Improve);
         let is_found = found.is_some();
         if let Some(improved) = found {
             self.take(improved);
@@ -151,60 +249,37 @@ impl<'a> Rounds<'a> {
 
     /// Takes what the search has found. Whatever it moves beyond what had to is for the sake of fewer consumers, or of lighter
     /// moves.
-    fn take(&mut self, improved: Assignment) {
-        let used: BTreeSet<_> = improved.values().collect();
-        for (partition, to) in &improved {
-            let home = self.problem.items.get(partition).and_then(|item| item.home);
+    fn take(&mut self, improved: Placement) {
+        let used: BTreeSet<_> = improved.iter().flatten().copied().collect();
+        let places = improved.iter().zip(&self.table.homes);
+        for ((to, home), reason) in places.zip(&mut self.reasons) {
             let is_given_up = home.is_some_and(|home| !used.contains(&home));
-            let reason = if is_given_up { MoveReason::ScaleIn } else { MoveReason::MadeRoom };
-            if home != Some(*to) {
-                self.reasons.entry(*partition).or_insert(reason);
+            if home != to {
+                reason.get_or_insert(if is_given_up {
+                    MoveReason::ScaleIn
+                } else {
+                    MoveReason::MadeRoom
+                });
             }
         }
-        self.score = score_of(self.problem, &improved);
         self.current = improved;
     }
 
     /// What binds is what kept the last proposal from being better; only the maximum shows as it squeezes.
     fn solution(mut self) -> Solution {
         self.bound_by.extend(self.squeezed);
-        report::describe(self.problem, self.current, &self.reasons, self.bound_by)
+        if self.table.ignores_pins {
+            self.bound_by.insert(Binding::PinIgnored);
+        }
+        let solution = report::describe(self.table, &self.current, &self.reasons, self.bound_by);
+        (self.observe)(Phase::Describe);
+        solution
     }
 }
 
 /// What fills consumers above their packing limits, or lets partitions wait.
 fn squeezes(bound: Binding) -> bool {
     matches!(bound, Binding::MaxConsumers | Binding::MaxSurge)
-}
-
-/// One round: what the phases make of an assignment.
-///
-/// At the maximum, evictions can turn out to have no better place. The round is then played again with those partitions left
-/// where they are, so that whatever is evicted in the end cures something: more stay each time, so this ends.
-fn propose<'a>(problem: &'a Problem, homes: &Assignment) -> State<'a> {
-    let mut stuck = BTreeSet::new();
-    let mut bound_by = BTreeSet::new();
-    loop {
-        let (mut state, mut pool) = keep::keep(problem, homes);
-        pool.extend(keep::retire(&mut state));
-        pool.extend(evict::evict(&mut state, &stuck));
-        let rest = place::place(&mut state, pool);
-        dissolve::dissolve(&mut state);
-        // Whoever was given up makes room for a new consumer.
-        let rest = place::place(&mut state, rest);
-        let without_place = place::squeeze(&mut state, rest);
-        if without_place.is_empty() {
-            debug_assert_eq!(
-                state.score().unplaced,
-                state.waiting(),
-                "everything is placed or waits"
-            );
-            state.bound_by.extend(bound_by);
-            return state;
-        }
-        bound_by.extend(state.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
-        stuck.extend(without_place.into_iter().map(|piece| piece.partition));
-    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,9 @@ pub struct Problem {
     pub running: BTreeSet<ConsumerNumber>,
     /// Whether consumers may be given up.
     pub scale_in: bool,
+    /// So much load, in bytes/s, may leave its consumer in one decision. Only what an overload drives out, or has lost its
+    /// consumer, may exceed it; what is heavier than all of it stays until then.
+    pub max_moved_load: u64,
 }
 
 /// Why a problem has no meaning.
@@ -140,6 +143,7 @@ impl Problem {
             unavailable: BTreeSet::new(),
             running: BTreeSet::new(),
             scale_in: true,
+            max_moved_load: u64::MAX,
         }
     }
 

@@ -1,11 +1,12 @@
 //! What the packer answers: the assignment, and why it is as it is.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::bound::LowerBound;
 use super::problem::{Assignment, Problem, permille_in};
-use super::state::Reasons;
+use super::table::{Consumer, Placement, Slot, Table};
 use crate::ids::{ConsumerNumber, PartitionId};
 
 /// Why a partition moves.
@@ -79,6 +80,8 @@ pub enum Binding {
     Pin,
     /// A pin was ignored because its consumer must not be used.
     PinIgnored,
+    /// Something stays because no more load may be moved in one decision.
+    MaxMovedLoad,
 }
 
 impl Binding {
@@ -94,6 +97,7 @@ impl Binding {
             Self::Fragmentation => "fragmentation",
             Self::Pin => "pin",
             Self::PinIgnored => "pin-ignored",
+            Self::MaxMovedLoad => "max-moved-load",
         }
     }
 }
@@ -146,60 +150,87 @@ pub struct Solution {
     pub report: Report,
 }
 
-/// Describes an assignment that the phases have found.
+/// Describes a placement that the phases have found.
 pub(super) fn describe(
-    problem: &Problem,
-    assignment: Assignment,
-    reasons: &Reasons,
+    table: &Table<'_>,
+    placement: &Placement,
+    reasons: &[Option<MoveReason>],
     bound_by: BTreeSet<Binding>,
 ) -> Solution {
-    let moves = moves(problem, &assignment, reasons);
-    let mut report = Report { bound_by, ..Report::default() };
-    for (partition, item) in &problem.items {
-        if let Some(home) = item.home {
-            let change = report.loads.entry(home).or_default();
-            change.before = change.before.saturating_add(item.weight);
-        }
-        if let Some(to) = assignment.get(partition) {
-            let change = report.loads.entry(*to).or_default();
-            change.after = change.after.saturating_add(item.weight);
-            if item.weight > problem.capacity_of(*to) {
-                report.hot.insert(*partition);
-            }
-        }
-    }
-    for (consumer, change) in &mut report.loads {
-        change.capacity = problem.capacity_of(*consumer);
-    }
-    for moved in moves.iter().filter(|moved| moved.from.is_some()) {
-        let weight = problem.items.get(&moved.partition).map_or(0, |item| item.weight);
-        report.moved_load = report.moved_load.saturating_add(weight);
-    }
-    report.r_score_permille = permille_in(report.moved_load, problem.capacity_bytes_per_sec);
-    let homes: BTreeSet<_> = problem.items.values().filter_map(|item| item.home).collect();
-    let used: BTreeSet<_> = assignment.values().copied().collect();
-    report.consumers_before = u32::try_from(homes.len()).unwrap_or(u32::MAX);
-    report.consumers_after = u32::try_from(used.len()).unwrap_or(u32::MAX);
-    report.lower_bound = LowerBound::of(problem, problem.limits.overload_permille);
-    report.packing_bound = LowerBound::of(problem, problem.limits.packing_permille);
+    let problem = table.problem;
+    let rising = table.rising_weights();
+    let (before, after) = (loads(table, &table.homes), loads(table, placement));
+    let moved_load = table.moved_load(placement);
+    let mut report = Report {
+        moved_load,
+        r_score_permille: permille_in(moved_load, problem.capacity_bytes_per_sec),
+        consumers_before: count(&before),
+        consumers_after: count(&after),
+        lower_bound: LowerBound::of(problem, problem.limits.overload_permille, &rising),
+        packing_bound: LowerBound::of(problem, problem.limits.packing_permille, &rising),
+        loads: load_changes(table, &before, &after),
+        hot: hot(table, placement),
+        bound_by,
+    };
     if report.consumers_after <= report.lower_bound.consumers() {
         report.bound_by.insert(Binding::LowerBound);
     }
-    Solution { assignment, moves, consumers: with_spares(problem, used), report }
+    let used = table.consumers.iter().zip(&after).filter(|(_, load)| load.is_some());
+    Solution {
+        assignment: table.assignment(placement),
+        moves: moves(table, placement, reasons),
+        consumers: with_spares(problem, used.map(|(consumer, _)| consumer.number).collect()),
+        report,
+    }
 }
 
-fn moves(problem: &Problem, assignment: &Assignment, reasons: &Reasons) -> Vec<Move> {
-    let mut moves = Vec::new();
-    for (partition, item) in &problem.items {
-        let Some(to) = assignment.get(partition).copied() else {
-            continue;
-        };
-        if item.home != Some(to) {
-            let reason = reasons.get(partition).copied().unwrap_or(MoveReason::Unassigned);
-            moves.push(Move { partition: *partition, from: item.home, to, reason });
+/// The load of every consumer that has partitions.
+fn loads(table: &Table<'_>, placement: &Placement) -> Vec<Option<u64>> {
+    let mut loads = vec![None; table.consumers.len()];
+    for (weight, at) in table.weights.iter().zip(placement) {
+        if let Some(load) = at.and_then(|at| loads.get_mut(at)) {
+            *load = Some(load.unwrap_or(0_u64).saturating_add(*weight));
         }
     }
-    moves
+    loads
+}
+
+fn count(loads: &[Option<u64>]) -> u32 {
+    u32::try_from(loads.iter().flatten().count()).unwrap_or(u32::MAX)
+}
+
+fn load_changes(
+    table: &Table<'_>,
+    before: &[Option<u64>],
+    after: &[Option<u64>],
+) -> BTreeMap<ConsumerNumber, LoadChange> {
+    let consumers = table.consumers.iter().zip(before.iter().zip(after));
+    let there = consumers.filter(|(_, (before, after))| before.is_some() || after.is_some());
+    let change = |(consumer, (before, after)): (&Consumer, (&Option<u64>, &Option<u64>))| {
+        let (before, after) = (before.unwrap_or(0), after.unwrap_or(0));
+        (consumer.number, LoadChange { before, after, capacity: consumer.capacity })
+    };
+    there.map(change).collect()
+}
+
+fn hot(table: &Table<'_>, placement: &Placement) -> BTreeSet<PartitionId> {
+    let pieces = table.partitions.iter().zip(table.weights.iter().zip(placement));
+    let is_hot = |weight: u64, at: Option<Slot>| {
+        at.and_then(|at| table.consumers.get(at)).is_some_and(|at| weight > at.capacity)
+    };
+    pieces.filter(|(_, (weight, at))| is_hot(**weight, **at)).map(|(at, _)| *at).collect()
+}
+
+fn moves(table: &Table<'_>, placement: &Placement, reasons: &[Option<MoveReason>]) -> Vec<Move> {
+    let number = |slot: Slot| table.consumers.get(slot).map(|consumer| consumer.number);
+    let places = table.homes.iter().zip(placement).zip(reasons);
+    let all = table.partitions.iter().zip(places);
+    let moved = all.filter_map(|(partition, ((home, to), reason))| {
+        let to = to.filter(|to| *home != Some(*to)).and_then(number)?;
+        let reason = reason.unwrap_or(MoveReason::Unassigned);
+        Some(Move { partition: *partition, from: home.and_then(number), to, reason })
+    });
+    moved.collect()
 }
 
 /// Adds consumers without partitions until there are as many as the minimum, running ones first.

@@ -1,64 +1,59 @@
-//! The packer's workbench: consumers with what is on them, and two ordered indexes that find a place in O(log n).
+//! The packer's workbench: consumers with what is on them, and ordered indexes that find a place in O(log n).
 //!
-//! Invariants: no consumer here is empty between two phases; a consumer is in `by_residual` exactly while its load is at most
-//! its packing limit, and in `by_count` exactly while its load is at most its overload limit.
+//! Invariants: a consumer is in `by_residual` exactly while it has partitions and its load is at most its packing limit; it is in
+//! `by_count`, once that is there, exactly while it has partitions and its load is at most its overload limit.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "the tables are indexed by what the table handed out; loads are sums of weights that were found to fit, and \
+              counts are of what is there"
+)]
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
+use alloc::vec;
 use alloc::vec::Vec;
+use core::mem;
 
-use super::problem::{Assignment, Problem};
 use super::report::{Binding, MoveReason};
-use crate::ids::{ConsumerNumber, PartitionId};
-
-/// Why partitions left the consumer they were on.
-pub(super) type Reasons = BTreeMap<PartitionId, MoveReason>;
-
-/// A partition on the workbench.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub(super) partition: PartitionId,
-    pub(super) weight: u64,
-    /// A consumer where it is at home and may stay.
-    pub(super) home: Option<ConsumerNumber>,
-    /// It must stay where it is.
-    pub(super) pinned: bool,
-}
-
-/// A consumer on the workbench.
-#[derive(Clone, Debug)]
-pub(super) struct Bin {
-    pub(super) capacity: u64,
-    pub(super) packing: u64,
-    pub(super) overload: u64,
-    pub(super) load: u64,
-    pub(super) pieces: Vec<Piece>,
-}
+use super::table::{Consumer, Piece, Placement, Slot, Table};
 
 /// All consumers on the workbench.
 #[derive(Debug)]
 pub(super) struct State<'a> {
-    pub(super) problem: &'a Problem,
-    pub(super) reasons: Reasons,
+    pub(super) table: &'a Table<'a>,
     pub(super) bound_by: BTreeSet<Binding>,
-    bins: BTreeMap<ConsumerNumber, Bin>,
-    by_residual: BTreeSet<(u64, usize, ConsumerNumber)>,
-    by_count: BTreeSet<(usize, ConsumerNumber)>,
-    /// The sum of all residuals in `by_residual`.
-    free: u128,
-    /// Running consumers that may be used and are not open.
-    idle: BTreeSet<ConsumerNumber>,
-    /// No number below is free.
-    free_from: ConsumerNumber,
-    /// So many consumers may be open.
-    most_open: u32,
-    /// Partitions that have no place before somebody has gone.
-    waiting: BTreeSet<PartitionId>,
+    /// Why partitions left the consumer they were on; the first reason stands.
+    pub(super) reasons: Vec<Option<MoveReason>>,
+    /// So much load may still be moved that could stay.
+    pub(super) movable: u64,
+    pieces: Vec<Vec<Piece>>,
+    load: Vec<u64>,
+    /// The weight of the heaviest partition on each.
+    heaviest: Vec<u64>,
+    at: Placement,
+    /// Where partitions are at home in this round and may stay.
+    home: Placement,
+    by_residual: BTreeSet<(u64, usize, Slot)>,
+    /// Made when the first partition without weight looks for a place.
+    by_count: Option<BTreeSet<(usize, Slot)>>,
+    /// No partition with weight that was ever put on a consumer is lighter.
+    lightest: u64,
+    /// How many consumers have partitions.
+    open: usize,
+    /// Running consumers that may be used and have no partitions.
+    idle: BTreeSet<Slot>,
+    /// No consumer before is free.
+    free_from: Slot,
+    /// So many consumers may have partitions.
+    most_open: usize,
+    /// Partitions that stay on a consumer that they must leave, or on none, before there is room.
+    waiting: Vec<Piece>,
 }
 
 /// How good an assignment is, most important first; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Score {
-    /// Partitions without a consumer, or on one that they must leave.
+    /// Partitions without a consumer, on one that they must leave, or not where they are pinned.
     pub(super) unplaced: usize,
     /// Consumers above the maximum.
     pub(super) above_maximum: usize,
@@ -68,249 +63,312 @@ pub(super) struct Score {
     pub(super) consumers: usize,
 }
 
-// === impl Piece ===
-
-impl Piece {
-    /// Heaviest first, then by partition.
-    pub(super) fn sort_heaviest_first(pieces: &mut [Self]) {
-        pieces.sort_unstable_by(|a, b| {
-            b.weight.cmp(&a.weight).then_with(|| a.partition.cmp(&b.partition))
-        });
-    }
-}
-
-// === impl Bin ===
-
-impl Bin {
-    fn new(problem: &Problem, consumer: ConsumerNumber) -> Self {
-        Self {
-            capacity: problem.capacity_of(consumer),
-            packing: problem.packing_limit_of(consumer),
-            overload: problem.overload_limit_of(consumer),
-            load: 0,
-            pieces: Vec::new(),
+impl<'a> State<'a> {
+    /// A workbench on which `stays` says who has what; each partition's home is where it `was`, if it may stay there.
+    pub(super) fn new(table: &'a Table<'a>, was: &Placement, stays: Placement) -> Self {
+        let consumers = table.consumers.iter().enumerate();
+        let idle = consumers.filter(|(_, consumer)| consumer.runs && consumer.is_usable);
+        let usable = |slot: &Slot| table.consumers[*slot].is_usable;
+        let mut state = Self {
+            table,
+            bound_by: BTreeSet::new(),
+            reasons: vec![None; table.len()],
+            movable: u64::MAX,
+            pieces: vec![Vec::new(); table.consumers.len()],
+            load: vec![0; table.consumers.len()],
+            heaviest: vec![0; table.consumers.len()],
+            at: stays,
+            home: was.iter().map(|home| home.filter(usable)).collect(),
+            by_residual: BTreeSet::new(),
+            by_count: None,
+            lightest: u64::MAX,
+            open: 0,
+            idle: idle.map(|(slot, _)| slot).collect(),
+            free_from: 0,
+            most_open: usize::try_from(table.problem.most_open()).unwrap_or(usize::MAX),
+            waiting: Vec::new(),
+        };
+        for (piece, at) in state.at.iter().enumerate() {
+            if let Some(slot) = *at {
+                let weight = table.weights[piece];
+                state.pieces[slot].push(piece);
+                state.load[slot] += weight;
+                state.heaviest[slot] = state.heaviest[slot].max(weight);
+            }
         }
+        state.make_index();
+        state
     }
 
-    /// Loads add up to at most the sum of all weights, which [`Problem::validate`] has found to fit.
-    pub(super) fn push(&mut self, piece: Piece) {
-        self.load = self.load.saturating_add(piece.weight);
-        self.pieces.push(piece);
+    fn make_index(&mut self) {
+        let placed = self.table.weights.iter().zip(&self.at).filter(|(_, at)| at.is_some());
+        self.lightest = placed
+            .map(|(weight, _)| *weight)
+            .filter(|weight| *weight > 0)
+            .min()
+            .unwrap_or(u64::MAX);
+        let open: Vec<_> = self.open().collect();
+        self.open = open.len();
+        self.idle.retain(|slot| self.pieces[*slot].is_empty());
+        let residual = |slot: &Slot| Some((self.residual(*slot)?, self.pieces[*slot].len(), *slot));
+        self.by_residual = open.iter().filter_map(residual).collect();
     }
 
-    fn take(&mut self, partition: PartitionId) -> Option<Piece> {
-        let at = self.pieces.iter().position(|piece| piece.partition == partition)?;
-        let piece = self.pieces.swap_remove(at);
-        self.load = self.load.saturating_sub(piece.weight);
-        Some(piece)
+    /// Makes where everything is its home, for another round.
+    pub(super) fn settle(&mut self) {
+        debug_assert!(self.waiting.is_empty(), "what waits is looked at anew");
+        self.home.clone_from(&self.at);
+        self.bound_by.clear();
+    }
+
+    // === who is there ===
+
+    /// How many consumers have partitions.
+    pub(super) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Consumers with partitions.
+    pub(super) fn open(&self) -> impl Iterator<Item = Slot> {
+        let pieces = self.pieces.iter().enumerate();
+        pieces.filter(|(_, pieces)| !pieces.is_empty()).map(|(slot, _)| slot)
+    }
+
+    /// Consumers with partitions, the lightest first.
+    pub(super) fn lightest_first(&self) -> impl Iterator<Item = Slot> + use<> {
+        let mut open: Vec<_> =
+            self.open().map(|slot| (self.load[slot], self.pieces[slot].len(), slot)).collect();
+        open.sort_unstable();
+        open.into_iter().map(|(_, _, slot)| slot)
+    }
+
+    pub(super) fn is_open(&self, slot: Slot) -> bool {
+        !self.pieces[slot].is_empty()
+    }
+
+    pub(super) fn consumer(&self, slot: Slot) -> &Consumer {
+        &self.table.consumers[slot]
+    }
+
+    pub(super) fn pieces(&self, slot: Slot) -> &[Piece] {
+        &self.pieces[slot]
+    }
+
+    pub(super) fn load(&self, slot: Slot) -> u64 {
+        self.load[slot]
+    }
+
+    pub(super) fn home(&self, piece: Piece) -> Option<Slot> {
+        self.home[piece]
+    }
+
+    pub(super) fn has_pins(&self, slot: Slot) -> bool {
+        self.pieces[slot].iter().any(|piece| self.table.pins[*piece].is_some())
+    }
+
+    pub(super) fn is_overloaded(&self, slot: Slot) -> bool {
+        self.load[slot] > self.consumer(slot).overload && self.pieces[slot].len() > 1
     }
 
     /// Room below the packing limit; none when the load is above it.
-    pub(super) fn residual(&self) -> Option<u64> {
-        self.packing.checked_sub(self.load)
+    pub(super) fn residual(&self, slot: Slot) -> Option<u64> {
+        self.consumer(slot).packing.checked_sub(self.load[slot])
     }
 
-    /// Whether it stays at most this full with so much more; without weight only the overload limit counts.
-    fn accepts(&self, weight: u64) -> bool {
-        let limit = if weight == 0 { self.overload } else { self.packing };
-        self.load.checked_add(weight).is_some_and(|load| load <= limit)
+    // === changes ===
+
+    /// Notes why a partition leaves; the first reason stands.
+    pub(super) fn because(&mut self, piece: Piece, reason: MoveReason) {
+        self.reasons[piece].get_or_insert(reason);
     }
 
-    pub(super) fn is_overloaded(&self) -> bool {
-        self.load > self.overload && self.pieces.len() > 1
+    /// Pays for moving so much; what must move may exceed the limit.
+    pub(super) fn spend(&mut self, load: u64) {
+        self.movable = self.movable.saturating_sub(load);
     }
 
-    pub(super) fn has_pins(&self) -> bool {
-        self.pieces.iter().any(|piece| piece.pinned)
+    /// Leaves a partition where it is, although it should go.
+    pub(super) fn wait(&mut self, piece: Piece) {
+        self.waiting.push(piece);
     }
-}
 
-// === impl State ===
-
-impl<'a> State<'a> {
-    pub(super) fn new(problem: &'a Problem) -> Self {
-        Self {
-            problem,
-            reasons: Reasons::new(),
-            bound_by: BTreeSet::new(),
-            bins: BTreeMap::new(),
-            by_residual: BTreeSet::new(),
-            by_count: BTreeSet::new(),
-            free: 0,
-            idle: problem.running.iter().copied().filter(|at| problem.is_usable(*at)).collect(),
-            free_from: ConsumerNumber::FIRST,
-            most_open: problem.most_open(),
-            waiting: BTreeSet::new(),
+    /// Puts partitions on a consumer.
+    pub(super) fn put(&mut self, slot: Slot, pieces: &[Piece]) {
+        self.lift(slot);
+        for piece in pieces {
+            self.at[*piece] = Some(slot);
+            let weight = self.table.weights[*piece];
+            self.lightest = if weight > 0 { self.lightest.min(weight) } else { self.lightest };
+            self.heaviest[slot] = self.heaviest[slot].max(weight);
         }
+        self.pieces[slot].extend_from_slice(pieces);
+        self.load[slot] += self.table.load(pieces);
+        self.lower(slot);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bins.len()
+    /// Takes partitions from a consumer.
+    pub(super) fn take(&mut self, slot: Slot, pieces: &[Piece]) {
+        self.lift(slot);
+        for piece in pieces {
+            self.at[*piece] = None;
+        }
+        self.pieces[slot].retain(|piece| self.at[*piece].is_some());
+        self.load[slot] -= self.table.load(pieces);
+        let left = self.pieces[slot].iter().map(|piece| self.table.weights[*piece]);
+        self.heaviest[slot] = left.max().unwrap_or(0);
+        self.lower(slot);
     }
 
-    pub(super) fn bins(&self) -> impl DoubleEndedIterator<Item = (ConsumerNumber, &Bin)> {
-        self.bins.iter().map(|(consumer, bin)| (*consumer, bin))
+    /// Takes everything from a consumer.
+    pub(super) fn clear(&mut self, slot: Slot) -> Vec<Piece> {
+        self.lift(slot);
+        (self.load[slot], self.heaviest[slot]) = (0, 0);
+        let pieces = mem::take(&mut self.pieces[slot]);
+        for piece in &pieces {
+            self.at[*piece] = None;
+        }
+        self.lower(slot);
+        pieces
     }
 
-    pub(super) fn bin(&self, consumer: ConsumerNumber) -> Option<&Bin> {
-        self.bins.get(&consumer)
+    /// Takes a consumer out of the indexes, as it will change.
+    fn lift(&mut self, slot: Slot) {
+        let count = self.pieces[slot].len();
+        if count == 0 {
+            self.idle.remove(&slot);
+            return;
+        }
+        if let Some(residual) = self.residual(slot) {
+            self.by_residual.remove(&(residual, count, slot));
+        }
+        if let Some(by_count) = &mut self.by_count {
+            by_count.remove(&(count, slot));
+        }
+        self.open -= 1;
     }
 
-    /// Room below all packing limits together.
-    pub(super) fn free(&self) -> u128 {
-        self.free
+    /// Puts it back into the indexes; when nothing is left on it, it is free.
+    fn lower(&mut self, slot: Slot) {
+        let count = self.pieces[slot].len();
+        let Consumer { overload, runs, .. } = self.table.consumers[slot];
+        if count == 0 {
+            self.free_from = self.free_from.min(slot);
+            if runs {
+                self.idle.insert(slot);
+            }
+            return;
+        }
+        if let Some(residual) = self.residual(slot) {
+            self.by_residual.insert((residual, count, slot));
+        }
+        if let Some(by_count) = self.by_count.as_mut().filter(|_| self.load[slot] <= overload) {
+            by_count.insert((count, slot));
+        }
+        self.open += 1;
+    }
+
+    // === places ===
+
+    /// Whether a consumer with partitions has room for so much more; without weight only its overload limit counts.
+    pub(super) fn fits(&self, slot: Slot, weight: u64) -> bool {
+        let Consumer { packing, overload, .. } = self.table.consumers[slot];
+        let limit = if weight == 0 { overload } else { packing };
+        self.is_open(slot) && self.load[slot].checked_add(weight).is_some_and(|load| load <= limit)
+    }
+
+    /// Whether there can be something lighter than this that has weight.
+    pub(super) fn has_lighter(&self, weight: u64) -> bool {
+        self.lightest < weight
+    }
+
+    /// Whether the consumers with the most room could take what is on this one, each one partition: without that nobody can.
+    pub(super) fn may_fit_beside(&self, slot: Slot) -> bool {
+        let (heaviest, count) = (self.heaviest[slot], self.pieces[slot].len());
+        let others = self.by_residual.iter().rev().filter(|(_, _, other)| *other != slot);
+        let mut rooms = others.map(|(residual, ..)| *residual).take(count).peekable();
+        let fits = rooms.peek().is_some_and(|most| heaviest <= *most);
+        let mut left = self.load[slot];
+        fits && rooms.any(|room| {
+            left = left.saturating_sub(room);
+            left == 0
+        })
     }
 
     /// Consumers with the most room below their packing limit first.
-    pub(super) fn roomiest(&self) -> impl Iterator<Item = (u64, ConsumerNumber)> {
-        self.by_residual.iter().rev().map(|(residual, _, consumer)| (*residual, *consumer))
+    pub(super) fn roomiest(&self) -> impl Iterator<Item = Slot> {
+        self.by_residual.iter().rev().map(|(_, _, slot)| *slot)
     }
 
-    /// Notes why a partition leaves; the first reason stands.
-    pub(super) fn because(&mut self, partition: PartitionId, reason: MoveReason) {
-        self.reasons.entry(partition).or_insert(reason);
-    }
-
-    /// Puts a partition on a consumer, which is opened at need.
-    pub(super) fn put(&mut self, consumer: ConsumerNumber, piece: Piece) {
-        let mut bin = self.close(consumer).unwrap_or_else(|| Bin::new(self.problem, consumer));
-        bin.push(piece);
-        self.open(consumer, bin);
-    }
-
-    /// Takes a partition from a consumer, which is closed when nothing is left on it.
-    pub(super) fn take(
-        &mut self,
-        consumer: ConsumerNumber,
-        partition: PartitionId,
-    ) -> Option<Piece> {
-        let mut bin = self.close(consumer)?;
-        let piece = bin.take(partition);
-        if !bin.pieces.is_empty() {
-            self.open(consumer, bin);
-        }
-        piece
-    }
-
-    /// Takes a consumer off the workbench with everything on it.
-    pub(super) fn close(&mut self, consumer: ConsumerNumber) -> Option<Bin> {
-        let bin = self.bins.remove(&consumer)?;
-        let count = bin.pieces.len();
-        if let Some(residual) = bin.residual() {
-            self.by_residual.remove(&(residual, count, consumer));
-            self.free = self.free.saturating_sub(u128::from(residual));
-        }
-        self.by_count.remove(&(count, consumer));
-        if self.problem.is_usable(consumer) {
-            self.free_from = self.free_from.min(consumer);
-            if self.problem.running.contains(&consumer) {
-                self.idle.insert(consumer);
-            }
-        }
-        Some(bin)
-    }
-
-    /// Puts a consumer on the workbench with everything on it.
-    pub(super) fn open(&mut self, consumer: ConsumerNumber, bin: Bin) {
-        let count = bin.pieces.len();
-        if let Some(residual) = bin.residual() {
-            self.by_residual.insert((residual, count, consumer));
-            self.free = self.free.saturating_add(u128::from(residual));
-        }
-        if bin.load <= bin.overload {
-            self.by_count.insert((count, consumer));
-        }
-        self.bins.insert(consumer, bin);
-        self.idle.remove(&consumer);
-    }
-
-    /// Whether a consumer may be opened.
-    pub(super) fn is_free(&self, consumer: ConsumerNumber) -> bool {
-        !self.bins.contains_key(&consumer) && self.problem.is_usable(consumer)
-    }
-
-    /// Consumers that may be opened: running ones without partitions first, then by number.
-    pub(super) fn free_consumers(&mut self) -> impl Iterator<Item = ConsumerNumber> {
-        let from = self.free_from.and_above().find(|at| self.is_free(*at));
-        self.free_from = from.unwrap_or(self.free_from);
-        let this = &*self;
-        let lowest = this.free_from.and_above().filter(|at| this.is_free(*at));
-        this.idle.iter().copied().chain(lowest)
-    }
-
-    /// The empty consumer of this number.
-    pub(super) fn empty_bin(&self, consumer: ConsumerNumber) -> Bin {
-        Bin::new(self.problem, consumer)
-    }
-
-    /// Whether an open consumer has room for so much more.
-    pub(super) fn fits(&self, consumer: ConsumerNumber, weight: u64) -> bool {
-        self.bins.get(&consumer).is_some_and(|bin| bin.accepts(weight))
-    }
-
-    /// The open consumer that so much more fills best: least room left, then fewest partitions, then lowest number.
+    /// The consumer that so much more fills best: least room left, then fewest partitions, then lowest number.
     ///
     /// What has no weight fills nothing: it goes where the fewest partitions are, so that idle ones spread.
-    pub(super) fn best_fit(
-        &self,
-        weight: u64,
-        except: Option<ConsumerNumber>,
-    ) -> Option<ConsumerNumber> {
-        let allowed = |consumer: &ConsumerNumber| Some(*consumer) != except;
-        if weight == 0 {
-            return self.by_count.iter().map(|(_, consumer)| *consumer).find(allowed);
+    pub(super) fn best_fit(&mut self, weight: u64) -> Option<Slot> {
+        if weight == 0 { self.fewest() } else { self.best_fit_beside(weight, None) }
+    }
+
+    /// The same for what has weight, on another consumer than this one.
+    pub(super) fn best_fit_beside(&self, weight: u64, except: Option<Slot>) -> Option<Slot> {
+        let mut fitting = self.by_residual.range((weight, 0, 0)..).map(|(_, _, slot)| *slot);
+        fitting.find(|slot| Some(*slot) != except)
+    }
+
+    fn fewest(&mut self) -> Option<Slot> {
+        if self.by_count.is_none() {
+            let relaxed =
+                self.open().filter(|slot| self.load[*slot] <= self.consumer(*slot).overload);
+            self.by_count = Some(relaxed.map(|slot| (self.pieces[slot].len(), slot)).collect());
         }
-        let from = (weight, 0, ConsumerNumber::FIRST);
-        self.by_residual.range(from..).map(|(_, _, consumer)| *consumer).find(allowed)
+        self.by_count.as_ref()?.first().map(|(_, slot)| *slot)
+    }
+
+    // === further consumers ===
+
+    /// Consumers that may get their first partition: running ones first, then by number.
+    pub(super) fn free_consumers(&mut self) -> impl Iterator<Item = Slot> {
+        let is_free = |slot: &Slot| self.consumer(*slot).is_usable && !self.is_open(*slot);
+        let all = self.free_from..self.pieces.len();
+        let from = all.clone().find(is_free).unwrap_or(all.end);
+        self.free_from = from;
+        let this = &*self;
+        let is_free = move |slot: &Slot| this.consumer(*slot).is_usable && !this.is_open(*slot);
+        this.idle.iter().copied().chain((from..all.end).filter(is_free))
     }
 
     /// Whether the maximum allows one consumer more.
     pub(super) fn may_open(&self) -> bool {
-        u32::try_from(self.bins.len()).is_ok_and(|open| open < self.most_open)
+        self.open < self.most_open
     }
 
     /// Whether it would, were those gone that are being left.
     pub(super) fn is_held_up(&self) -> bool {
-        let allowed = |open| self.most_open <= open && open < self.problem.max_consumers;
-        u32::try_from(self.bins.len()).is_ok_and(allowed)
+        let most = usize::try_from(self.table.problem.max_consumers).unwrap_or(usize::MAX);
+        self.most_open <= self.open && self.open < most
     }
 
-    /// Leaves a partition where it is until there is room.
-    pub(super) fn wait(&mut self, partition: PartitionId) {
-        self.waiting.insert(partition);
-    }
+    // === what has come of it ===
 
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Who has what.
-    pub(super) fn assignment(&self) -> Assignment {
-        let placed = self.bins.iter();
-        let placed =
-            placed.flat_map(|(at, bin)| bin.pieces.iter().map(|piece| (piece.partition, *at)));
-        let home = |partition: &PartitionId| {
-            let home = self.problem.items.get(partition)?.home?;
-            self.problem.evacuate.contains(&home).then_some((*partition, home))
-        };
-        placed.chain(self.waiting.iter().filter_map(home)).collect()
+    /// Who has what. What waits is still on the consumer that it should leave.
+    pub(super) fn placement(&self) -> Placement {
+        let mut placement = self.at.clone();
+        for piece in &self.waiting {
+            let home = self.table.homes[*piece];
+            placement[*piece] = home.filter(|home| self.consumer(*home).is_evacuated);
+        }
+        placement
     }
 
     /// How good this is.
     pub(super) fn score(&self) -> Score {
-        let maximum = usize::try_from(self.problem.max_consumers).unwrap_or(usize::MAX);
-        let (mut placed, mut excess) = (0_usize, 0_u128);
-        for bin in self.bins.values() {
-            placed = placed.saturating_add(bin.pieces.len());
-            if bin.is_overloaded() {
-                excess = excess.saturating_add(u128::from(bin.load.saturating_sub(bin.overload)));
-            }
-        }
+        let maximum = usize::try_from(self.table.problem.max_consumers).unwrap_or(usize::MAX);
+        let overloaded = self.open().filter(|slot| self.is_overloaded(*slot));
+        let excess = |slot: Slot| u128::from(self.load[slot] - self.consumer(slot).overload);
+        let places = self.table.pins.iter().zip(&self.at);
+        let unplaced = places.filter(|(pin, at)| at.is_none() || pin.is_some() && pin != at);
         Score {
-            unplaced: self.problem.items.len().saturating_sub(placed),
-            above_maximum: self.bins.len().saturating_sub(maximum),
-            excess,
-            consumers: self.bins.len(),
+            unplaced: unplaced.count(),
+            above_maximum: self.open.saturating_sub(maximum),
+            excess: overloaded.map(excess).sum(),
+            consumers: self.open,
         }
     }
 }

@@ -55,13 +55,8 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
 /// What the spec has a place for and no process acts upon yet: better refused than silently without effect.
 fn not_yet(spec: &GroupSpec, faults: &mut Checks) {
     let default = GroupSpec::default();
-    let same = [
-        ("monitor.logSizesOnly", spec.monitor.log_sizes_only == default.monitor.log_sizes_only),
-        (
-            "controller.decisionPeriod",
-            spec.controller.decision_period == default.controller.decision_period,
-        ),
-    ];
+    let same =
+        [("monitor.logSizesOnly", spec.monitor.log_sizes_only == default.monitor.log_sizes_only)];
     for (path, same) in same {
         faults.require(path, same, NOT_YET);
     }

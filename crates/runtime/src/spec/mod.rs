@@ -49,7 +49,7 @@ pub use sections::{
     Backoff, Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor,
     OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest, WorkerKind, Workers,
 };
-pub use units::{Address, Permille, Rate, Size, Span};
+pub use units::{Address, OptionalRate, Permille, Rate, Size, Span};
 
 /// The specification of one consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::units::{Address, Permille, Rate, Size, Span};
+use super::units::{Address, OptionalRate, Permille, Rate, Size, Span};
 
 /// What the controller may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -134,7 +134,8 @@ pub struct Monitor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Controller {
-    /// Time between two looks at the load. The default is the monitor's period: in between there is nothing new.
+    /// Time between two looks at the load: an overload is seen at the next one. Lost consumers, new partitions and changes of
+    /// the spec do not wait for it. The default is the monitor's period: in between there is nothing new.
     #[serde(with = "Span")]
     pub decision_period: Duration,
     /// Time for which fewer consumers must have been enough before one is removed. The default outlasts the dips of
@@ -160,6 +161,11 @@ pub struct Controller {
     /// beside a hand-off; `0s` looks for nothing.
     #[serde(with = "Span")]
     pub planner_budget: Duration,
+    /// Load that may leave its consumers in one decision, as the sum of its partitions' rates. What an overload drives out, and
+    /// what has lost its consumer, is not held up; all else waits for the next decision, and a partition above this one stays
+    /// where it is. The default is without limit: a move costs a fraction of a second.
+    #[serde(with = "OptionalRate", skip_serializing_if = "Option::is_none")]
+    pub max_moved_load: Option<NonZeroU64>,
     /// Time from asking for a worker to its first sign of life, after which the plan goes on without it. The default
     /// is long enough for an image that must be fetched first.
     #[serde(with = "Span")]
@@ -355,6 +361,7 @@ impl Default for Controller {
             preset: PlannerPreset::Balanced,
             alpha: None,
             planner_budget: Duration::from_millis(50),
+            max_moved_load: None,
             worker_start_deadline: Duration::from_secs(60),
             handoff_deadline: Duration::from_secs(10),
         }

@@ -42,6 +42,10 @@ pub struct Size;
 #[derive(Clone, Copy, Debug)]
 pub struct Rate;
 
+/// A [`Rate`] that can be left out.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionalRate;
+
 /// An address and a port to listen on.
 #[derive(Clone, Copy, Debug)]
 pub struct Address;
@@ -128,6 +132,22 @@ impl Rate {
     }
 }
 
+// === impl OptionalRate ===
+
+impl OptionalRate {
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(rate: &Option<NonZeroU64>, to: S) -> Result<S::Ok, S::Error> {
+        rate.map(Rate::print).serialize(to)
+    }
+
+    /// For `#[serde(with)]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<NonZeroU64>, D::Error> {
+        Rate::deserialize(deserializer).map(Some)
+    }
+}
+
 // === impl Address ===
 
 impl Address {
@@ -207,6 +227,11 @@ schema!(Size, {
     "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)$",
 });
 schema!(Rate, {
+    "type": "string",
+    "format": "bytes-per-second",
+    "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)/s$",
+});
+schema!(OptionalRate, {
     "type": "string",
     "format": "bytes-per-second",
     "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)/s$",

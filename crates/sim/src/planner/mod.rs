@@ -8,6 +8,7 @@
 //!
 //! Nothing here reads a clock, and the same stream, policies and seed give the same figures but for the measured times.
 
+pub mod bench;
 pub mod compare;
 mod decider;
 pub mod frequency;

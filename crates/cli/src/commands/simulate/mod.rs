@@ -8,9 +8,8 @@ mod group;
 pub(super) mod input;
 mod latency;
 mod pages;
-mod table;
-mod work;
 
+use super::{table, work};
 use crate::args::SimulateCommand;
 use crate::failure::Exit;
 use crate::output::Output;

@@ -172,7 +172,9 @@ impl Search<'_> {
         let complete = placed == order.len();
         let gone = |bin: &Bin| self.bench.is_needed(*bin) && !self.bench.is_open(*bin);
         let len = self.bench.len();
-        let allowed = (len == open || self.bench.allows(len)) && !self.bins.iter().any(gone);
+        let allowed = (len == open || self.bench.allows(len))
+            && self.bench.moves_no_more()
+            && !self.bins.iter().any(gone);
         if !(complete && allowed) {
             for (_, piece, _) in &order[..placed] {
                 self.bench.take(*piece);

@@ -9,17 +9,15 @@
               found to fit"
 )]
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::super::problem::{Assignment, Problem, permille_in, permille_of};
-use crate::ids::{ConsumerNumber, PartitionId};
+use super::super::problem::{permille_in, permille_of};
+use super::super::table::{Consumer, Placement, Slot, Table};
 
-/// Index of a partition.
-pub(super) type Piece = usize;
+pub(super) use super::super::table::Piece;
 
-/// Index of a consumer.
+/// Index of a consumer among those that the search knows.
 pub(super) type Bin = usize;
 
 /// Costs are in 1/16 of a byte/s, so that of two ways of one weight the one with fewer moves costs less.
@@ -34,14 +32,13 @@ const COST_BITS: u32 = 44;
 /// Partitions on consumers.
 #[derive(Clone, Debug)]
 pub(super) struct Bench {
-    partitions: Vec<PartitionId>,
     pub(super) weight: Vec<u64>,
     pub(super) home: Vec<Option<Bin>>,
     pub(super) fixed: Vec<bool>,
     pub(super) at: Vec<Bin>,
     /// What it costs to be away from home.
     away: Vec<i64>,
-    consumers: Vec<ConsumerNumber>,
+    slots: Vec<Slot>,
     packing: Vec<u64>,
     overload: Vec<u64>,
     price: Vec<i64>,
@@ -60,65 +57,73 @@ pub(super) struct Bench {
     least: usize,
     most: usize,
     largest_packing: u64,
+    /// The load that is not at home, and how much that may be.
+    moved: u64,
+    may_move: u64,
 }
 
 impl Bench {
     /// Sets it up; `None` when a partition waits, or a consumer is above its limit with several.
-    pub(super) fn new(problem: &Problem, found: &Assignment) -> Option<Self> {
-        let usable = |at: &ConsumerNumber| problem.is_usable(*at);
-        let homes: BTreeSet<_> =
-            problem.items.values().filter_map(|item| item.home).filter(usable).collect();
-        let mut consumers: BTreeSet<_> = found.values().copied().chain(homes.clone()).collect();
-        let idle = problem.running.iter().copied().chain(ConsumerNumber::FIRST.and_above());
-        let spare = idle.filter(usable).filter(|at| !consumers.contains(at));
-        let spare: Vec<_> = spare.take(SPARE).collect();
-        consumers.extend(spare);
-        let index: BTreeMap<_, _> = consumers.iter().copied().zip(0..).collect();
-        let total = problem.items.values().fold(0_u64, |sum, item| sum.saturating_add(item.weight));
+    pub(super) fn new(table: &Table<'_>, found: &Placement) -> Option<Self> {
+        let problem = table.problem;
+        let mut is_there = vec![false; table.consumers.len()];
+        for slot in table.homes.iter().chain(found).flatten() {
+            is_there[*slot] = table.consumers[*slot].is_usable;
+        }
+        let slots = (0..is_there.len()).filter(|slot| table.consumers[*slot].is_usable);
+        let (there, others): (Vec<_>, Vec<_>) = slots.partition(|slot| is_there[*slot]);
+        let (running, new): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|slot| table.consumers[*slot].runs);
+        let mut slots: Vec<Slot> =
+            running.into_iter().chain(new).take(SPARE).chain(there).collect();
+        slots.sort_unstable();
+        let mut index = vec![None; table.consumers.len()];
+        for (bin, slot) in slots.iter().enumerate() {
+            index[*slot] = Some(bin);
+        }
+        let total = table.weights.iter().sum::<u64>();
         let shift = (u64::BITS - total.leading_zeros()).saturating_sub(COST_BITS - 4);
         let cost = |amount: u64| {
             let fine = (amount >> shift).min(1 << COST_BITS) * FINE;
             i64::try_from(fine).unwrap_or(i64::MAX)
         };
-        let numbers: Vec<_> = consumers.into_iter().collect();
-        let count = numbers.len();
+        let consumers: Vec<_> = slots.iter().map(|slot| table.consumers[*slot]).collect();
+        let price = |at: &Consumer| cost(permille_of(at.capacity, problem.alpha_permille));
+        let count = slots.len();
+        let bin = |slot: &Option<Slot>| slot.and_then(|slot| index[slot]);
         let mut bench = Self {
-            partitions: Vec::new(),
-            weight: Vec::new(),
-            home: Vec::new(),
-            fixed: Vec::new(),
-            at: Vec::new(),
-            away: Vec::new(),
-            packing: numbers.iter().map(|at| problem.packing_limit_of(*at)).collect(),
-            overload: numbers.iter().map(|at| problem.overload_limit_of(*at)).collect(),
-            price: numbers
-                .iter()
-                .map(|at| cost(permille_of(problem.capacity_of(*at), problem.alpha_permille)))
-                .collect(),
-            whole: numbers.iter().map(|at| cost(problem.packing_limit_of(*at))).collect(),
+            weight: table.weights.clone(),
+            home: table.homes.iter().map(bin).collect(),
+            fixed: table.pins.iter().map(Option::is_some).collect(),
+            at: found.iter().map(bin).collect::<Option<_>>()?,
+            away: table.weights.iter().map(|weight| cost(*weight) + 1).collect(),
+            packing: consumers.iter().map(|at| at.packing).collect(),
+            overload: consumers.iter().map(|at| at.overload).collect(),
+            price: consumers.iter().map(price).collect(),
+            whole: consumers.iter().map(|at| cost(at.packing)).collect(),
             load: vec![0; count],
             guests: vec![0; count],
             pieces: vec![Vec::new(); count],
-            needed: numbers.iter().map(|at| !problem.scale_in && homes.contains(at)).collect(),
+            needed: vec![false; count],
             order: (0..count).collect(),
             rank: (0..count).collect(),
             open: 0,
             least: usize::try_from(problem.min_consumers).unwrap_or(usize::MAX).max(1),
             most: usize::try_from(problem.most_open()).unwrap_or(usize::MAX),
-            largest_packing: 0,
-            consumers: numbers,
+            largest_packing: consumers.iter().map(|at| at.packing).max()?,
+            moved: 0,
+            may_move: table.max_moved_load,
+            slots,
         };
-        bench.largest_packing = bench.packing.iter().copied().max()?;
-        for (piece, (partition, item)) in problem.items.iter().enumerate() {
-            let at = found.get(partition).filter(|at| usable(at))?;
-            bench.partitions.push(*partition);
-            bench.weight.push(item.weight);
-            bench.home.push(item.home.and_then(|home| index.get(&home).copied()));
-            bench.fixed.push(problem.effective_pin(item).is_some());
-            bench.away.push(cost(item.weight) + 1);
-            bench.at.push(*index.get(at)?);
+        for piece in 0..bench.at.len() {
             bench.put(piece, bench.at[piece]);
+            if let Some(home) = bench.home[piece].filter(|_| !problem.scale_in) {
+                bench.needed[home] = true;
+            }
         }
+        let from_elsewhere = table.moved_load(found) - bench.moved;
+        // More than may be moved can have been driven out.
+        bench.may_move = bench.may_move.saturating_sub(from_elsewhere).max(bench.moved);
         bench.is_sound().then_some(bench)
     }
 
@@ -187,10 +192,7 @@ impl Bench {
 
     /// The share of the load that is not at home, in permille.
     pub(super) fn moved_permille(&self) -> u64 {
-        let weights = self.weight.iter().zip(&self.home).zip(&self.at);
-        let away = weights.filter(|((_, home), at)| home.is_some_and(|home| home != **at));
-        let moved = away.fold(0, |sum, ((weight, _), _)| sum + weight);
-        permille_in(moved, self.weight.iter().sum())
+        permille_in(self.moved, self.weight.iter().sum())
     }
 
     /// Sets the price of every consumer to so much of 1024 of what it is.
@@ -231,10 +233,10 @@ impl Bench {
         self.open
     }
 
-    /// Whether as many consumers have partitions as may, and all that must.
+    /// Whether as many consumers have partitions as may, and all that must, and no more load was moved than may be.
     pub(super) fn is_allowed(&self) -> bool {
         let has_all = self.closed().iter().all(|bin| !self.needed[*bin]);
-        has_all && self.allows(self.open)
+        has_all && self.allows(self.open) && self.moves_no_more()
     }
 
     pub(super) fn is_needed(&self, bin: Bin) -> bool {
@@ -244,6 +246,11 @@ impl Bench {
     /// Whether so many consumers may have partitions.
     pub(super) fn allows(&self, open: usize) -> bool {
         open <= self.most && open >= self.least.min(self.at.len())
+    }
+
+    /// Whether no more load is away from home than may be.
+    pub(super) fn moves_no_more(&self) -> bool {
+        self.moved <= self.may_move
     }
 
     /// Room below the packing limit.
@@ -271,6 +278,7 @@ impl Bench {
         self.pieces[bin].push(piece);
         self.load[bin] += self.weight[piece];
         self.guests[bin] += u32::from(self.is_guest(piece, bin));
+        self.moved += self.moved_by(piece, bin);
         self.at[piece] = bin;
     }
 
@@ -280,11 +288,16 @@ impl Bench {
             self.pieces[bin].swap_remove(place);
             self.load[bin] -= self.weight[piece];
             self.guests[bin] -= u32::from(self.is_guest(piece, bin));
+            self.moved -= self.moved_by(piece, bin);
         }
         if self.pieces[bin].is_empty() {
             self.open -= 1;
             self.swap(bin, self.open);
         }
+    }
+
+    fn moved_by(&self, piece: Piece, bin: Bin) -> u64 {
+        if self.home[piece].is_some_and(|home| home != bin) { self.weight[piece] } else { 0 }
     }
 
     fn is_guest(&self, piece: Piece, bin: Bin) -> bool {
@@ -297,8 +310,7 @@ impl Bench {
         (self.rank[bin], self.rank[other]) = (to, from);
     }
 
-    pub(super) fn assignment(&self) -> Assignment {
-        let at = self.at.iter().map(|bin| self.consumers[*bin]);
-        self.partitions.iter().copied().zip(at).collect()
+    pub(super) fn placement(&self) -> Placement {
+        self.at.iter().map(|bin| Some(self.slots[*bin])).collect()
     }
 }

@@ -19,7 +19,8 @@ use alloc::vec::Vec;
 use self::anneal::anneal;
 use self::bench::Bench;
 use super::bound::LowerBound;
-use super::problem::{Assignment, Effort, Problem};
+use super::problem::Effort;
+use super::table::{Placement, Table};
 
 /// When everything is packed anew, home may leave this much more of a consumer unused than the best fit, in permille of its
 /// limit: some, which saves moves, and nothing, which can save a consumer.
@@ -43,12 +44,12 @@ pub(super) enum Goal {
 
 /// What was looked for, if it was found. Where partitions wait, or a consumer with several is above its overload limit, nothing is
 /// looked for.
-pub(super) fn improve(problem: &Problem, found: &Assignment, goal: Goal) -> Option<Assignment> {
-    let Effort { steps, seed, repacks } = problem.effort;
+pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Option<Placement> {
+    let Effort { steps, seed, repacks } = table.problem.effort;
     if steps == 0 {
         return None;
     }
-    let mut kept = Bench::new(problem, found)?;
+    let mut kept = Bench::new(table, found)?;
     kept.scale_prices(horizon(kept.moved_permille()));
     let (cost, len) = (kept.cost(), kept.len());
     let packed = HOMESICK_PERMILLE.iter().filter(|_| repacks);
@@ -59,7 +60,7 @@ pub(super) fn improve(problem: &Problem, found: &Assignment, goal: Goal) -> Opti
     // Who repacks looks twice.
     anneal(&mut bench, if repacks { steps / 2 } else { steps }, seed);
     let is_found = bench.cost() < cost && (goal == Goal::LowerCost || bench.len() < len);
-    is_found.then(|| bench.assignment())
+    is_found.then(|| bench.placement())
 }
 
 /// What a consumer is worth, in 1/1024 of its price: a saving lasts the longer, the less the load moves about. How much of it
@@ -80,13 +81,15 @@ const fn horizon(moved_permille: u64) -> u64 {
 
 /// Whether fewer consumers are worth a search of their own: it is wanted, consumers may be given up, and the load does not need
 /// them all.
-pub(super) fn may_save(problem: &Problem, found: &Assignment) -> bool {
+pub(super) fn may_save(table: &Table<'_>, found: &Placement) -> bool {
+    let problem = table.problem;
     let Effort { steps, repacks, .. } = problem.effort;
     if steps == 0 || !repacks || !problem.scale_in {
         return false;
     }
-    let used: BTreeSet<_> = found.values().collect();
-    let needed = LowerBound::of(problem, problem.limits.packing_permille).consumers();
+    let used: BTreeSet<_> = found.iter().flatten().collect();
+    let needed = LowerBound::of(problem, problem.limits.packing_permille, &table.rising_weights());
+    let needed = needed.consumers();
     let needed = usize::try_from(needed.max(problem.min_consumers)).unwrap_or(usize::MAX);
     used.len() > needed
 }

@@ -50,7 +50,7 @@ pub(super) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<Option<T>> {
     let (sender, receiver) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("simulate".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("work".to_owned()).spawn(move || {
         // Nobody waits any more for what comes after a signal.
         drop(sender.send(work()));
     });
