@@ -8,6 +8,7 @@
     reason = "a command line tool talks to its user"
 )]
 
+mod bench;
 mod ci;
 mod deny;
 mod docs;
@@ -36,6 +37,7 @@ cargo xtask COMMAND
   deny            licenses, duplicate and banned crates, sources
   sim [ARGS]      the simulator over 500 seeds, or with ARGS
   model [--deep]  the model checker over its configurations (--deep: larger ones, bounded), then over planted defects
+  bench           the planner's times and instructions, and the ledger's part of a processor, in the dist profile
   chaos ARGS      real processes under real faults, then an audit: --broker embedded|kafka --minutes N [--seed S]
   kafka ARGS      a real Apache Kafka on this machine: up, status, stop, kill, down, wipe, tool, fetch
   docs            write the pages under docs/ that are generated from code
@@ -70,6 +72,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("deny", []) => deny::run()?,
         ("sim", _) => stages::sim(rest)?,
         ("model", _) => stages::model(rest)?,
+        ("bench", []) => bench::run_all()?,
         ("chaos", _) => stages::chaos(rest)?,
         ("kafka", _) => return kafka::forward(rest),
         ("docs", []) => docs::write()?,

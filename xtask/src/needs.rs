@@ -22,6 +22,10 @@ struct Need {
     purpose: &'static str,
 }
 
+/// Counts instructions.
+const VALGRIND: Need =
+    Need { program: "valgrind", package: "valgrind", purpose: "counts instructions" };
+
 const NEEDS: [Need; 7] = [
     Need { program: "mvn", package: "maven", purpose: "fetches the real Kafka's jars" },
     Need {
@@ -47,6 +51,14 @@ pub(crate) fn provide() -> Result<Option<PathBuf>> {
         }
     }
     Ok(java_home())
+}
+
+/// Sees to it that instructions can be counted.
+pub(crate) fn provide_valgrind() -> Result<()> {
+    if in_path(VALGRIND.program) {
+        return Ok(());
+    }
+    install(&[(VALGRIND.program.to_owned(), VALGRIND.package, VALGRIND.purpose)])
 }
 
 /// The home of a Java that will do, for `JAVA_HOME`; nothing when the plain `java` will do, or when there is none.

@@ -68,6 +68,13 @@ pub(crate) fn metadata() -> Result<Value> {
     serde_json::from_str(&text).context("failed to read the output of cargo metadata")
 }
 
+/// Where cargo builds.
+pub(crate) fn target_directory() -> Result<String> {
+    let metadata = metadata()?;
+    let directory = metadata["target_directory"].as_str().context("no target directory")?;
+    Ok(directory.to_owned())
+}
+
 /// The packages in the output of [`metadata`].
 pub(crate) fn packages(metadata: &Value) -> Result<&[Value]> {
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;

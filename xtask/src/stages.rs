@@ -5,7 +5,7 @@ use std::{env, process};
 
 use anyhow::{Context, Result};
 
-use crate::run::{cargo, metadata, packages, program, run};
+use crate::run::{cargo, metadata, packages, program, run, target_directory};
 use crate::{kafka, needs};
 
 /// The simulator's part of CI. Enough seeds to meet each kind of fault often, few enough for a minute.
@@ -108,9 +108,7 @@ pub(crate) fn chaos_in_ci() -> Result<()> {
 }
 
 fn chaos_program() -> Result<Command> {
-    let metadata = metadata()?;
-    let target = metadata["target_directory"].as_str().context("no target directory")?;
-    Ok(program(&format!("{target}/debug/chaos")))
+    Ok(program(&format!("{}/debug/chaos", target_directory()?)))
 }
 
 /// Is there a simulator to run?

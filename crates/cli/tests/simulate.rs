@@ -323,3 +323,20 @@ fn wrong_usage_of_latency_and_frequency_ends_with_2() {
         assert!(error.contains("line 2, column 1: expected a rate"), "{error}");
     }
 }
+
+#[test]
+fn the_planner_is_timed_phase_by_phase() {
+    let arguments =
+        ["bench", "planner", "--partitions", "60", "--per-consumer", "2,5", "--decisions", "3"];
+    let arguments = [&arguments[..], &["--budget", "1ms", "--output", "json"]].concat();
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let sizes: Vec<_> =
+        found.as_array().unwrap().iter().map(|group| &group["per_consumer"]).collect();
+    assert_eq!(sizes, [2, 5]);
+    for phase in ["prepare", "keep", "evict", "place", "dissolve", "improve", "describe"] {
+        assert!(found[0]["next_ms"][phase].as_f64().is_some_and(|time| time >= 0.0), "{found}");
+    }
+    assert!(found[0]["constructive_ms"]["max"].as_f64() > Some(0.0), "{found}");
+}

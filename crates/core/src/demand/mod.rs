@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Up at once and in one jump: an overload is a trigger as soon as it is seen. Down lazily: only when fewer consumers would have
-//! sufficed all through the hold. Missing or stale data holds the last value and stops the hold; it never shrinks anything.
+//! sufficed all through the hold, and then only to what its peaks need. Missing or stale data holds the last value and stops the hold; it never shrinks anything.
 //! A partition above a consumer's capacity is named as hot, and is no reason to act: no assignment can cure it.
 //!
 //! Invariant: nothing here acts or knows a message; every answer is a function of what was told and of `now`.
 
 mod fleet;
+mod peak;
 mod settings;
 mod table;
 mod trigger;
@@ -136,17 +137,22 @@ impl Demand {
 
     /// Whether the way the load lies is a reason to decide.
     fn look(&mut self, now: Instant, fleet: &Fleet, weights: &Weights) -> Option<Trigger> {
+        self.table.turn(now, self.settings.hold);
         self.watch_slack(now, fleet, weights);
         if self.is_resting(now) {
             return None;
         }
         let overloaded = trigger::overloaded(fleet, weights, &self.settings);
-        overloaded.or_else(|| self.has_held(now).then_some(Trigger::Sentinel))
+        overloaded.or_else(|| self.may_shrink(now, fleet).then_some(Trigger::Sentinel))
     }
 
-    /// The problem that a decision for this reason has to solve. Only a sentinel's may give consumers up.
+    /// The problem that a decision for this reason has to solve. Only a sentinel's may give consumers up, and it weighs every
+    /// partition by its peak of the hold, so that what comes back with the next swing still has its place.
     pub fn problem(&self, now: Instant, fleet: &Fleet, trigger: Trigger) -> Problem {
-        let weights = self.weights(now);
+        let weights = match trigger {
+            Trigger::Sentinel => self.table.peaks(now, &self.settings),
+            _ => self.weights(now),
+        };
         let settings = &self.settings;
         let item = |(partition, weight): (&PartitionId, &u64)| {
             let home = fleet.assignment.get(partition).copied();
@@ -202,8 +208,11 @@ impl Demand {
         self.futile_at.is_some_and(|at| now.since(at) < self.settings.retry)
     }
 
-    fn has_held(&self, now: Instant) -> bool {
-        self.slack_since.is_some_and(|since| now.since(since) >= self.settings.hold)
+    /// Whether fewer consumers would have sufficed all through the hold, even for all its peaks together.
+    fn may_shrink(&self, now: Instant, fleet: &Fleet) -> bool {
+        let held = self.slack_since.is_some_and(|since| now.since(since) >= self.settings.hold);
+        let peaks = || self.table.peaks(now, &self.settings);
+        held && trigger::has_slack(fleet, &peaks(), &self.settings)
     }
 
     fn watch_slack(&mut self, now: Instant, fleet: &Fleet, weights: &Weights) {
@@ -216,5 +225,7 @@ impl Demand {
     }
 }
 
+#[cfg(test)]
+mod loop_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
+use super::peak::Peak;
 use super::settings::Settings;
 use crate::ids::{Instant, PartitionId, TopicId};
 use crate::rates::TopicReport;
@@ -31,12 +32,15 @@ pub struct PartitionRate {
     pub is_missing: bool,
     /// The owner's last word on its backlog, and when it came.
     pub lag: Option<(Instant, Lag)>,
+    peak: Peak,
 }
 
 /// What is known of all partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
 pub struct RateTable {
     partitions: BTreeMap<PartitionId, PartitionRate>,
+    /// When the present part of all peaks began.
+    turned_at: Option<Instant>,
 }
 
 /// The load that every partition puts on its consumer.
@@ -69,7 +73,7 @@ impl Weights {
 impl RateTable {
     /// An empty table.
     pub const fn new() -> Self {
-        Self { partitions: BTreeMap::new() }
+        Self { partitions: BTreeMap::new(), turned_at: None }
     }
 
     /// All partitions that are known.
@@ -102,6 +106,7 @@ impl RateTable {
             let rate = self.entry(now, PartitionId { topic, number: *number });
             rate.is_missing = false;
             rate.filtered_rate = Some(measured.filtered_rate);
+            rate.peak.note(measured.filtered_rate);
             rate.records_per_sec = measured.records_per_sec;
             rate.updated = now;
         }
@@ -123,7 +128,33 @@ impl RateTable {
         self.iter().filter(|(_, rate)| hot(rate)).map(|(partition, _)| partition).collect()
     }
 
+    /// Lets peaks forget what is older than the hold.
+    pub(super) fn turn(&mut self, now: Instant, hold: Duration) {
+        if self.turned_at.is_some_and(|at| now.since(at) < Peak::part_of(hold)) {
+            return;
+        }
+        self.turned_at = Some(now);
+        for rate in self.partitions.values_mut() {
+            rate.peak.turn(rate.filtered_rate.unwrap_or(0));
+        }
+    }
+
+    /// The weights now.
     pub(super) fn weights(&self, now: Instant, settings: &Settings) -> Weights {
+        self.weigh(now, settings, |known| known.filtered_rate)
+    }
+
+    /// The largest weights of the hold: who needs no more for these has needed no more all the time.
+    pub(super) fn peaks(&self, now: Instant, settings: &Settings) -> Weights {
+        self.weigh(now, settings, |known| Some(known.filtered_rate?.max(known.peak.largest())))
+    }
+
+    fn weigh(
+        &self,
+        now: Instant,
+        settings: &Settings,
+        rate: impl Fn(&PartitionRate) -> Option<u64>,
+    ) -> Weights {
         let mut weights = Weights::default();
         for (partition, known) in self.iter() {
             let backlog = known.backlog(settings);
@@ -131,7 +162,7 @@ impl RateTable {
             let waits = now.since(known.known_since) < settings.first_measurement;
             weights.stale |= is_stale || known.filtered_rate.is_none();
             weights.behind |= backlog > 0;
-            let rate = known.filtered_rate.or(if waits { None } else { Some(0) });
+            let rate = rate(known).or(if waits { None } else { Some(0) });
             if let Some(rate) = rate {
                 let extra = per_second(backlog, settings.drain_target);
                 weights.by_partition.insert(partition, rate.saturating_add(extra));
@@ -148,6 +179,7 @@ impl RateTable {
             updated: now,
             is_missing: true,
             lag: None,
+            peak: Peak::default(),
         })
     }
 }

@@ -138,8 +138,8 @@ pub struct Controller {
     /// the spec do not wait for it. The default is the monitor's period: in between there is nothing new.
     #[serde(with = "Span")]
     pub decision_period: Duration,
-    /// Time for which fewer consumers must have been enough before one is removed. The default outlasts the dips of
-    /// a filtered rate and the cost of starting a consumer again.
+    /// Time for which fewer consumers must have been enough before one is removed; the largest rates in it must then still
+    /// have a place. The default outlasts the dips of a filtered rate and the cost of starting a consumer again.
     #[serde(with = "Span")]
     pub hold_scale_in: Duration,
     /// Lag, as time at the present write rate, above which backlog counts as load. The default is longer than a hand-off
