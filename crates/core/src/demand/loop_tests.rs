@@ -11,10 +11,10 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
+use super::tests::measurement;
 use super::*;
-use crate::ids::{ConsumerNumber, Position};
+use crate::ids::ConsumerNumber;
 use crate::pack::{LowerBound, Preset, check, solve};
-use crate::rates::{Measurement, Sample, Source};
 
 const CAPACITY: u64 = 1000;
 const HOLD_SECS: u64 = 30;
@@ -86,20 +86,6 @@ impl Group {
     fn bound(&self) -> u32 {
         let limit = CAPACITY / 1000 * u64::from(self.demand.settings().limits.packing_permille);
         LowerBound::of_weights(self.rates.iter().copied(), limit).consumers()
-    }
-}
-
-fn measurement(rate: u64) -> Measurement {
-    let zero = Position(0);
-    Measurement {
-        sample: Sample { high_watermark: zero, log_start: zero, size: None, leader: 0 },
-        window: Duration::from_secs(30),
-        write_rate: rate,
-        filtered_rate: rate,
-        records_per_sec: rate,
-        bytes_per_record: Some(1),
-        staleness: Duration::ZERO,
-        source: Source::LogSize,
     }
 }
 

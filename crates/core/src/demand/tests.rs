@@ -30,7 +30,7 @@ fn consumer(number: u32) -> ConsumerNumber {
     ConsumerNumber::new(number).expect("test consumers count from 1")
 }
 
-fn measurement(rate: u64) -> Measurement {
+pub(super) fn measurement(rate: u64) -> Measurement {
     let zero = Position(0);
     Measurement {
         sample: Sample { high_watermark: zero, log_start: zero, size: None, leader: 0 },

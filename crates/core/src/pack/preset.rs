@@ -37,7 +37,7 @@ impl Preset {
         match self {
             // With 1000 or more a group whose load falls evenly can always scale in.
             Self::Calm => 1500,
-            Self::Balanced => 2000,
+            Self::Balanced => 1800,
             Self::Tight => 8000,
         }
     }

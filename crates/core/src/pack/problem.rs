@@ -64,7 +64,7 @@ pub struct Effort {
 impl Effort {
     /// The steps that one core of a small machine makes in a time, as measured: the search has no clock to stop by.
     pub fn steps_in(time: Duration) -> u64 {
-        const PER_MILLI: u64 = 40_000;
+        const PER_MILLI: u64 = 60_000;
         u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_mul(PER_MILLI)
     }
 }

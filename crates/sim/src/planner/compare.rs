@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use tidegate_core::pack;
 use tidegate_core::pack::reference::Algorithm;
+use tidegate_core::pack::{self, LowerBound};
 
 use super::decider::Decider;
 use super::policy::Policy;
@@ -36,6 +36,8 @@ pub struct Compared {
     pub iterations: usize,
     /// How many streams.
     pub streams: usize,
+    /// A proven least number of consumers, in the mean over all measurements.
+    pub lower_bound: f64,
 }
 
 /// One policy's figures.
@@ -114,12 +116,20 @@ impl Comparison<'_> {
             }
             done += stream.rows().len();
         }
+        let bounds = streams.iter().flat_map(Stream::rows).map(|row| self.bound(row));
+        let lower_bound = mean(&bounds.collect::<Vec<_>>());
         let names = self.policies.iter().map(ToString::to_string);
         Ok(Compared {
             policies: names.zip(records.iter().map(Record::scores)).collect(),
             iterations: streams.iter().map(|stream| stream.rows().len()).max().unwrap_or(0),
             streams: streams.len(),
+            lower_bound,
         })
+    }
+
+    fn bound(&self, row: &[u64]) -> f64 {
+        let bound = LowerBound::of_weights(row.iter().copied(), self.sizing.packing);
+        f64::from(bound.consumers())
     }
 
     /// Those that are shown, after a stream.

@@ -82,10 +82,10 @@ impl Figures {
     fn text(&self) -> anyhow::Result<String> {
         let Table { heads, rows } = self.table();
         let mut text = table::aligned(&heads, &rows);
-        let Compared { iterations, streams, .. } = &self.compared;
-        write!(text, "\n\n{iterations} measurements")?;
+        let Compared { iterations, streams, lower_bound, .. } = &self.compared;
+        write!(text, "\n\n{iterations} measurements, lower bound {lower_bound:.2} consumers")?;
         if *streams > 1 {
-            write!(text, " in each of {streams} streams: mean ± standard deviation")?;
+            write!(text, "; {streams} such streams: mean ± standard deviation")?;
         }
         Ok(text)
     }

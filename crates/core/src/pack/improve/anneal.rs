@@ -22,8 +22,8 @@ const PIECES: usize = 24;
 const STAGES: u64 = 32;
 const COOLING: u64 = 921;
 
-/// The first temperature, in permille of a consumer's price, and at most in permille of moving its load: a step that costs so
-/// much more is taken once in three times.
+/// The first temperature, in permille of a consumer's price, and at most in permille of moving its load, or one partition of the mean
+/// weight: a step that costs so much more is taken once in three times. Small partitions are put in place at small costs.
 const HOT_PERMILLE: i64 = 175;
 const HOTTEST_PERMILLE: i64 = 350;
 
@@ -75,9 +75,9 @@ pub(super) fn anneal(bench: &mut Bench, steps: u64, seed: u64) {
 }
 
 fn hot(bench: &Bench) -> u64 {
-    let by_price = bench.lowest_price() / 1000 * HOT_PERMILLE;
-    let hot = by_price.min(bench.whole_load() / 1000 * HOTTEST_PERMILLE);
-    u64::try_from(hot).unwrap_or(0) + 1
+    let by_price = bench.lowest_price() * HOT_PERMILLE / 1000;
+    let by_load = bench.whole_load() * HOTTEST_PERMILLE / 1000;
+    u64::try_from(by_price.min(by_load).min(bench.mean_move())).unwrap_or(0) + 1
 }
 
 impl Search<'_> {

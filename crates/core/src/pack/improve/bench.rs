@@ -208,6 +208,13 @@ impl Bench {
         self.open().iter().map(|bin| self.price[*bin]).min().unwrap_or(0)
     }
 
+    /// What moving one partition costs, in the mean of those that have a weight.
+    pub(super) fn mean_move(&self) -> i64 {
+        let moves = self.away.iter().zip(&self.weight).filter(|(_, weight)| **weight > 0);
+        let (sum, count) = moves.fold((0, 0), |(sum, count), (away, _)| (sum + *away, count + 1));
+        sum / count.max(1)
+    }
+
     /// What moving a whole consumer's load once costs.
     pub(super) fn whole_load(&self) -> i64 {
         self.open().iter().map(|bin| self.whole[*bin]).min().unwrap_or(0)

@@ -31,7 +31,7 @@ const USUAL_PERMILLE: u64 = 70;
 
 /// The least and the most that it is worth, in 1/1024 of the price.
 const SHORTEST: u64 = 512;
-const LONGEST: u64 = 1536;
+const LONGEST: u64 = 1024;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +57,7 @@ pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Optio
     // Who needs fewer consumers has the better start: to give one up takes many steps that each must go right.
     let starts = core::iter::once(kept).chain(packed);
     let mut bench = starts.min_by_key(|start| (start.len(), start.cost()))?;
-    // Who repacks looks twice.
-    anneal(&mut bench, if repacks { steps / 2 } else { steps }, seed);
+    anneal(&mut bench, if goal == Goal::LowerCost { steps } else { steps / 2 }, seed);
     let is_found = bench.cost() < cost && (goal == Goal::LowerCost || bench.len() < len);
     is_found.then(|| bench.placement())
 }
