@@ -150,6 +150,32 @@ proptest! {
     }
 
     #[test]
+    fn swings_that_cancel_each_other_move_nothing(
+        preset in preset(),
+        rates in prop::collection::vec(100_u64..300, 4..20),
+    ) {
+        let mut group = Group::new(preset, rates.clone());
+        group.live(4 * HOLD_SECS);
+        let before = group.consumers();
+        group.left.clear();
+        for swing in 0..10 {
+            // On every consumer some rise and some fall: their peaks add up to more than it ever has.
+            let mut turns: BTreeMap<ConsumerNumber, u64> = BTreeMap::new();
+            for (number, rate) in (0..).zip(&rates) {
+                let at = PartitionId { topic: TopicId::default(), number };
+                let turn = turns.entry(group.fleet.assignment[&at]).or_default();
+                let is_high = (swing + *turn).is_multiple_of(2);
+                *turn += 1;
+                let index = usize::try_from(number).expect("there are few");
+                group.rates[index] = if is_high { *rate } else { *rate / 2 };
+            }
+            group.live(HOLD_SECS - 10);
+        }
+        prop_assert_eq!(group.consumers(), before);
+        prop_assert_eq!(group.left.len(), 0);
+    }
+
+    #[test]
     fn a_load_that_swings_faster_than_the_hold_never_scales_in(
         preset in preset(),
         rates in prop::collection::vec(50_u64..400, 20..40),

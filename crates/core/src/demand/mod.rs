@@ -45,6 +45,8 @@ pub struct Demand {
     slack_since: Option<Instant>,
     /// When the load was looked at last and was no reason to act.
     looked_at: Option<Instant>,
+    /// When it was last asked to move what must leave its consumer.
+    leave_asked_at: Option<Instant>,
 }
 
 impl Demand {
@@ -58,6 +60,7 @@ impl Demand {
             futile_at: None,
             slack_since: None,
             looked_at: None,
+            leave_asked_at: None,
         }
     }
 
@@ -120,10 +123,19 @@ impl Demand {
             self.slack_since = None;
             return None;
         }
-        if self.spec_changed || (trigger::must_leave(fleet) && !self.is_futile(now)) {
+        if self.spec_changed {
+            return Some(Trigger::SpecChanged);
+        }
+        let retry = self.settings.retry;
+        let asked = |at: Instant| at < now && now.since(at) < retry;
+        if !self.leave_asked_at.is_some_and(asked) && trigger::must_leave(fleet) {
+            self.leave_asked_at = Some(now);
             return Some(Trigger::SpecChanged);
         }
         let weights = self.weights(now);
+        if !weights.allow_scale_in() {
+            self.slack_since = None;
+        }
         if let Some(partition) = trigger::unassigned(fleet, &weights) {
             return Some(Trigger::UnassignedPartition { partition });
         }
@@ -149,11 +161,15 @@ impl Demand {
     /// The problem that a decision for this reason has to solve. Only a sentinel's may give consumers up, and it weighs every
     /// partition by its peak of the hold, so that what comes back with the next swing still has its place.
     pub fn problem(&self, now: Instant, fleet: &Fleet, trigger: Trigger) -> Problem {
-        let weights = match trigger {
-            Trigger::Sentinel => self.table.peaks(now, &self.settings),
-            _ => self.weights(now),
-        };
         let settings = &self.settings;
+        let present = self.weights(now);
+        // Peaks of different moments can add up to an overload that never was.
+        let relieve = trigger != Trigger::Sentinel
+            || trigger::overloaded(fleet, &present, settings).is_some();
+        let weights = match trigger {
+            Trigger::Sentinel => self.table.peaks(now, settings),
+            _ => present,
+        };
         let item = |(partition, weight): (&PartitionId, &u64)| {
             let home = fleet.assignment.get(partition).copied();
             let pinned = fleet.pins.get(partition).copied();
@@ -173,6 +189,7 @@ impl Demand {
         problem.max_consumers = settings.max_consumers;
         problem.max_surge = settings.max_surge;
         problem.max_moved_load = settings.max_moved_load;
+        problem.relieve = relieve;
         problem.evacuate.clone_from(&fleet.evacuate);
         problem.unavailable.clone_from(&fleet.unavailable);
         problem.running.clone_from(&fleet.running);
@@ -181,11 +198,12 @@ impl Demand {
     }
 
     /// A decision was taken; `acts` when it changes anything.
-    pub const fn decided(&mut self, now: Instant, acts: bool) {
+    pub fn decided(&mut self, now: Instant, acts: bool) {
         self.spec_changed = false;
         if acts {
             self.settled(now);
-        } else {
+        } else if self.leave_asked_at != Some(now) {
+            // What must leave and cannot is asked for again by itself, and keeps nothing else from being decided.
             self.futile_at = Some(now);
         }
     }
@@ -194,6 +212,7 @@ impl Demand {
     pub const fn settled(&mut self, now: Instant) {
         self.settled_at = Some(now);
         self.futile_at = None;
+        self.leave_asked_at = None;
         self.slack_since = None;
     }
 

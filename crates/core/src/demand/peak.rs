@@ -7,12 +7,14 @@ use core::time::Duration;
 pub(super) struct Peak([u64; 5]);
 
 /// The parts of a while.
-const PARTS: u32 = 4;
+const PARTS: u128 = 4;
 
 impl Peak {
-    /// How long a part lasts. What is remembered is the while, and at most one part more.
-    pub(super) fn part_of(whole: Duration) -> Duration {
-        whole.checked_div(PARTS).unwrap_or(whole)
+    /// How many parts of a while a time has, at most as many as are remembered: the while itself, and one part more.
+    pub(super) fn parts_in(time: Duration, whole: Duration) -> usize {
+        let parts = time.as_nanos().saturating_mul(PARTS).checked_div(whole.as_nanos());
+        let all = Self::default().0.len();
+        parts.and_then(|parts| usize::try_from(parts).ok()).unwrap_or(all).min(all)
     }
 
     /// Takes a value in.
@@ -21,11 +23,13 @@ impl Peak {
         *present = value.max(*present);
     }
 
-    /// A part is over; the next begins with this value.
-    pub(super) fn turn(&mut self, value: u64) {
-        self.0.rotate_right(1);
-        let [present, ..] = &mut self.0;
-        *present = value;
+    /// So many parts are over; all that have begun since have this value.
+    pub(super) fn turn(&mut self, parts: usize, value: u64) {
+        let over = parts.min(self.0.len());
+        self.0.rotate_right(over);
+        for part in self.0.iter_mut().take(over) {
+            *part = value;
+        }
     }
 
     pub(super) fn largest(self) -> u64 {
@@ -43,10 +47,22 @@ mod tests {
         peak.note(7);
         peak.note(9);
         for _ in 0..PARTS {
-            peak.turn(5);
+            peak.turn(1, 5);
             assert_eq!(peak.largest(), 9);
         }
-        peak.turn(5);
+        peak.turn(1, 5);
         assert_eq!(peak.largest(), 5);
+        peak.note(9);
+        peak.turn(7, 5);
+        assert_eq!(peak.largest(), 5, "after a long time all of it");
+    }
+
+    #[test]
+    fn parts_are_counted_by_time() {
+        let secs = Duration::from_secs;
+        assert_eq!(Peak::parts_in(secs(44), secs(180)), 0);
+        assert_eq!(Peak::parts_in(secs(45), secs(180)), 1);
+        assert_eq!(Peak::parts_in(secs(3600), secs(180)), 5);
+        assert_eq!(Peak::parts_in(secs(0), secs(0)), 5, "without a hold nothing is remembered");
     }
 }

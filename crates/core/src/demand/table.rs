@@ -130,12 +130,13 @@ impl RateTable {
 
     /// Lets peaks forget what is older than the hold.
     pub(super) fn turn(&mut self, now: Instant, hold: Duration) {
-        if self.turned_at.is_some_and(|at| now.since(at) < Peak::part_of(hold)) {
+        let parts = self.turned_at.map_or(1, |at| Peak::parts_in(now.since(at), hold));
+        if parts == 0 {
             return;
         }
         self.turned_at = Some(now);
         for rate in self.partitions.values_mut() {
-            rate.peak.turn(rate.filtered_rate.unwrap_or(0));
+            rate.peak.turn(parts, rate.filtered_rate.unwrap_or(0));
         }
     }
 

@@ -313,6 +313,42 @@ fn an_evacuation_and_a_pin_are_due_until_they_are_obeyed() {
 }
 
 #[test]
+fn what_must_leave_and_cannot_keeps_nothing_else_from_being_decided() {
+    let mut world = World::new(&[(30, 1), (10, 2), (10, 3)]);
+    let settings = Settings { max_moved_load: 20, ..world.demand.settings().clone() };
+    world.demand = Demand::new(settings);
+    world.rates(&[30, 10, 10]);
+    world.fleet.evacuate.insert(consumer(1));
+    let mut seen = BTreeSet::new();
+    for _ in 0..250 {
+        if world.wait(1).is_some() {
+            seen.insert(world.decide().name());
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(["spec-changed", "sentinel"]));
+    assert_eq!(world.fleet.assignment[&partition(0)], consumer(1), "it is too heavy to be moved");
+    assert_eq!(world.fleet.assignment[&partition(1)], world.fleet.assignment[&partition(2)]);
+}
+
+#[test]
+fn peaks_of_different_moments_are_no_overload() {
+    let mut world = World::new(&[(60, 1), (20, 1), (10, 2), (10, 3)]);
+    assert_eq!(world.due(), None);
+    for second in 0..170 {
+        world.now += 1;
+        let high = if second % 20 < 10 { [60, 20, 10, 10] } else { [20, 60, 10, 10] };
+        world.rates(&high);
+        assert_eq!(world.due(), None);
+    }
+    world.rates(&[40, 40, 10, 10]);
+    assert_eq!(world.wait(20), Some(Trigger::Sentinel));
+    assert_eq!(world.decide(), Trigger::Sentinel);
+    let at = |number| world.fleet.assignment[&partition(number)];
+    assert_eq!((at(0), at(1)), (consumer(1), consumer(1)), "it was never overloaded");
+    assert_eq!(at(2), at(3), "and one of the others is given up");
+}
+
+#[test]
 fn a_partition_that_has_an_owner_but_no_rate_keeps_it() {
     let mut world = World::new(&[(60, 1)]);
     world.fleet.assignment.insert(partition(9), consumer(1));

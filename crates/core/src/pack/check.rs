@@ -156,7 +156,8 @@ fn check_consumers(
         if used >= most_open || contents.count < 2 || !is_curable {
             continue;
         }
-        if contents.load > u128::from(problem.overload_limit_of(*consumer)) {
+        let is_overloaded = contents.load > u128::from(problem.overload_limit_of(*consumer));
+        if is_overloaded && problem.relieve {
             faults.push(Fault::Overloaded(*consumer));
         } else if contents.received
             && contents.loaded > 1

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use super::report::MoveReason;
 use super::state::State;
-use super::table::{Piece, Table};
+use super::table::{Piece, Slot, Table};
 
 /// A search over 2^16 sets is a fraction of a millisecond, and pruning makes it far less; at 2^20 it would show.
 const EXACT_UP_TO: usize = 16;
@@ -26,7 +26,7 @@ pub(super) fn evict(state: &mut State<'_>, stuck: &BTreeSet<Piece>) -> Vec<Piece
         let mut pieces = state.pieces(slot).to_vec();
         state.table.sort_heaviest_first(&mut pieces);
         let overload = state.consumer(slot).overload;
-        let evicted = Cure { table: state.table, overload, stuck }.of(&pieces);
+        let evicted = Cure { table: state.table, slot, overload, stuck }.of(&pieces);
         debug_assert!(evicted.len() < pieces.len(), "a cured consumer keeps something");
         state.spend(state.table.load_at_home(&evicted, slot));
         state.take(slot, &evicted);
@@ -41,6 +41,7 @@ pub(super) fn evict(state: &mut State<'_>, stuck: &BTreeSet<Piece>) -> Vec<Piece
 /// Finds what has to leave one consumer.
 struct Cure<'a> {
     table: &'a Table<'a>,
+    slot: Slot,
     overload: u64,
     stuck: &'a BTreeSet<Piece>,
 }
@@ -88,7 +89,7 @@ impl Cure<'_> {
     }
 
     fn is_fixed(&self, piece: Piece) -> bool {
-        self.table.pins[piece].is_some() || self.stuck.contains(&piece)
+        self.table.pins[piece] == Some(self.slot) || self.stuck.contains(&piece)
     }
 }
 

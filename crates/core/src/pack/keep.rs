@@ -4,6 +4,7 @@
 //! elsewhere, by evacuation or a pin, only as much goes as may be moved in one decision.
 #![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::report::{Binding, MoveReason};
@@ -25,22 +26,27 @@ pub(super) fn keep<'a>(table: &'a Table<'a>, placement: &Placement) -> Kept<'a> 
     let moved = table.moved_load(placement);
     let mut movable = table.max_moved_load.saturating_sub(moved);
     let mut stays = placement.clone();
-    let (mut leaving, mut waiting) = (Vec::new(), Vec::new());
+    let mut leaving = Vec::new();
     for (piece, place) in stays.iter_mut().enumerate() {
-        let (had, pin, weight) = (*place, table.pins[piece], table.weights[piece]);
-        let usable = had.filter(|at| table.consumers[*at].is_usable);
-        *place = pin.or(usable);
-        if had.is_some() && had == *place {
-            continue;
+        let usable = place.filter(|at| table.consumers[*at].is_usable);
+        let wanted = table.pins[piece].or(usable);
+        if place.is_none() || *place != wanted {
+            leaving.push(piece);
+            *place = wanted;
         }
-        if had.is_some() && weight > movable {
-            waiting.push(piece);
-            *place = usable;
-            continue;
-        }
-        movable = movable.saturating_sub(had.map_or(0, |_| weight));
-        leaving.push(piece);
     }
+    // Lightest first: where one of them finds no room, heavier ones would not have either.
+    leaving.sort_unstable_by_key(|piece| (table.weights[*piece], *piece));
+    let (leaving, mut waiting): (Vec<_>, Vec<_>) = leaving.into_iter().partition(|piece| {
+        let had = placement[*piece];
+        let cost = had.map_or(0, |_| table.weights[*piece]);
+        let goes = cost <= movable;
+        movable = movable.saturating_sub(if goes { cost } else { 0 });
+        if !goes {
+            stays[*piece] = had.filter(|at| table.consumers[*at].is_usable);
+        }
+        goes
+    });
     let is_bound = !waiting.is_empty();
     waiting.retain(|piece| stays[*piece].is_none());
     let (pool, pinned): (Vec<_>, Vec<_>) =
@@ -61,8 +67,9 @@ pub(super) fn keep<'a>(table: &'a Table<'a>, placement: &Placement) -> Kept<'a> 
     Kept { state, pool, standing }
 }
 
-/// Phase 1b: empties the lightest consumers while there are more than the maximum; returns what was on them.
-pub(super) fn retire(state: &mut State<'_>) -> Vec<Piece> {
+/// Phase 1b: empties the lightest consumers while there are more than the maximum; returns what was on them. What is stuck has no
+/// better place and stays.
+pub(super) fn retire(state: &mut State<'_>, stuck: &BTreeSet<Piece>) -> Vec<Piece> {
     let mut above = state.score().above_maximum;
     if above == 0 {
         return Vec::new();
@@ -72,7 +79,7 @@ pub(super) fn retire(state: &mut State<'_>) -> Vec<Piece> {
         if above == 0 {
             break;
         }
-        if state.has_pins(slot) {
+        if state.has_pins(slot) || state.pieces(slot).iter().any(|piece| stuck.contains(piece)) {
             continue;
         }
         let moved = state.table.load_at_home(state.pieces(slot), slot);

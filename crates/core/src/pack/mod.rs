@@ -11,7 +11,8 @@
 //! for what counts, most important first). So rounds end, and the end is a fixed point by construction:
 //! `solve` of a problem whose homes are the last solution proposes what was just refused, and moves nothing.
 //! What no round could better is searched only for fewer consumers, from where it stands, so that the next search there finds
-//! nothing either. Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no move can cure.
+//! nothing either. Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no
+//! move can cure; but for what waits for the limit on moved load, which is another one in the next decision.
 //!
 //! Invariants: a partition is placed exactly once; a consumer that gets a partition stays at most at its packing limit, unless the
 //! partition stands alone, is pinned there, or the maximum of consumers binds; nothing depends on the order of input.
@@ -198,7 +199,7 @@ impl<'a> Rounds<'a> {
         let mut stuck = BTreeSet::new();
         let mut bound_by = BTreeSet::new();
         loop {
-            pool.extend(keep::retire(&mut state));
+            pool.extend(keep::retire(&mut state, &stuck));
             pool.extend(evict::evict(&mut state, &stuck));
             (self.observe)(Phase::Evict);
             let rest = place::place(&mut state, pool);
@@ -214,7 +215,9 @@ impl<'a> Rounds<'a> {
                 return state;
             }
             bound_by.extend(state.bound_by.iter().copied().filter(|bound| squeezes(*bound)));
+            let before = stuck.len();
             stuck.extend(without_place);
+            debug_assert!(before < stuck.len(), "what is stuck does not leave again");
             Kept { state, pool, .. } = keep::keep(self.table, &self.current);
             (self.observe)(Phase::Keep);
         }

@@ -1,6 +1,6 @@
 //! Phase 3, place: every partition of the pool gets a consumer, heaviest first.
 //!
-//! In this order: home if it fits; a new consumer while there are fewer than the minimum; the consumer that it fills best; one
+//! In this order: where it is pinned; home if it fits; a new consumer while there are fewer than the minimum; the consumer that it fills best; one
 //! where a smaller partition can make room and fits elsewhere; a new consumer. When the maximum forbids that, and after consumers
 //! were given up that are not needed: a consumer below its overload limit, home again, or the least loaded one.
 #![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
@@ -20,7 +20,8 @@ const EJECTION_CANDIDATES: usize = 64;
 pub(super) fn place(state: &mut State<'_>, mut pool: Vec<Piece>) -> Vec<Piece> {
     state.table.sort_heaviest_first(&mut pool);
     pool.retain(|piece| {
-        let target = home(state, *piece)
+        let target = state.table.pins[*piece]
+            .or_else(|| home(state, *piece))
             .or_else(|| below_minimum(state, *piece))
             .or_else(|| state.best_fit(state.table.weights[*piece]))
             .or_else(|| make_room(state, *piece))

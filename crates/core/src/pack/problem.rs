@@ -99,8 +99,11 @@ pub struct Problem {
     pub running: BTreeSet<ConsumerNumber>,
     /// Whether consumers may be given up.
     pub scale_in: bool,
+    /// Whether overloaded consumers are relieved; not where weights are of different times, and did not add up at any.
+    pub relieve: bool,
     /// So much load, in bytes/s, may leave its consumer in one decision. Only what an overload drives out, or has lost its
-    /// consumer, may exceed it; what is heavier than all of it stays until then.
+    /// consumer, may exceed it; what is heavier than all of it stays until then, a partition as
+    /// well as a consumer.
     pub max_moved_load: u64,
 }
 
@@ -143,6 +146,7 @@ impl Problem {
             unavailable: BTreeSet::new(),
             running: BTreeSet::new(),
             scale_in: true,
+            relieve: true,
             max_moved_load: u64::MAX,
         }
     }

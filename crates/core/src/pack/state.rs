@@ -167,7 +167,8 @@ impl<'a> State<'a> {
     }
 
     pub(super) fn is_overloaded(&self, slot: Slot) -> bool {
-        self.load[slot] > self.consumer(slot).overload && self.pieces[slot].len() > 1
+        let relieve = self.table.problem.relieve;
+        relieve && self.load[slot] > self.consumer(slot).overload && self.pieces[slot].len() > 1
     }
 
     /// Room below the packing limit; none when the load is above it.

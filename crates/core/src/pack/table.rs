@@ -130,10 +130,10 @@ impl<'a> Table<'a> {
         at_home.map(|piece| self.weights[*piece]).sum()
     }
 
-    /// The load that is not at home.
+    /// The load that has left home for another consumer.
     pub(super) fn moved_load(&self, placement: &Placement) -> u64 {
         let places = self.homes.iter().zip(placement).zip(&self.weights);
-        let moved = places.filter(|((home, at), _)| home.is_some() && home != at);
+        let moved = places.filter(|((home, at), _)| home.is_some() && at.is_some() && home != at);
         moved.map(|(_, weight)| weight).sum()
     }
 

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::reference::{Algorithm, Load};
 use super::*;
 use crate::ids::{ConsumerNumber, PartitionId, TopicId};
 
@@ -246,7 +247,7 @@ fn an_evacuation_goes_on_decision_after_decision_as_much_may_be_moved_in_one() {
     let first = solve(&problem).expect("the problem is valid");
     assert_eq!(faults(&problem, &first), []);
     assert!(first.report.bound_by.contains(&Binding::MaxMovedLoad));
-    assert_eq!(first.assignment.values().filter(|at| **at == consumer(1)).count(), 2);
+    assert_eq!(first.assignment.values().filter(|at| **at == consumer(1)).count(), 1);
     let second = after(&after(&problem));
     assert!(second.items.values().all(|item| item.home != Some(consumer(1))), "{second:?}");
 }
@@ -260,6 +261,28 @@ fn a_pin_waits_until_its_partition_may_be_moved() {
     assert_eq!(solved(&problem), [1, 1]);
     problem.max_moved_load = 30;
     assert_eq!(solved(&problem), [1, 4]);
+}
+
+#[test]
+fn what_finds_no_room_keeps_nothing_lighter_from_leaving() {
+    let mut problem = world(&[(50, 1), (10, 2), (60, 3), (60, 4)]);
+    problem.scale_in = false;
+    problem.max_consumers = 3;
+    problem.evacuate.extend([1, 2].map(consumer));
+    problem.max_moved_load = 50;
+    let next = after(&problem);
+    assert_eq!(next.items[&partition(1)].home, Some(consumer(3)));
+    let next = after(&next);
+    assert_eq!(next.items[&partition(0)].home, Some(consumer(5)), "then there is room for another");
+}
+
+#[test]
+fn an_overload_drives_out_what_is_pinned_elsewhere_whatever_may_be_moved() {
+    let mut problem = world(&[(50, 1), (60, 1), (10, 2)]);
+    problem.items.get_mut(&partition(0)).expect("partition 0 is there").pinned = Some(consumer(2));
+    problem.items.get_mut(&partition(1)).expect("partition 1 is there").pinned = Some(consumer(1));
+    problem.max_moved_load = 20;
+    assert_eq!(solved(&problem), [2, 1, 2]);
 }
 
 #[test]
@@ -458,6 +481,28 @@ proptest! {
         let bound = LowerBound::of_weights(weights.into_iter(), 100);
         prop_assert!(usize::try_from(bound.consumers()).is_ok_and(|bound| bound <= bins.len()));
         prop_assert!(bound.volume <= bound.l2);
+    }
+
+    #[test]
+    fn a_first_packing_needs_no_more_than_the_bound_of_the_decreasing_fits(
+        weights in prop::collection::vec(1_u64..=100, 1..10),
+        homes in prop::collection::vec(0_u32..6, 10),
+    ) {
+        let unplaced: Vec<_> = weights.iter().map(|weight| (*weight, None)).collect();
+        let best = exact::optimum(&unplaced, 100).consumers;
+        let bound = (11 * best + 6) / 9;
+        let at = |(size, home): (&u64, &u32)| Load { size: *size, current: home.checked_sub(1) };
+        let loads: Vec<Load> = weights.iter().zip(&homes).map(at).collect();
+        for algorithm in [Algorithm::Ffd, Algorithm::Bfd] {
+            let next = algorithm.run(100, &loads, &[]);
+            let used: BTreeSet<_> = next.into_iter().flatten().collect();
+            prop_assert!(used.len() <= bound, "{algorithm:?}: {} where {best} do", used.len());
+        }
+        let items: Vec<_> = weights.iter().map(|weight| (*weight, 0)).collect();
+        let mut problem = world(&items);
+        problem.limits = Limits { packing_permille: 1000, overload_permille: 1000 };
+        let solution = solve(&problem).expect("the problem is valid");
+        prop_assert!(solution.consumers.len() <= bound, "{} where {best} do", solution.consumers.len());
     }
 
     #[test]

@@ -162,8 +162,8 @@ pub struct Controller {
     #[serde(with = "Span")]
     pub planner_budget: Duration,
     /// Load that may leave its consumers in one decision, as the sum of its partitions' rates. What an overload drives out, and
-    /// what has lost its consumer, is not held up; all else waits for the next decision, and a partition above this one stays
-    /// where it is. The default is without limit: a move costs a fraction of a second.
+    /// what has lost its consumer, is not held up; all else waits for the next decision. A partition above it stays where it is, and
+    /// a consumer with more load is not given up. The default is without limit: a move costs a fraction of a second.
     #[serde(with = "OptionalRate", skip_serializing_if = "Option::is_none")]
     pub max_moved_load: Option<NonZeroU64>,
     /// Time from asking for a worker to its first sign of life, after which the plan goes on without it. The default

@@ -57,9 +57,11 @@ pub(super) struct Bench {
     least: usize,
     most: usize,
     largest_packing: u64,
-    /// The load that is not at home, and how much that may be.
+    /// The load that is not at home though nothing drives it out, and how much that may be.
     moved: u64,
     may_move: u64,
+    /// Consumers that are overloaded with all that is at home there.
+    drives_out: Vec<bool>,
 }
 
 impl Bench {
@@ -112,18 +114,26 @@ impl Bench {
             most: usize::try_from(problem.most_open()).unwrap_or(usize::MAX),
             largest_packing: consumers.iter().map(|at| at.packing).max()?,
             moved: 0,
+            drives_out: Vec::new(),
             may_move: table.max_moved_load,
             slots,
         };
+        let mut at_home = vec![0; count];
+        for (weight, home) in bench.weight.iter().zip(&bench.home) {
+            if let Some(home) = home {
+                at_home[*home] += weight;
+            }
+        }
+        let overloads = at_home.iter().zip(&bench.overload);
+        bench.drives_out = overloads.map(|(load, overload)| load > overload).collect();
         for piece in 0..bench.at.len() {
             bench.put(piece, bench.at[piece]);
             if let Some(home) = bench.home[piece].filter(|_| !problem.scale_in) {
                 bench.needed[home] = true;
             }
         }
-        let from_elsewhere = table.moved_load(found) - bench.moved;
-        // More than may be moved can have been driven out.
-        bench.may_move = bench.may_move.saturating_sub(from_elsewhere).max(bench.moved);
+        let driven_out = table.moved_load(found) - bench.moved;
+        bench.may_move = bench.may_move.saturating_sub(driven_out).max(bench.moved);
         bench.is_sound().then_some(bench)
     }
 
@@ -192,7 +202,9 @@ impl Bench {
 
     /// The share of the load that is not at home, in permille.
     pub(super) fn moved_permille(&self) -> u64 {
-        permille_in(self.moved, self.weight.iter().sum())
+        let weights = self.weight.iter().zip(&self.home).zip(&self.at);
+        let away = weights.filter(|((_, home), at)| home.is_some_and(|home| home != **at));
+        permille_in(away.map(|((weight, _), _)| weight).sum(), self.weight.iter().sum())
     }
 
     /// Sets the price of every consumer to so much of 1024 of what it is.
@@ -255,7 +267,7 @@ impl Bench {
         open <= self.most && open >= self.least.min(self.at.len())
     }
 
-    /// Whether no more load is away from home than may be.
+    /// Whether no more load was moved than may be.
     pub(super) fn moves_no_more(&self) -> bool {
         self.moved <= self.may_move
     }
@@ -304,7 +316,8 @@ impl Bench {
     }
 
     fn moved_by(&self, piece: Piece, bin: Bin) -> u64 {
-        if self.home[piece].is_some_and(|home| home != bin) { self.weight[piece] } else { 0 }
+        let is_moved = |home: usize| home != bin && !self.drives_out[home];
+        if self.home[piece].is_some_and(is_moved) { self.weight[piece] } else { 0 }
     }
 
     fn is_guest(&self, piece: Piece, bin: Bin) -> bool {
