@@ -26,6 +26,10 @@ use super::table::{Placement, Table};
 /// limit: some, which saves moves, and nothing, which can save a consumer.
 const HOMESICK_PERMILLE: [u32; 2] = [150, 0];
 
+/// Setting the workbench up takes as long as so many looks for each partition beyond a few.
+const SETUP: u64 = 25;
+const FEW: usize = 1000;
+
 /// Where so much of the load must move, a consumer is worth its price.
 const USUAL_PERMILLE: u64 = 70;
 
@@ -46,6 +50,8 @@ pub(super) enum Goal {
 /// looked for.
 pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Option<Placement> {
     let Effort { steps, seed, repacks } = table.problem.effort;
+    let many = u64::try_from(table.len().saturating_sub(FEW)).unwrap_or(u64::MAX);
+    let steps = steps.saturating_sub(many.saturating_mul(SETUP));
     if steps == 0 {
         return None;
     }
