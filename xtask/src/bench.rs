@@ -2,12 +2,12 @@
 //! ledger's part of a processor.
 
 use std::fmt::Write as _;
-use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::needs;
-use crate::run::{cargo, program, run, target_directory};
+use crate::run::{cargo, output, program, run};
 
 /// Partitions, and so many of them for each consumer.
 const GROUPS: [(&str, &str); 6] = [
@@ -25,16 +25,24 @@ const DECISIONS: u32 = 9;
 /// Runs them all.
 pub(crate) fn run_all() -> Result<()> {
     needs::provide_valgrind()?;
-    run(cargo().args(["build", "--profile", "dist", "--package", "tidegate"]))?;
-    let tidegate = format!("{}/dist/tidegate", target_directory()?);
-    run(program(&tidegate).args(["bench", "planner"]))?;
+    let work = build_work()?;
     let mut table =
         String::from("partitions  per consumer  instructions a decision, without the search\n");
     for (partitions, per_consumer) in GROUPS {
-        let counted = instructions(&tidegate, partitions, per_consumer)? / u64::from(DECISIONS + 1);
+        let counted = instructions(&work, partitions, per_consumer)? / u64::from(DECISIONS + 1);
         writeln!(table, "{partitions:>10}  {per_consumer:>12}  {counted:>12}")?;
     }
     println!("\n{table}");
+    run(cargo().args([
+        "run",
+        "--profile",
+        "dist",
+        "--package",
+        "tidegate",
+        "--",
+        "bench",
+        "planner",
+    ]))?;
     run(cargo().args([
         "bench",
         "--profile",
@@ -46,18 +54,25 @@ pub(crate) fn run_all() -> Result<()> {
     ]))
 }
 
+/// Builds the program that does the planner's work and nothing else: callgrind wants neither threads nor signals.
+fn build_work() -> Result<String> {
+    let mut command = cargo();
+    command.args(["bench", "--profile", "dist", "--package", "tidegate-sim", "--bench", "planner"]);
+    let messages = output(command.args(["--no-run", "--message-format", "json"]))?;
+    let messages = messages.lines().map(serde_json::from_str::<Value>);
+    let built =
+        messages.filter_map(Result::ok).filter(|message| message["target"]["name"] == "planner");
+    let mut programs =
+        built.filter_map(|message| message["executable"].as_str().map(str::to_owned));
+    programs.next_back().context("cargo names no program that it built")
+}
+
 /// What callgrind counts inside of the packer.
-fn instructions(tidegate: &str, partitions: &str, per_consumer: &str) -> Result<u64> {
-    let mut command = Command::new("valgrind");
-    command.args([
-        "--tool=callgrind",
-        "--callgrind-out-file=/dev/null",
-        "--toggle-collect=*pack::solve_observed*",
-    ]);
-    command.arg(tidegate).args(["bench", "planner", "--budget", "0s", "--preset", "calm"]);
-    command.args(["--partitions", partitions, "--per-consumer", per_consumer]);
-    command.args(["--decisions", &DECISIONS.to_string()]);
-    let output = command.output().context("failed to start valgrind")?;
+fn instructions(work: &str, partitions: &str, per_consumer: &str) -> Result<u64> {
+    let mut command = program("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+    command.args(["--toggle-collect=*solve_observed*", work, partitions, per_consumer]);
+    let output = command.arg(DECISIONS.to_string()).output().context("failed to start valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
     collected(&said).with_context(|| format!("valgrind counted nothing: {}", said.trim()))
 }
