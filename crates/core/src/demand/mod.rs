@@ -219,19 +219,13 @@ impl Demand {
     /// Whether it is too early to judge the last decision, or to repeat one that moved nothing.
     fn is_resting(&self, now: Instant) -> bool {
         let acted = self.settled_at.is_some_and(|at| now.since(at) < self.settings.cooldown);
-        acted || self.is_futile(now)
-    }
-
-    /// Whether the last decision moved nothing, and it is too early to ask again.
-    fn is_futile(&self, now: Instant) -> bool {
-        self.futile_at.is_some_and(|at| now.since(at) < self.settings.retry)
+        acted || self.futile_at.is_some_and(|at| now.since(at) < self.settings.retry)
     }
 
     /// Whether fewer consumers would have sufficed all through the hold, even for all its peaks together.
     fn may_shrink(&self, now: Instant, fleet: &Fleet) -> bool {
         let held = self.slack_since.is_some_and(|since| now.since(since) >= self.settings.hold);
-        let peaks = || self.table.peaks(now, &self.settings);
-        held && trigger::has_slack(fleet, &peaks(), &self.settings)
+        held && trigger::has_slack(fleet, &self.table.peaks(now, &self.settings), &self.settings)
     }
 
     fn watch_slack(&mut self, now: Instant, fleet: &Fleet, weights: &Weights) {

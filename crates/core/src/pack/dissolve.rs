@@ -76,9 +76,8 @@ fn may_go(state: &State<'_>, slot: Slot) -> Result<u64, Binding> {
 fn spread(state: &mut State<'_>, pieces: &[Piece]) -> Vec<Slot> {
     let mut placed = Vec::with_capacity(pieces.len());
     for piece in pieces {
-        let weight = state.table.weights[*piece];
-        let home = state.home(*piece).filter(|home| state.fits(*home, weight));
-        let Some(to) = home.or_else(|| state.best_fit(weight)) else {
+        let home = state.fitting_home(*piece);
+        let Some(to) = home.or_else(|| state.best_fit(state.table.weights[*piece])) else {
             break;
         };
         state.put(to, &[*piece]);

@@ -70,7 +70,7 @@ pub(super) fn keep<'a>(table: &'a Table<'a>, placement: &Placement) -> Kept<'a> 
 /// Phase 1b: empties the lightest consumers while there are more than the maximum; returns what was on them. What is stuck has no
 /// better place and stays.
 pub(super) fn retire(state: &mut State<'_>, stuck: &BTreeSet<Piece>) -> Vec<Piece> {
-    let mut above = state.score().above_maximum;
+    let mut above = state.above_maximum();
     if above == 0 {
         return Vec::new();
     }

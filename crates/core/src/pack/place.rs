@@ -1,8 +1,8 @@
 //! Phase 3, place: every partition of the pool gets a consumer, heaviest first.
 //!
-//! In this order: where it is pinned; home if it fits; a new consumer while there are fewer than the minimum; the consumer that it fills best; one
-//! where a smaller partition can make room and fits elsewhere; a new consumer. When the maximum forbids that, and after consumers
-//! were given up that are not needed: a consumer below its overload limit, home again, or the least loaded one.
+//! In this order: where it is pinned; home if it fits; a new consumer while there are fewer than the minimum; the consumer that it
+//! fills best; one where a smaller partition can make room and fits elsewhere; a new consumer. When the maximum forbids that, and
+//! after consumers were given up that are not needed: a consumer below its overload limit, home again, or the least loaded one.
 #![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
 
 use alloc::vec::Vec;
@@ -21,7 +21,7 @@ pub(super) fn place(state: &mut State<'_>, mut pool: Vec<Piece>) -> Vec<Piece> {
     state.table.sort_heaviest_first(&mut pool);
     pool.retain(|piece| {
         let target = state.table.pins[*piece]
-            .or_else(|| home(state, *piece))
+            .or_else(|| state.fitting_home(*piece))
             .or_else(|| below_minimum(state, *piece))
             .or_else(|| state.best_fit(state.table.weights[*piece]))
             .or_else(|| make_room(state, *piece))
@@ -56,10 +56,6 @@ pub(super) fn squeeze(state: &mut State<'_>, rest: Vec<Piece>) -> Vec<Piece> {
         }
     }
     stuck
-}
-
-fn home(state: &State<'_>, piece: Piece) -> Option<Slot> {
-    state.home(piece).filter(|home| state.fits(*home, state.table.weights[piece]))
 }
 
 fn below_minimum(state: &mut State<'_>, piece: Piece) -> Option<Slot> {

@@ -295,6 +295,11 @@ impl<'a> State<'a> {
         })
     }
 
+    /// Home, where there is room for it.
+    pub(super) fn fitting_home(&self, piece: Piece) -> Option<Slot> {
+        self.home[piece].filter(|home| self.fits(*home, self.table.weights[piece]))
+    }
+
     /// Consumers with the most room below their packing limit first.
     pub(super) fn roomiest(&self) -> impl Iterator<Item = Slot> {
         self.by_residual.iter().rev().map(|(_, _, slot)| *slot)
@@ -358,16 +363,21 @@ impl<'a> State<'a> {
         placement
     }
 
+    /// How many consumers have partitions beyond the maximum.
+    pub(super) fn above_maximum(&self) -> usize {
+        let maximum = usize::try_from(self.table.problem.max_consumers).unwrap_or(usize::MAX);
+        self.open.saturating_sub(maximum)
+    }
+
     /// How good this is.
     pub(super) fn score(&self) -> Score {
-        let maximum = usize::try_from(self.table.problem.max_consumers).unwrap_or(usize::MAX);
         let overloaded = self.open().filter(|slot| self.is_overloaded(*slot));
         let excess = |slot: Slot| u128::from(self.load[slot] - self.consumer(slot).overload);
         let places = self.table.pins.iter().zip(&self.at);
         let unplaced = places.filter(|(pin, at)| at.is_none() || pin.is_some() && pin != at);
         Score {
             unplaced: unplaced.count(),
-            above_maximum: self.open.saturating_sub(maximum),
+            above_maximum: self.above_maximum(),
             excess: overloaded.map(excess).sum(),
             consumers: self.open,
         }

@@ -199,45 +199,42 @@ impl<'de> Deserialize<'de> for Permille {
 // === schemas ===
 
 macro_rules! schema {
-    ($unit:ident, $schema:tt) => {
-        impl JsonSchema for $unit {
-            fn inline_schema() -> bool {
-                true
-            }
+    ($($unit:ident),+: $schema:tt) => {
+        $(
+            impl JsonSchema for $unit {
+                fn inline_schema() -> bool {
+                    true
+                }
 
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($unit).into()
-            }
+                fn schema_name() -> Cow<'static, str> {
+                    stringify!($unit).into()
+                }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
+                fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                    json_schema!($schema)
+                }
             }
-        }
+        )+
     };
 }
 
-schema!(Span, {
+schema!(Span: {
     "type": "string",
     "format": "duration",
     "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$",
 });
-schema!(Size, {
+schema!(Size: {
     "type": "string",
     "format": "bytes",
     "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)$",
 });
-schema!(Rate, {
+schema!(Rate, OptionalRate: {
     "type": "string",
     "format": "bytes-per-second",
     "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)/s$",
 });
-schema!(OptionalRate, {
-    "type": "string",
-    "format": "bytes-per-second",
-    "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMGT]B|[KMGT]iB)/s$",
-});
-schema!(Address, { "type": "string", "format": "address" });
-schema!(Permille, { "type": "number", "format": "permille", "minimum": 0 });
+schema!(Address: { "type": "string", "format": "address" });
+schema!(Permille: { "type": "number", "format": "permille", "minimum": 0 });
 
 /// Checks a leaf against the `format` of its schema; formats that are not ours pass.
 pub(super) fn check(format: &str, leaf: &str) -> Result<(), String> {

@@ -2,7 +2,6 @@
 //!
 //! The clock is the caller's. With one that stands still this is a workload of fixed work, whose instructions can be counted.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -115,14 +114,15 @@ impl PlannerBench<'_> {
     }
 
     fn decide(&self, problem: &Problem) -> Result<(pack::Solution, Times), Error> {
-        let times = RefCell::new(Times::from(Phase::ALL.map(|phase| (phase.name(), 0.0))));
-        let began = Cell::new((self.clock)());
+        let mut times = Times::from(Phase::ALL.map(|phase| (phase.name(), 0.0)));
+        let mut began = (self.clock)();
         let solution = pack::solve_observed(problem, &mut |phase| {
             let now = (self.clock)();
-            let took = now.saturating_sub(began.replace(now)).as_secs_f64() * 1000.0;
-            *times.borrow_mut().entry(phase.name()).or_default() += took;
+            let took = now.saturating_sub(began).as_secs_f64() * 1000.0;
+            began = now;
+            *times.entry(phase.name()).or_default() += took;
         })?;
-        Ok((solution, times.into_inner()))
+        Ok((solution, times))
     }
 }
 
@@ -141,6 +141,8 @@ fn column(next: &[Times], of: impl Fn(&Times) -> f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
