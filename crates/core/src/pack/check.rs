@@ -23,7 +23,8 @@ pub enum Fault {
     TooManyConsumers,
     /// A consumer with several partitions is above its overload limit, though a further one could be opened.
     Overloaded(ConsumerNumber),
-    /// A consumer with several partitions that have weight got one and is above its packing limit, though a further one could be opened.
+    /// A consumer with several partitions that have weight got one and is above its packing limit, even without what was pinned there,
+    /// though a further one could be opened.
     ///
     /// Not a fault of a solution that was bound by the maximum on its way, and could give others up only then.
     Overfilled(ConsumerNumber),
@@ -113,8 +114,10 @@ struct Contents {
     pinned: usize,
     /// Those that have a weight and are not pinned.
     movable: usize,
-    /// Something with weight has come.
+    /// Something with weight has come that is not pinned.
     received: bool,
+    /// The load of what has come and is pinned: that comes in any case, and perhaps last.
+    pinned_load: u128,
 }
 
 fn check_consumers(
@@ -136,7 +139,11 @@ fn check_consumers(
         contents.pinned = contents.pinned.saturating_add(usize::from(pin.is_some()));
         let is_movable = pin.is_none() && item.weight > 0;
         contents.movable = contents.movable.saturating_add(usize::from(is_movable));
-        contents.received |= item.home != Some(*at) && item.weight > 0 && pin.is_none();
+        if item.home != Some(*at) {
+            contents.received |= is_movable;
+            let pinned = if pin.is_some() { item.weight } else { 0 };
+            contents.pinned_load = contents.pinned_load.saturating_add(pinned.into());
+        }
     }
     consumers.retain(|consumer, _| problem.is_usable(*consumer));
     let used = u32::try_from(consumers.len()).unwrap_or(u32::MAX);
@@ -156,12 +163,13 @@ fn check_consumers(
         if used >= most_open || contents.count < 2 || !is_curable {
             continue;
         }
+        let chosen = contents.load.saturating_sub(contents.pinned_load);
         let is_overloaded = contents.load > u128::from(problem.overload_limit_of(*consumer));
         if is_overloaded && problem.relieve {
             faults.push(Fault::Overloaded(*consumer));
         } else if contents.received
             && contents.loaded > 1
-            && contents.load > u128::from(problem.packing_limit_of(*consumer))
+            && chosen > u128::from(problem.packing_limit_of(*consumer))
         {
             faults.push(Fault::Overfilled(*consumer));
         }

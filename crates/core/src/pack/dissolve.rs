@@ -1,23 +1,25 @@
-//! Phase 4, dissolve: consumers are given up, lightest first, when everything on them fits on the others.
+//! Phase 4, dissolve: consumers are given up, lightest first, when everything on them finds a place on the others.
 //!
-//! Moving what is at home on a consumer costs its load; giving the consumer up earns alpha times its capacity. What does not pay
-//! stays. Each attempt is all or nothing.
+//! Moving what is at home on a consumer costs its load, and so does what makes room for it; giving the consumer up earns alpha times
+//! its capacity. What does not pay stays. Each attempt is all or nothing.
 #![expect(clippy::indexing_slicing, reason = "pieces are indexes of the table")]
 
 use alloc::vec::Vec;
 
+use super::chains::{Chain, Chains, Wanted};
 use super::problem::permille_of;
 use super::report::{Binding, MoveReason};
 use super::state::State;
 use super::table::{Piece, Slot};
 
 /// Tries to give every consumer up once, lightest first; what that allows further is the next round's.
-pub(super) fn dissolve(state: &mut State<'_>) {
+pub(super) fn dissolve(state: &mut State<'_>, chains: &mut Chains) {
     if !state.table.problem.scale_in {
         state.bound_by.insert(Binding::ScaleInHeld);
         return;
     }
     let minimum = usize::try_from(state.table.problem.min_consumers).unwrap_or(usize::MAX).max(1);
+    let mut room = state.room();
     for slot in state.lightest_first() {
         if state.len() <= minimum {
             if state.len() > 1 {
@@ -26,62 +28,86 @@ pub(super) fn dissolve(state: &mut State<'_>) {
             return;
         }
         // Most have no chance; that is seen without a look at what is on them.
-        if !(state.load(slot) == 0 || state.may_fit_beside(slot)) {
-            state.bound_by.insert(Binding::Fragmentation);
-        } else if let Err(binding) = give_up(state, slot) {
-            state.bound_by.insert(binding);
+        let others = room.saturating_sub(state.residual(slot).unwrap_or(0).into());
+        let left = others.checked_sub(state.load(slot).into());
+        let may_fit = state.load(slot) == 0
+            || if chains.may_look() { left.is_some() } else { state.may_fit_beside(slot) };
+        let given_up =
+            if may_fit { give_up(state, slot, chains) } else { Err(Binding::Fragmentation) };
+        match given_up {
+            Ok(()) => room = left.unwrap_or(0),
+            Err(binding) => {
+                state.bound_by.insert(binding);
+            }
         }
     }
 }
 
 /// Gives one consumer up, or leaves everything as it was.
-fn give_up(state: &mut State<'_>, slot: Slot) -> Result<(), Binding> {
-    let moved = may_go(state, slot)?;
+fn give_up(state: &mut State<'_>, slot: Slot, chains: &mut Chains) -> Result<(), Binding> {
+    let price = may_go(state, slot)?;
+    let movable = state.movable;
+    state.spend(state.table.load_at_home(state.pieces(slot), slot));
     let mut pieces = state.clear(slot);
     state.table.sort_heaviest_first(&mut pieces);
-    let placed = spread(state, &pieces);
-    if placed.len() < pieces.len() {
-        for (piece, to) in pieces.iter().zip(placed) {
-            state.take(to, &[*piece]);
+    let mut played = Vec::with_capacity(pieces.len());
+    let is_done = spread(state, slot, &pieces, price, chains, &mut played);
+    if !is_done {
+        for chain in played.iter().rev() {
+            chain.undo(state);
         }
         state.put(slot, &pieces);
+        state.movable = movable;
         return Err(Binding::Fragmentation);
+    }
+    for chain in played {
+        chain.because(state, MoveReason::ScaleIn);
     }
     for piece in pieces {
         state.because(piece, MoveReason::ScaleIn);
     }
-    state.spend(moved);
     Ok(())
 }
 
-/// Whether it pays to give a consumer up and might succeed; tells the load that is moved by it.
+/// Whether it pays to give a consumer up, and may be done; tells what making room for what is on it must cost less than.
 fn may_go(state: &State<'_>, slot: Slot) -> Result<u64, Binding> {
     let (table, pieces) = (state.table, state.pieces(slot));
     let at_home = pieces.iter().filter(|piece| state.home(**piece) == Some(slot));
     let cost = at_home.fold(0_u64, |sum, piece| sum.saturating_add(table.weights[*piece]));
+    let earned = permille_of(state.consumer(slot).capacity, table.problem.alpha_permille);
     if state.has_pins(slot) {
         return Err(Binding::Pin);
     }
-    if cost >= permille_of(state.consumer(slot).capacity, table.problem.alpha_permille) {
+    if cost >= earned {
         return Err(Binding::Alpha);
     }
-    let moved = table.load_at_home(pieces, slot);
-    if moved > state.movable {
+    if table.load_at_home(pieces, slot) > state.movable {
         return Err(Binding::MaxMovedLoad);
     }
-    Ok(moved)
+    Ok(earned.saturating_sub(cost))
 }
 
-/// Puts partitions where they fit, at home where possible; ends with the first that has no place.
-fn spread(state: &mut State<'_>, pieces: &[Piece]) -> Vec<Slot> {
-    let mut placed = Vec::with_capacity(pieces.len());
+/// Finds a place for each on another consumer; ends with the first that has none. Tells whether all have one.
+fn spread(
+    state: &mut State<'_>,
+    except: Slot,
+    pieces: &[Piece],
+    mut price: u64,
+    chains: &mut Chains,
+    played: &mut Vec<Chain>,
+) -> bool {
     for piece in pieces {
-        let home = state.fitting_home(*piece);
-        let Some(to) = home.or_else(|| state.best_fit(state.table.weights[*piece])) else {
-            break;
+        let chain = if state.table.weights[*piece] == 0 {
+            let to = state.fitting_home(*piece).or_else(|| state.best_fit(0));
+            to.map(|to| Chain::straight(*piece, to))
+        } else {
+            chains.find(state, *piece, Wanted { except, price })
         };
-        state.put(to, &[*piece]);
-        placed.push(to);
+        let Some(chain) = chain else { return false };
+
+        price = price.saturating_sub(chain.cost);
+        chain.play(state);
+        played.push(chain);
     }
-    placed
+    true
 }

@@ -20,6 +20,7 @@
 //! It does not know time, and does not decide when to solve: see [`crate::demand`].
 
 mod bound;
+mod chains;
 mod check;
 mod dissolve;
 mod evict;
@@ -45,6 +46,7 @@ pub(crate) use problem::permille_of;
 pub use problem::{Assignment, Effort, Error, Item, Limits, Problem};
 pub use report::{Binding, LoadChange, Move, MoveReason, Report, Solution};
 
+use self::chains::Chains;
 use self::improve::Goal;
 use self::keep::Kept;
 use self::state::State;
@@ -204,7 +206,7 @@ impl<'a> Rounds<'a> {
             (self.observe)(Phase::Evict);
             let rest = place::place(&mut state, pool);
             (self.observe)(Phase::Place);
-            dissolve::dissolve(&mut state);
+            dissolve::dissolve(&mut state, &mut Chains::new(self.table.problem.effort));
             (self.observe)(Phase::Dissolve);
             // Whoever was given up makes room for a new consumer.
             let rest = place::place(&mut state, rest);

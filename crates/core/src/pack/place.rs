@@ -1,4 +1,4 @@
-//! Phase 3, place: every partition of the pool gets a consumer, heaviest first.
+//! Phase 3, place: every partition of the pool gets a consumer, those that are pinned before the others, and heaviest first.
 //!
 //! In this order: where it is pinned; home if it fits; a new consumer while there are fewer than the minimum; the consumer that it
 //! fills best; one where a smaller partition can make room and fits elsewhere; a new consumer. When the maximum forbids that, and
@@ -19,6 +19,7 @@ const EJECTION_CANDIDATES: usize = 64;
 /// Places what has a place within the limits and the maximum; returns the rest.
 pub(super) fn place(state: &mut State<'_>, mut pool: Vec<Piece>) -> Vec<Piece> {
     state.table.sort_heaviest_first(&mut pool);
+    pool.sort_by_key(|piece| state.table.pins[*piece].is_none());
     pool.retain(|piece| {
         let target = state.table.pins[*piece]
             .or_else(|| state.fitting_home(*piece))

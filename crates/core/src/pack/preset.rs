@@ -45,9 +45,9 @@ impl Preset {
     /// The search that it allows, with this many steps at most.
     pub const fn effort(self, steps: u64, seed: u64) -> Effort {
         match self {
-            Self::Calm => Effort { steps: 0, seed, repacks: false },
-            Self::Balanced => Effort { steps, seed, repacks: false },
-            Self::Tight => Effort { steps, seed, repacks: true },
+            Self::Calm => Effort { steps: 0, seed, fewest: false },
+            Self::Balanced => Effort { steps, seed, fewest: false },
+            Self::Tight => Effort { steps, seed, fewest: true },
         }
     }
 

@@ -57,8 +57,8 @@ pub struct Effort {
     pub steps: u64,
     /// What chance depends on: the same seed gives the same answer.
     pub seed: u64,
-    /// Whether it may start from a packing made anew, which needs the fewest consumers.
-    pub repacks: bool,
+    /// Whether the fewest consumers are sought: by ejection chains, and from packings made anew.
+    pub fewest: bool,
 }
 
 impl Effort {

@@ -295,6 +295,11 @@ impl<'a> State<'a> {
         })
     }
 
+    /// The room below all packing limits.
+    pub(super) fn room(&self) -> u128 {
+        self.by_residual.iter().map(|(residual, ..)| u128::from(*residual)).sum()
+    }
+
     /// Home, where there is room for it.
     pub(super) fn fitting_home(&self, piece: Piece) -> Option<Slot> {
         self.home[piece].filter(|home| self.fits(*home, self.table.weights[piece]))
@@ -314,8 +319,27 @@ impl<'a> State<'a> {
 
     /// The same for what has weight, on another consumer than this one.
     pub(super) fn best_fit_beside(&self, weight: u64, except: Option<Slot>) -> Option<Slot> {
+        self.best_fit_among(weight, |slot| Some(*slot) != except)
+    }
+
+    /// The same on one of these.
+    pub(super) fn best_fit_among(
+        &self,
+        weight: u64,
+        is_allowed: impl Fn(&Slot) -> bool,
+    ) -> Option<Slot> {
         let mut fitting = self.by_residual.range((weight, 0, 0)..).map(|(_, _, slot)| *slot);
-        fitting.find(|slot| Some(*slot) != except)
+        fitting.find(is_allowed)
+    }
+
+    /// Partitions of a consumer, each with its weight, that are lighter than this and whose leaving would make room for it.
+    pub(super) fn makes_room(&self, slot: Slot, weight: u64) -> impl Iterator<Item = (Piece, u64)> {
+        let missing = self.residual(slot).and_then(|residual| weight.checked_sub(residual));
+        let least = missing.map_or(u64::MAX, |missing| missing.max(1));
+        let pieces = self.pieces[slot].iter().map(|piece| (*piece, self.table.weights[*piece]));
+        pieces.filter(move |(piece, lighter)| {
+            least <= *lighter && *lighter < weight && self.table.pins[*piece].is_none()
+        })
     }
 
     fn fewest(&mut self) -> Option<Slot> {

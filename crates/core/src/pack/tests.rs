@@ -22,7 +22,7 @@ fn consumer(number: u32) -> ConsumerNumber {
 }
 
 /// Partitions 0, 1, ... with these weights and homes (0 for none), on consumers of 100.
-fn world(items: &[(u64, u32)]) -> Problem {
+pub(super) fn world(items: &[(u64, u32)]) -> Problem {
     let item = |(number, (weight, home)): (u32, &(u64, u32))| {
         let home = ConsumerNumber::new(*home);
         (partition(number), Item { weight: *weight, home, pinned: None })
@@ -382,8 +382,8 @@ prop_compose! {
             overrides.into_iter().map(|(at, capacity)| (consumer(at), capacity)).collect();
         problem.scale_in = scale_in;
         problem.max_moved_load = may_move.unwrap_or(u64::MAX);
-        let (steps, seed, repacks) = effort;
-        problem.effort = Effort { steps, seed, repacks };
+        let (steps, seed, fewest) = effort;
+        problem.effort = Effort { steps, seed, fewest };
         problem
     }
 }
@@ -520,6 +520,16 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_pinned_comes_first_so_that_it_drives_nobody_out() {
+    let mut problem = world(&[(60, 1), (50, 1), (14, 1), (30, 2)]);
+    let pinned = Some(consumer(2));
+    problem.items.entry(partition(2)).and_modify(|item| item.pinned = pinned);
+    // In the other order 44 would fill consumer 2, and 14 would not fit any more.
+    problem.items.entry(partition(1)).and_modify(|item| item.weight = 44);
+    assert_eq!(solved(&problem), [1, 3, 2, 2]);
 }
 
 /// Three consumers are full to the last byte when 38, 22 and 15 are together twice, and 31 with 44: no greedy step finds that.

@@ -119,7 +119,7 @@ fn demand_settings() -> demand::Settings {
     demand::Settings {
         capacity_bytes_per_sec: CAPACITY,
         capacity_overrides: BTreeMap::new(),
-        effort: Effort { steps: 2_000, seed: 0, repacks: true },
+        effort: Effort { steps: 2_000, seed: 0, fewest: true },
         min_consumers: 1,
         max_consumers: 8,
         drain_target: Duration::from_secs(60),

@@ -5,7 +5,7 @@
 //! (ruin and recreate, with a temperature that falls). What counts is the price of every consumer with partitions and the
 //! weight of every partition that is not at home.
 //!
-//! It starts from what was found, or for [`Effort::repacks`] from a packing made anew when that has fewer consumers; then it is
+//! It starts from what was found, or for [`Effort::fewest`] from a packing made anew when that has fewer consumers; then it is
 //! also asked for fewer consumers where nothing else is to be done. The number of steps is the caller's; the same problem and
 //! seed always give the same answer.
 
@@ -49,7 +49,7 @@ pub(super) enum Goal {
 /// What was looked for, if it was found. Where partitions wait, or a consumer with several is above its overload limit, nothing is
 /// looked for.
 pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Option<Placement> {
-    let Effort { steps, seed, repacks } = table.problem.effort;
+    let Effort { steps, seed, fewest } = table.problem.effort;
     let many = u64::try_from(table.len().saturating_sub(FEW)).unwrap_or(u64::MAX);
     let steps = steps.saturating_sub(many.saturating_mul(SETUP));
     if steps == 0 {
@@ -58,7 +58,7 @@ pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Optio
     let mut kept = Bench::new(table, found)?;
     kept.scale_prices(horizon(kept.moved_permille()));
     let (cost, len) = (kept.cost(), kept.len());
-    let packed = HOMESICK_PERMILLE.iter().filter(|_| repacks);
+    let packed = HOMESICK_PERMILLE.iter().filter(|_| fewest);
     let packed: Vec<_> = packed.filter_map(|permille| kept.packed_anew(*permille)).collect();
     // Who needs fewer consumers has the better start: to give one up takes many steps that each must go right.
     let starts = core::iter::once(kept).chain(packed);
@@ -88,8 +88,8 @@ const fn horizon(moved_permille: u64) -> u64 {
 /// them all.
 pub(super) fn may_save(table: &Table<'_>, found: &Placement) -> bool {
     let problem = table.problem;
-    let Effort { steps, repacks, .. } = problem.effort;
-    if steps == 0 || !repacks || !problem.scale_in {
+    let Effort { steps, fewest, .. } = problem.effort;
+    if steps == 0 || !fewest || !problem.scale_in {
         return false;
     }
     let used: BTreeSet<_> = found.iter().flatten().collect();
