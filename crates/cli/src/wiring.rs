@@ -89,6 +89,7 @@ pub(crate) fn monitor_ports(kafka: &Kafka, config: &Config) -> anyhow::Result<mo
         clock: clock(),
         sizes: kafka.log_sizes(config.monitor.metadata_refresh),
         log: control_log(kafka, config, &config.control_topics.monitor)?,
+        admin: kafka.admin(),
     })
 }
 

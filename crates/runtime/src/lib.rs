@@ -15,6 +15,7 @@ pub mod manual;
 pub mod monitor;
 pub mod ports;
 pub mod process;
+pub mod retention;
 pub mod security;
 pub mod settings;
 pub mod spec;

@@ -100,6 +100,11 @@ pub fn monitor(config: &Config) -> rates::Settings {
         window: config.monitor.window,
         time_constant: config.monitor.filter_time_constant,
         full_every: config.monitor.full_report,
+        basis: if config.monitor.log_sizes_only {
+            rates::Basis::LogSizesOnly
+        } else {
+            rates::Basis::Best
+        },
         ..rates::Settings::default()
     }
 }

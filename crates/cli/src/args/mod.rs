@@ -74,7 +74,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Topics(TopicsCommand),
     /// Measure the partitions and publish their rates.
-    Monitor(ServiceArgs),
+    Monitor(MonitorArgs),
     /// Plan, start and end consumers, and move partitions between them.
     Controller(ControllerArgs),
     /// Read the partitions that the controller grants and write them to their sinks.
@@ -117,9 +117,12 @@ impl Command {
     /// What is logged when nobody says: processes tell their changes of state, commands with a result only trouble.
     pub(crate) fn default_log(&self) -> &'static str {
         match self {
-            Self::Monitor(_) | Self::Controller(_) | Self::Consumer(_) | Self::DevBroker(_) => {
-                "info"
-            }
+            Self::Monitor(MonitorArgs { once: false, live: false, .. })
+            | Self::Controller(_)
+            | Self::Consumer(_)
+            | Self::DevBroker(_) => "info",
+            // A partition that could not be measured is worth a word.
+            Self::Monitor(_) => "warn",
             _ => "error",
         }
     }
@@ -152,6 +155,21 @@ pub(crate) enum TopicsCommand {
         #[command(flatten)]
         spec: SpecArgs,
     },
+    /// Change how long data topics keep their records.
+    #[command(group = clap::ArgGroup::new("retention").required(true))]
+    Retain {
+        /// The topics; all of them are changed, or none where one does not exist.
+        #[arg(required = true, value_name = "TOPIC")]
+        topics: Vec<String>,
+        #[command(flatten)]
+        spec: SpecArgs,
+        /// Keeps records for ever: sets retention.ms and retention.bytes to -1.
+        #[arg(long, group = "retention")]
+        forever: bool,
+        /// Keeps records for so long, such as 7d: sets retention.ms, and leaves a limit of the size as it is.
+        #[arg(long, group = "retention", value_parser = Span::parse)]
+        time: Option<Duration>,
+    },
 }
 
 /// What all processes of a group take.
@@ -162,6 +180,22 @@ pub(crate) struct ServiceArgs {
     /// Where /livez, /readyz, /metrics and /status are served, instead of the specification's address.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) http: Option<SocketAddr>,
+}
+
+/// `tidegate monitor`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MonitorArgs {
+    #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+    /// Measures for a while, prints a table of the rates, and ends. Publishes nothing.
+    #[arg(long, conflicts_with_all = ["live", "http"])]
+    pub(crate) once: bool,
+    /// How long `--once` measures: a window's length is as exact as it gets.
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = Span::parse, requires = "once")]
+    pub(crate) time: Duration,
+    /// Shows the table in this terminal, renewed with each sample, until it is told to end. Publishes nothing.
+    #[arg(long, conflicts_with = "http")]
+    pub(crate) live: bool,
 }
 
 /// `tidegate controller`.

@@ -8,6 +8,7 @@ mod docs;
 mod ledger;
 pub(crate) mod load;
 mod message;
+mod monitor;
 mod plan;
 mod processes;
 mod replay;
@@ -33,7 +34,7 @@ pub(crate) async fn run(
     let ran = match command {
         Command::Demo(args) => Box::pin(demo::run(args, output, signals)).await,
         Command::Topics(command) => topics::run(command, output).await,
-        Command::Monitor(args) => processes::monitor(args, signals).await,
+        Command::Monitor(args) => monitor::run(args, output, signals).await,
         Command::Controller(args) => processes::controller(args, signals).await,
         Command::Consumer(args) => Box::pin(processes::consumer(args, signals)).await,
         Command::Status(args) => status::run(&args, output).await,

@@ -1,12 +1,13 @@
-//! `tidegate topics create|describe`.
+//! `tidegate topics create|describe|retain`.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use tidegate_runtime::ports::TopicState;
+use tidegate_runtime::retention::{self, Retained, Retention};
 use tidegate_runtime::topics::{self, Drift, Outcome, Repair};
 
-use crate::args::TopicsCommand;
+use crate::args::{SpecArgs, TopicsCommand};
 use crate::failure::Exit;
 use crate::output::Output;
 use crate::setup::{self, Patience};
@@ -18,6 +19,12 @@ struct Described {
     name: String,
     partitions: u32,
     replication: u16,
+}
+
+/// The result of `retain`.
+#[derive(Serialize)]
+struct Changed {
+    topics: Vec<Retained>,
 }
 
 /// The result of `describe`.
@@ -33,6 +40,10 @@ pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Resu
         TopicsCommand::Create { spec, fix: true } => (spec, Repair::Fix),
         TopicsCommand::Create { spec, fix: false } => (spec, Repair::Create),
         TopicsCommand::Describe { spec } => (spec, Repair::Look),
+        TopicsCommand::Retain { topics, spec, time, .. } => {
+            let retention = time.map_or(Retention::Forever, Retention::For);
+            return retain(topics, spec, retention, output).await;
+        }
     };
     let config = setup::load_config(spec)?;
     let kafka = setup::connect(&config.cluster, "tidegate-topics", Patience::Command).await?;
@@ -43,6 +54,29 @@ pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Resu
         return describe(found, outcome, output);
     }
     output.result(&text(&outcome), &outcome)?;
+    Ok(Exit::Done)
+}
+
+async fn retain(
+    topics: &[String],
+    spec: &SpecArgs,
+    retention: Retention,
+    output: &Output,
+) -> anyhow::Result<Exit> {
+    let config = setup::load_config(spec)?;
+    let kafka = setup::connect(&config.cluster, "tidegate-topics", Patience::Command).await?;
+    let topics = retention::retain(&*kafka.admin(), &config, topics, retention).await?;
+    let mut text = String::new();
+    for Retained { topic, before, after, shrinks } in &topics {
+        for (setting, value) in after {
+            let before = before.get(setting).map_or("unknown", String::as_str);
+            writeln!(text, "{topic}: {setting} set to {value}, was {before}")?;
+        }
+        if let (Some(why), Retention::Forever) = (shrinks, retention) {
+            writeln!(text, "{topic}: its log shrinks all the same, as {why}")?;
+        }
+    }
+    output.result(&text, &Changed { topics })?;
     Ok(Exit::Done)
 }
 

@@ -13,7 +13,7 @@ mod window;
 
 pub use filter::LowPass;
 pub use monitor::{Monitor, Round, Settings, TopicReport, TopicRound};
-pub use window::{BytesPerRecord, Measurement, RateWindow, Sample, Source};
+pub use window::{Basis, BytesPerRecord, Measurement, RateWindow, Sample, Source};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
-use super::window::{BytesPerRecord, Measurement, RateWindow, Sample};
+use super::window::{Basis, BytesPerRecord, Measurement, RateWindow, Sample};
 use crate::ids::{Instant, PartitionId, TopicId};
 
 /// How partitions are measured and reported.
@@ -20,6 +20,8 @@ pub struct Settings {
     pub full_every: Duration,
     /// A filtered rate is changed when it moved by more than this. 1 %: far below what the packing band reacts to.
     pub change_permille: u64,
+    /// What rates are measured from.
+    pub basis: Basis,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             time_constant: Duration::from_secs(10),
             full_every: Duration::from_secs(30),
             change_permille: 10,
+            basis: Basis::Best,
         }
     }
 }
@@ -170,7 +173,7 @@ impl Topic {
 
 impl Partition {
     fn new(settings: Settings, absent_at: Option<Instant>) -> Self {
-        let window = RateWindow::new(settings.window, settings.time_constant);
+        let window = RateWindow::new(settings.window, settings.time_constant, settings.basis);
         let window = match absent_at {
             Some(at) => window.empty_at(at),
             None => window,

@@ -31,7 +31,7 @@ fn offsets_only(records: u64) -> Sample {
 }
 
 fn window() -> RateWindow {
-    RateWindow::new(Duration::from_secs(30), Duration::from_secs(10))
+    RateWindow::new(Duration::from_secs(30), Duration::from_secs(10), Basis::Best)
 }
 
 fn measured(window: &RateWindow, seconds: u64) -> Measurement {

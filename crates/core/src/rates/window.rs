@@ -46,6 +46,17 @@ impl Source {
     }
 }
 
+/// What a rate may be measured from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Basis {
+    /// From the log's size where it tells what was written, else from offsets.
+    #[default]
+    Best,
+    /// From the log's size and nothing else, as published: what retention or compaction takes away in between is missing, and where
+    /// a log has shrunk nothing is known.
+    LogSizesOnly,
+}
+
 /// A ratio of bytes to offsets, kept as a fraction so that nothing is lost to rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BytesPerRecord {
@@ -78,6 +89,7 @@ pub struct Measurement {
 #[derive(Clone, Debug)]
 pub struct RateWindow {
     span: Duration,
+    basis: Basis,
     points: VecDeque<Point>,
     filter: LowPass,
     last: Option<(Instant, Sample)>,
@@ -153,9 +165,10 @@ impl Learned {
 
 impl RateWindow {
     /// A window over samples of at most the last `span`, and a filter.
-    pub const fn new(span: Duration, time_constant: Duration) -> Self {
+    pub const fn new(span: Duration, time_constant: Duration, basis: Basis) -> Self {
         Self {
             span,
+            basis,
             points: VecDeque::new(),
             filter: LowPass::new(time_constant),
             last: None,
@@ -258,6 +271,10 @@ impl RateWindow {
 
     /// The bytes that were written between two samples, and the source that says so.
     fn step(&mut self, before: Sample, sample: Sample, records: u64) -> Option<u64> {
+        if self.basis == Basis::LogSizesOnly {
+            self.source = Source::LogSize;
+            return sample.size?.checked_sub(before.size?);
+        }
         let grown = growth(before, sample);
         match (grown, records) {
             (Some(grown), 0) => self.ahead = self.ahead.saturating_add(grown),

@@ -225,6 +225,7 @@ fn monitor_loop(
         clock: clock(),
         sizes: kafka.log_sizes(config.monitor.metadata_refresh),
         log: kafka.control_log(topic, ControlOptions::default()).unwrap(),
+        admin: kafka.admin(),
     };
     let shown = monitor::Shown {
         metrics: MonitorMetrics::register(&mut Registry::default()),

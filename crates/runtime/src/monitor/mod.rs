@@ -3,6 +3,7 @@
 //! A round that fails leaves its partitions missing, which is said; a period that was missed is not made up for.
 
 mod face;
+mod shrinking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::face::Face;
 pub use self::face::Shown;
+use self::shrinking::Shrinking;
 use crate::codec;
-use crate::ports::{Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round};
+use crate::ports::{Admin, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round};
 use crate::settings;
 use crate::spec::Config;
 
@@ -28,6 +30,8 @@ pub struct Ports {
     pub sizes: Box<dyn LogSizes>,
     /// The monitor topic.
     pub log: Arc<dyn ControlLog>,
+    /// The settings of the topics that are measured.
+    pub admin: Arc<dyn Admin>,
 }
 
 /// Runs a monitor until `stop` is cancelled.
@@ -68,6 +72,7 @@ pub struct Monitor {
     seen: BTreeMap<TopicId, Seen>,
     last_listing: Option<Instant>,
     told_refusal: bool,
+    shrinking: Shrinking,
 }
 
 impl Monitor {
@@ -83,11 +88,17 @@ impl Monitor {
             seen: BTreeMap::new(),
             last_listing: None,
             told_refusal: false,
+            shrinking: Shrinking::default(),
         }
     }
 
     async fn round(&mut self) {
-        for rates in self.measure().await {
+        let measured = self.measure().await;
+        if self.config.monitor.log_sizes_only {
+            let topics = measured.iter().map(|rates| rates.topic.as_str());
+            self.shrinking.warn_of(&*self.ports.admin, topics).await;
+        }
+        for rates in measured {
             for record in codec::of_rates(&rates) {
                 let published = self.ports.log.append(0, record).await;
                 self.face.published(published.is_ok());

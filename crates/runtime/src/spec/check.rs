@@ -54,9 +54,6 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
 
 /// What the spec has a place for and no process acts upon yet: better refused than silently without effect.
 fn not_yet(spec: &GroupSpec, faults: &mut Checks) {
-    let default = GroupSpec::default();
-    let same = spec.monitor.log_sizes_only == default.monitor.log_sizes_only;
-    faults.require("monitor.logSizesOnly", same, NOT_YET);
     for (index, topic) in spec.topics.iter().enumerate() {
         let resolved = !matches!(topic.start, Start::Timestamp(_));
         faults.require(&format!("topics[{index}].start"), resolved, NOT_YET);

@@ -121,8 +121,8 @@ pub struct Monitor {
     /// Time between two records that list all partitions. The default is what a reader that starts anew has to wait.
     #[serde(with = "Span")]
     pub full_report: Duration,
-    /// Uses log sizes and nothing else, as published. The default is false: under retention, or without the right to
-    /// ask for log sizes, offsets measure better.
+    /// Uses log sizes and nothing else, as published; topics whose logs shrink by retention or compaction are then warned of. The
+    /// default is false: under retention, or without the right to ask for log sizes, offsets measure better.
     pub log_sizes_only: bool,
     /// `retention.ms` of the monitor topic; -1 is for ever. The default is the published one.
     pub retention_ms: i64,

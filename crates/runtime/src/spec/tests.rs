@@ -174,10 +174,8 @@ fn what_is_printed_is_the_spec_again() {
 
 #[test]
 fn what_nothing_acts_upon_yet_is_refused() {
-    let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]\n\
-                monitor: {logSizesOnly: true}\n";
+    let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]\n";
     insta::assert_snapshot!(minimal_and(text).unwrap_err(), @"
-    monitor.logSizesOnly: has no effect in this version: leave it out
     topics[0].start: has no effect in this version: leave it out
     ");
 }
