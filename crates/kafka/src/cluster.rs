@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::connection::{Access, Connection, QUICK_TIMEOUT};
 use crate::errors::{self, Right};
 use crate::metadata::{Metadata, TopicMeta};
-use crate::sasl;
+use crate::oauth::Tokens;
 use crate::transport::Address;
 
 /// The first pause after a broker could not be reached.
@@ -88,12 +88,16 @@ impl Cluster {
             );
             return Err(Error::new(Class::Permanent, text));
         }
-        cluster.security.sasl.as_ref().map_or(Ok(()), sasl::check)?;
         Ok(Self {
             bootstrap,
-            access: Arc::new(Access::new(cluster.security.clone(), client_id)),
+            access: Arc::new(Access::new(cluster.security.clone(), client_id)?),
             state: Mutex::default(),
         })
+    }
+
+    /// Where bearer tokens come from, if the settings have any.
+    pub(crate) fn tokens(&self) -> Option<&Tokens> {
+        self.access.tokens()
     }
 
     /// A connection to a broker of the last metadata, shared with other callers.
@@ -164,6 +168,11 @@ impl Cluster {
     /// The next request for metadata goes to another broker: this one seems to be behind.
     pub(crate) fn ask_another(&self) {
         self.lock().ask_another();
+    }
+
+    /// Sees whether the credentials of now are taken, on a connection made for it.
+    pub(crate) async fn authenticate(&self) -> Result<(), Error> {
+        self.bootstrap().await.map(drop)
     }
 
     async fn bootstrap(&self) -> Result<Arc<Connection>, Error> {

@@ -1,13 +1,14 @@
 //! librdkafka's settings from the security block. Secrets are read when a client is made, and stay inside it.
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use tidegate_runtime::ports::{Class, Error};
-use tidegate_runtime::security::{Cluster, Sasl, Secret, Tls};
+use tidegate_runtime::security::{Cluster, Mechanism, Sasl, Secret, Tls};
 
+use crate::oauth::Tokens;
 use crate::{sasl, tls_files};
 
 /// The settings that every client of this cluster has.
@@ -58,10 +59,13 @@ fn encrypt(config: &mut ClientConfig, tls: &Tls) -> Result<(), Error> {
 }
 
 fn authenticate(config: &mut ClientConfig, sasl: &Sasl) -> Result<(), Error> {
-    config
-        .set("sasl.mechanism", sasl::name_of(sasl.mechanism)?)
-        .set("sasl.username", &sasl.username)
-        .set("sasl.password", sasl::read_password(sasl)?);
+    config.set("sasl.mechanism", sasl::name_of(sasl.mechanism));
+    if sasl.mechanism != Mechanism::OauthBearer {
+        // Tokens come by the callback.
+        config
+            .set("sasl.username", &sasl.username)
+            .set("sasl.password", sasl::read_password(sasl)?);
+    }
     Ok(())
 }
 
@@ -86,12 +90,39 @@ pub(crate) fn not_made(what: &str, error: &KafkaError) -> Error {
         .because(cause)
 }
 
-/// Passes librdkafka's log on to `tracing`. It is chatty about connections that heal by themselves, so its errors are
-/// warnings here and the rest is for debugging: what matters comes back as the error of a call.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Log;
+/// What librdkafka calls, on whatever thread polls it: its log goes to `tracing`, and bearer tokens come from where the
+/// thin layer's do.
+///
+/// The log is chatty about connections that heal by themselves, so its errors are warnings here and the rest is for
+/// debugging: what matters comes back as the error of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Callbacks {
+    tokens: Option<Tokens>,
+}
 
-impl ClientContext for Log {
+impl Callbacks {
+    pub(crate) fn new(tokens: Option<&Tokens>) -> Self {
+        Self { tokens: tokens.cloned() }
+    }
+}
+
+impl ClientContext for Callbacks {
+    /// librdkafka asks with the mechanism OAUTHBEARER only: at the start, after four fifths of a token's time, and ten
+    /// seconds after a failure.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _config: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("OAUTHBEARER has no source of tokens")?;
+        tokens.for_library().map_err(|error| {
+            let cause = std::error::Error::source(&error).map(tracing::field::display);
+            tracing::warn!(%error, cause, "there is no token for librdkafka");
+            error.into()
+        })
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -106,23 +137,17 @@ impl ClientContext for Log {
     }
 }
 
-impl ConsumerContext for Log {}
+impl ConsumerContext for Callbacks {}
 
 #[cfg(test)]
 mod tests {
-    use tidegate_runtime::security::{Mechanism, Security};
+    use tidegate_runtime::security::Security;
 
     use super::*;
 
     fn scram(password: Option<Secret>) -> Cluster {
-        let sasl = Sasl {
-            mechanism: Mechanism::ScramSha512,
-            username: "tidegate".to_owned(),
-            password,
-            token_file: None,
-            token_endpoint: None,
-            scope: None,
-        };
+        let sasl =
+            Sasl { username: "tidegate".to_owned(), password, ..Sasl::new(Mechanism::ScramSha512) };
         Cluster {
             bootstrap_servers: "127.0.0.1:1".to_owned(),
             security: Security { tls: Some(Tls::default()), sasl: Some(sasl) },

@@ -34,6 +34,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::oauth::Tokens;
 use crate::transport::{self, Address, Stream};
 use crate::{bounded, sasl, tls};
 
@@ -90,6 +91,7 @@ struct Fate {
 pub(crate) struct Access {
     security: Security,
     client_id: StrBytes,
+    tokens: Option<Tokens>,
     /// True once a broker has answered more than the first questions: until then a connection that ends may have ended
     /// for what the settings lack.
     proven: AtomicBool,
@@ -125,7 +127,7 @@ impl Connection {
         connection.versions = connection.negotiate().await?;
         if let Some(sasl) = &access.security.sasl {
             let began = Instant::now();
-            let lifetime = sasl::authenticate(&connection, sasl).await?;
+            let lifetime = sasl::authenticate(&connection, sasl, access.tokens.as_ref()).await?;
             // Nine tenths of it are ours: the rest is for the requests that are sent last.
             connection.spent_at = lifetime.map(|lifetime| began + lifetime / 10 * 9);
         }
@@ -281,9 +283,16 @@ impl Connection {
 // === impl Access ===
 
 impl Access {
-    pub(crate) fn new(security: Security, client_id: &str) -> Self {
+    /// Fails for settings that no client of ours can use.
+    pub(crate) fn new(security: Security, client_id: &str) -> Result<Self, Error> {
         let client_id = StrBytes::from_string(client_id.to_owned());
-        Self { security, client_id, proven: AtomicBool::new(false) }
+        let tokens = security.sasl.as_ref().map(sasl::check).transpose()?.flatten();
+        Ok(Self { security, client_id, tokens, proven: AtomicBool::new(false) })
+    }
+
+    /// Where bearer tokens come from, if there are any.
+    pub(crate) fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     /// What a listener that ends connections may want of the settings; `None` once one was content.
@@ -533,7 +542,7 @@ mod tests {
 
     #[test]
     fn what_a_listener_may_want_is_what_the_settings_lack_until_one_was_content() {
-        let access = Access::new(Security::default(), "test");
+        let access = Access::new(Security::default(), "test").unwrap();
         let wanted = access.wanted();
         assert_eq!(wanted.as_deref(), Some("TLS (security.tls) or SASL (security.sasl)"));
         access.proven.store(true, Ordering::Release);

@@ -30,6 +30,7 @@ mod errors;
 mod group_offsets;
 mod list_offsets;
 mod metadata;
+mod oauth;
 mod outbox;
 mod reader;
 mod reader_thread;

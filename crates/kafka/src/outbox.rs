@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
@@ -25,7 +25,7 @@ use tidegate_runtime::ports::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cluster::Cluster;
-use crate::config::{self, Log};
+use crate::config::{self, Callbacks};
 use crate::errors::{self, Right};
 
 /// What a record costs beside its bytes, in librdkafka and here.
@@ -56,7 +56,7 @@ pub(crate) struct Outbox {
 }
 
 /// Makes producers, again when one breaks.
-struct Maker(ClientConfig);
+struct Maker(ClientConfig, Reports);
 
 impl std::fmt::Debug for Maker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,8 +75,8 @@ impl std::fmt::Debug for Client {
 }
 
 /// Hands delivery reports to those who wait.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reports;
+#[derive(Clone, Debug)]
+struct Reports(Callbacks);
 
 /// What travels with a record.
 #[derive(Debug)]
@@ -90,12 +90,21 @@ pub(crate) struct Ticket {
 // === impl Reports ===
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Callbacks::ENABLE_REFRESH_OAUTH_TOKEN;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Log.log(level, facility, message);
+        self.0.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        ClientContext::error(&Log, error, reason);
+        ClientContext::error(&self.0, error, reason);
+    }
+
+    fn generate_oauth_token(
+        &self,
+        config: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.generate_oauth_token(config)
     }
 }
 
@@ -161,7 +170,7 @@ impl Outbox {
             // The semaphore is the bound; librdkafka's own must lie above it.
             .set("queue.buffering.max.messages", "10000000")
             .set("queue.buffering.max.kbytes", "2097151");
-        let maker = Maker(settings);
+        let maker = Maker(settings, Reports(Callbacks::new(cluster.tokens())));
         let current = Mutex::new(maker.make()?);
         let room = usize::try_from(purpose.max_bytes).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -257,7 +266,7 @@ impl Outbox {
 
 impl Maker {
     fn make(&self) -> Result<Arc<Client>, Error> {
-        let made = self.0.create_with_context(Reports);
+        let made = self.0.create_with_context(self.1.clone());
         made.map(|producer| Arc::new(Client(Some(producer))))
             .map_err(|error| config::not_made("producer", &error))
     }

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::trouble::{QUIET, Suspect, fault};
 use crate::cluster::Cluster;
-use crate::config::{self, Log};
+use crate::config::{self, Callbacks};
 use crate::ends::{self, Ends};
 use crate::errors::{self, Right};
 use crate::reader_thread::{Command, Polled, Poller, Tagged};
@@ -111,7 +111,9 @@ impl KafkaReader {
             .set("queued.max.messages.kbytes", options.queue_kib.to_string())
             // Corrupt batches are an error, not data.
             .set("check.crcs", "true");
-        let make = move || settings.create_with_context::<_, BaseConsumer<Log>>(Log);
+        let callbacks = Callbacks::new(cluster.tokens());
+        let make =
+            move || settings.create_with_context::<_, BaseConsumer<Callbacks>>(callbacks.clone());
         let consumer = make().map_err(|error| config::not_made("consumer", &error))?;
         let (sender, polled) = mpsc::channel(QUEUE);
         let (commands, obeyed) = mpsc::channel(QUEUE);

@@ -20,7 +20,7 @@ use tidegate_core::ids::{Position, TopicId};
 use tidegate_runtime::ports::{Record, RecordBatch, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Log;
+use crate::config::Callbacks;
 
 /// How many records and bytes make one event at most: small enough that a batch of one partition does not hold up the
 /// others, large enough that the channel costs nothing per record.
@@ -64,7 +64,7 @@ pub(crate) struct Tagged {
 
 /// The state of the thread.
 pub(crate) struct Poller {
-    consumer: BaseConsumer<Log>,
+    consumer: BaseConsumer<Callbacks>,
     commands: mpsc::Receiver<Command>,
     polled: mpsc::Sender<Polled>,
     held: Holdings,
@@ -72,7 +72,7 @@ pub(crate) struct Poller {
     /// then on.
     known: BTreeMap<String, TopicId>,
     /// Makes another client.
-    make: Box<dyn Fn() -> Result<BaseConsumer<Log>, KafkaError> + Send>,
+    make: Box<dyn Fn() -> Result<BaseConsumer<Callbacks>, KafkaError> + Send>,
     waiting: VecDeque<Polled>,
     chunk: BytesMut,
 }
@@ -94,8 +94,8 @@ struct Held {
 
 impl Poller {
     pub(crate) fn new(
-        consumer: BaseConsumer<Log>,
-        make: Box<dyn Fn() -> Result<BaseConsumer<Log>, KafkaError> + Send>,
+        consumer: BaseConsumer<Callbacks>,
+        make: Box<dyn Fn() -> Result<BaseConsumer<Callbacks>, KafkaError> + Send>,
         commands: mpsc::Receiver<Command>,
         polled: mpsc::Sender<Polled>,
     ) -> Self {
@@ -114,6 +114,7 @@ impl Poller {
     /// Runs until the other side is gone.
     pub(crate) fn run(mut self) {
         wake_on_records(&mut self.consumer);
+        self.greet();
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -173,6 +174,12 @@ impl Poller {
         Ok(())
     }
 
+    /// A new client may want a bearer token before it can connect to anybody, and asks for it by an event of its queue: the
+    /// look for leaders would wait in vain.
+    fn greet(&mut self) {
+        self.gather();
+    }
+
     /// Without this librdkafka looks for the leaders of a new topic at its next scan, up to a second later. When it fails
     /// that scan is what is left.
     fn look_for_leaders(&mut self, partition: &TopicPartition) {
@@ -199,6 +206,7 @@ impl Poller {
         let mut consumer = (self.make)()?;
         wake_on_records(&mut consumer);
         self.consumer = consumer;
+        self.greet();
         if let Some(numbers) = self.held.get_mut(&new.topic) {
             numbers.retain(|_, held| held.partition.id.topic == new.id.topic);
         }
@@ -285,7 +293,7 @@ fn at(position: Position) -> Offset {
 }
 
 /// The client wakes this thread when its queue is not empty any more.
-fn wake_on_records(consumer: &mut BaseConsumer<Log>) {
+fn wake_on_records(consumer: &mut BaseConsumer<Callbacks>) {
     let thread = std::thread::current();
     consumer.set_nonempty_callback(move || thread.unpark());
 }

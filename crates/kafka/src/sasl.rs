@@ -1,7 +1,7 @@
 //! SASL: who this client is, told to a broker after the versions are known. One place for both clients decides which
-//! mechanisms there are and reads the password.
+//! mechanisms there are and reads the password; bearer tokens come from [`crate::oauth`].
 //!
-//! The password is read when a connection is made, so that a changed file is picked up; it is neither printed nor part
+//! Secrets are read when a connection is made, so that a changed file is picked up; they are neither printed nor part
 //! of an error.
 
 use std::time::Duration;
@@ -15,33 +15,38 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::Value;
 use tidegate_runtime::errors::Code;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security::{Mechanism, Sasl, Secret};
 
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{self, Answer};
+use crate::oauth::{Token, Tokens};
 use crate::scram::{Hash, Scram, ScramError};
+
+/// Most letters of a broker's answer that are passed on.
+const WORDS: usize = 100;
 
 /// Bytes of a nonce: twice what makes a repetition unthinkable.
 const NONCE_BYTES: usize = 24;
 
-/// Fails for what no client of ours can do.
-pub(crate) fn check(sasl: &Sasl) -> Result<(), Error> {
-    name_of(sasl.mechanism)?;
-    password_of(sasl).map(|_| ())
+/// Where the bearer tokens of these settings come from, if they have any. Fails for what no client of ours can do.
+pub(crate) fn check(sasl: &Sasl) -> Result<Option<Tokens>, Error> {
+    let tokens = Tokens::of(sasl)?;
+    if tokens.is_none() {
+        password_of(sasl)?;
+    }
+    Ok(tokens)
 }
 
 /// Kafka's name of a mechanism.
-pub(crate) fn name_of(mechanism: Mechanism) -> Result<&'static str, Error> {
+pub(crate) fn name_of(mechanism: Mechanism) -> &'static str {
     match mechanism {
-        Mechanism::Plain => Ok("PLAIN"),
-        Mechanism::ScramSha256 => Ok("SCRAM-SHA-256"),
-        Mechanism::ScramSha512 => Ok("SCRAM-SHA-512"),
-        Mechanism::OauthBearer => {
-            let text = "this version does not speak SASL OAUTHBEARER: use SCRAM or PLAIN";
-            Err(Error::new(Class::Permanent, text))
-        }
+        Mechanism::Plain => "PLAIN",
+        Mechanism::ScramSha256 => "SCRAM-SHA-256",
+        Mechanism::ScramSha512 => "SCRAM-SHA-512",
+        Mechanism::OauthBearer => "OAUTHBEARER",
     }
 }
 
@@ -64,16 +69,30 @@ fn password_of(sasl: &Sasl) -> Result<&Secret, Error> {
 pub(crate) async fn authenticate(
     connection: &Connection,
     sasl: &Sasl,
+    tokens: Option<&Tokens>,
 ) -> Result<Option<Duration>, Error> {
-    let name = name_of(sasl.mechanism)?;
-    let reading = sasl.clone();
-    let password = blocking(move || read_password(&reading)).await?;
-    choose(connection, name).await?;
-    let last = match sasl.mechanism {
-        Mechanism::Plain => say(connection, plain(&sasl.username, &password)?).await?,
-        Mechanism::ScramSha256 => scram(connection, sasl, Hash::sha256(), password).await?,
-        Mechanism::ScramSha512 | Mechanism::OauthBearer => {
-            scram(connection, sasl, Hash::sha512(), password).await?
+    let name = name_of(sasl.mechanism);
+    let last = if let Some(tokens) = tokens {
+        let asked = tokens.clone();
+        let token = blocking(move || asked.current()).await?;
+        choose(connection, name).await?;
+        bearer(connection, &token).await.inspect_err(|error| {
+            if error.class() == Class::Permanent {
+                tokens.drop_refused(&token);
+            }
+        })?
+    } else {
+        let reading = sasl.clone();
+        let password = blocking(move || read_password(&reading)).await?;
+        choose(connection, name).await?;
+        match sasl.mechanism {
+            Mechanism::Plain => say(connection, plain(&sasl.username, &password)?).await?,
+            Mechanism::ScramSha256 => scram(connection, sasl, Hash::sha256(), password).await?,
+            Mechanism::ScramSha512 => scram(connection, sasl, Hash::sha512(), password).await?,
+            Mechanism::OauthBearer => {
+                let text = "OAUTHBEARER has no source of tokens";
+                return Err(Error::new(Class::Permanent, text));
+            }
         }
     };
     let lifetime = u64::try_from(last.session_lifetime_ms).unwrap_or_default();
@@ -129,6 +148,43 @@ fn plain(user: &str, password: &str) -> Result<Vec<u8>, Error> {
     Ok([b"\0", user.as_bytes(), b"\0", password.as_bytes()].concat())
 }
 
+/// RFC 7628: one message, to which a broker that is content says nothing. One that is not says why, and wants to be
+/// told that this was heard before it refuses.
+async fn bearer(connection: &Connection, token: &Token) -> Result<SaslAuthenticateResponse, Error> {
+    let message = format!("n,,\u{1}auth=Bearer {}\u{1}\u{1}", token.value());
+    let answer = say(connection, message.into_bytes()).await?;
+    if answer.auth_bytes.is_empty() {
+        return Ok(answer);
+    }
+    let told = Refusal::read(&answer.auth_bytes);
+    // What comes now is a refusal without the reason.
+    let _refused = say(connection, vec![1]).await;
+    let text = "the broker refused the bearer token: check security.sasl, and the issuer, audience and \
+                clock that the cluster wants";
+    Err(Error::new(Class::Permanent, text).coded(Code::AuthenticationRefused).because(told))
+}
+
+/// What a broker says of a token that it does not take.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the broker answered {status}{}", scope.as_deref().map(|scope| format!(", it wants scope {scope}")).unwrap_or_default())]
+struct Refusal {
+    status: String,
+    scope: Option<String>,
+}
+
+impl Refusal {
+    fn read(answer: &[u8]) -> Self {
+        let answer: Option<Value> = serde_json::from_slice(answer).ok();
+        let field = |name| {
+            let text = answer.as_ref()?.get(name)?.as_str()?;
+            let fits = |letter: char| letter.is_ascii_graphic() || letter == ' ';
+            Some(text.chars().filter(|letter| fits(*letter)).take(WORDS).collect::<String>())
+        };
+        let status = field("status").unwrap_or_else(|| "without a status".to_owned());
+        Self { status, scope: field("scope") }
+    }
+}
+
 async fn scram(
     connection: &Connection,
     sasl: &Sasl,
@@ -181,6 +237,16 @@ mod tests {
         assert_eq!(plain("tidegate", "pass,word").unwrap(), b"\0tidegate\0pass,word");
         let error = plain("tidegate", "secr\0et").unwrap_err();
         assert!(!format!("{error:?}").contains("secr"), "{error:?}");
+    }
+
+    #[test]
+    fn a_refused_token_is_told_in_the_words_of_the_broker_if_they_are_words() {
+        let told = |answer: &str| Refusal::read(answer.as_bytes()).to_string();
+        assert_eq!(told(r#"{"status":"invalid_token"}"#), "the broker answered invalid_token");
+        let scoped = told(r#"{"status":"insufficient_scope\n","scope":"kafka read"}"#);
+        assert_eq!(scoped, "the broker answered insufficient_scope, it wants scope kafka read");
+        assert_eq!(told("\u{1}"), "the broker answered without a status");
+        assert!(told(&format!(r#"{{"status":"{}"}}"#, "x".repeat(5000))).len() < 200);
     }
 
     #[test]

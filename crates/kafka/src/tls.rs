@@ -32,7 +32,8 @@ pub(crate) async fn wrap(
 ) -> Result<TlsStream<TcpStream>, Error> {
     let tls = tls.clone();
     // Reads files, and derives a key where one is encrypted.
-    let configured = tokio::task::spawn_blocking(move || configure(&tls)).await;
+    let configured =
+        tokio::task::spawn_blocking(move || configure(&tls, "security.tls.caFile")).await;
     let config = configured.map_err(|cause| {
         Error::new(Class::Permanent, "failed to prepare a TLS connection").because(cause)
     })??;
@@ -47,14 +48,14 @@ pub(crate) async fn wrap(
     })
 }
 
-/// The settings of one connection.
-pub(crate) fn configure(tls: &Tls) -> Result<ClientConfig, Error> {
+/// The settings of one connection; `ca_file` names the setting that authorities come from.
+pub(crate) fn configure(tls: &Tls, ca_file: &str) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let authorities = Arc::new(tls_files::authorities(tls)?);
+    let authorities = Arc::new(tls_files::authorities(tls.ca_file.as_deref(), ca_file)?);
     let verifier =
         WebPkiServerVerifier::builder_with_provider(authorities, Arc::clone(&provider)).build();
     let verifier = verifier.map_err(|cause| {
-        let text = "security.tls: the authorities to trust cannot be used";
+        let text = format!("{ca_file}: the authorities to trust cannot be used");
         Error::new(Class::Permanent, text).because(cause)
     })?;
     let verifier: Arc<dyn ServerCertVerifier> =

@@ -25,18 +25,16 @@ const OLD_FORM: &str = "Proc-Type: 4,ENCRYPTED";
 /// The client's certificate with its chain, and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// The authorities to trust: those of the file, else the system's.
-pub(crate) fn authorities(tls: &Tls) -> Result<RootCertStore, Error> {
+/// The authorities to trust: those of the file that a setting names, else the system's.
+pub(crate) fn authorities(path: Option<&str>, setting: &str) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
-    let Some(path) = &tls.ca_file else {
+    let Some(path) = path else {
         let found = rustls_native_certs::load_native_certs();
         // A system's list may hold certificates that are too old to be used: they are passed over, as other clients do.
         store.add_parsable_certificates(found.certs);
         if store.is_empty() {
-            let error = wrong(
-                "this system has no list of trusted authorities: set security.tls.caFile"
-                    .to_owned(),
-            );
+            let text = format!("this system has no list of trusted authorities: set {setting}");
+            let error = wrong(text);
             return Err(match found.errors.into_iter().next() {
                 Some(cause) => error.because(cause),
                 None => error,
@@ -44,12 +42,10 @@ pub(crate) fn authorities(tls: &Tls) -> Result<RootCertStore, Error> {
         }
         return Ok(store);
     };
-    for certificate in certificates(path, "caFile")? {
+    for certificate in certificates(path, setting)? {
         store.add(certificate).map_err(|cause| {
-            wrong(format!(
-                "security.tls.caFile: {path} holds no usable certificate of an authority"
-            ))
-            .because(cause)
+            wrong(format!("{setting}: {path} holds no usable certificate of an authority"))
+                .because(cause)
         })?;
     }
     Ok(store)
@@ -59,7 +55,7 @@ pub(crate) fn authorities(tls: &Tls) -> Result<RootCertStore, Error> {
 pub(crate) fn identity(tls: &Tls) -> Result<Option<Identity>, Error> {
     match (&tls.certificate_file, &tls.key_file) {
         (Some(certificate), Some(key)) => {
-            let chain = certificates(certificate, "certificateFile")?;
+            let chain = certificates(certificate, "security.tls.certificateFile")?;
             Ok(Some((chain, private_key(key, tls.key_password.as_ref())?)))
         }
         (None, None) => Ok(None),
@@ -70,7 +66,7 @@ pub(crate) fn identity(tls: &Tls) -> Result<Option<Identity>, Error> {
 fn certificates(path: &str, setting: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let text = read(path, setting)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let unusable = || wrong(format!("security.tls.{setting}: {path} holds no certificate in PEM"));
+    let unusable = || wrong(format!("{setting}: {path} holds no certificate in PEM"));
     match found {
         Ok(found) if found.is_empty() => Err(unusable()),
         Ok(found) => Ok(found),
@@ -79,7 +75,7 @@ fn certificates(path: &str, setting: &str) -> Result<Vec<CertificateDer<'static>
 }
 
 fn private_key(path: &str, password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, Error> {
-    let text = read(path, "keyFile")?;
+    let text = read(path, "security.tls.keyFile")?;
     if text.contains(OLD_FORM) {
         let advice = "is encrypted in a form that is too weak: convert it with `openssl pkcs8 -topk8 -v2 aes-256-cbc`";
         return Err(wrong(format!("security.tls.keyFile: {path} {advice}")));
@@ -119,9 +115,8 @@ fn decrypted(
 }
 
 fn read(path: &str, setting: &str) -> Result<String, Error> {
-    std::fs::read_to_string(Path::new(path)).map_err(|cause| {
-        wrong(format!("security.tls.{setting}: failed to read {path}")).because(cause)
-    })
+    std::fs::read_to_string(Path::new(path))
+        .map_err(|cause| wrong(format!("{setting}: failed to read {path}")).because(cause))
 }
 
 fn wrong(text: String) -> Error {

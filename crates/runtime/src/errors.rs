@@ -56,8 +56,8 @@ codes! {
     }
     /// The broker refuses the authentication.
     AuthenticationRefused = "TG003" {
-        cause: "User, password, key or certificate is wrong or expired, the mechanism is not enabled, or TLS or SASL is spoken on one side only.",
-        see: "The broker's log names the client and the reason.",
+        cause: "User, password, token, key or certificate is wrong or expired, a token endpoint gives no token, the mechanism is not enabled, or TLS or SASL is spoken on one side only.",
+        see: "The broker's log names the client and the reason, and the log of the token endpoint where the message names one.",
         cure: "Correct `cluster.security`. Secrets are read anew for each connection, so a corrected file is enough; a corrected variable needs a restart.",
     }
     /// A topic is missing.

@@ -62,21 +62,47 @@ pub struct Tls {
 pub struct Sasl {
     /// Which mechanism.
     pub mechanism: Mechanism,
-    /// User of PLAIN and SCRAM, client id of OAUTHBEARER.
-    #[serde(default)]
+    /// User of PLAIN and SCRAM.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub username: String,
-    /// Password of PLAIN and SCRAM, client secret of OAUTHBEARER.
+    /// Password of PLAIN and SCRAM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
-    /// OAUTHBEARER: a file that holds the token.
+    /// OAUTHBEARER: a file that holds the token, and is replaced before it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
-    /// OAUTHBEARER: the endpoint of the client-credentials flow.
+    /// OAUTHBEARER: where to ask for a token with client credentials, as `https://HOST/PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<String>,
-    /// OAUTHBEARER: the scope to ask for.
+    /// Certificates of the authorities to trust for `tokenEndpoint`; the system's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_endpoint_ca_file: Option<String>,
+    /// This client's id at `tokenEndpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// This client's secret at `tokenEndpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret>,
+    /// The scope to ask `tokenEndpoint` for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+}
+
+impl Sasl {
+    /// A mechanism without any settings yet.
+    pub fn new(mechanism: Mechanism) -> Self {
+        Self {
+            mechanism,
+            username: String::new(),
+            password: None,
+            token_file: None,
+            token_endpoint: None,
+            token_endpoint_ca_file: None,
+            client_id: None,
+            client_secret: None,
+            scope: None,
+        }
+    }
 }
 
 /// The mechanisms, by Kafka's names.
@@ -91,7 +117,7 @@ pub enum Mechanism {
     /// Salted challenge and response with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
-    /// A bearer token. This version does not speak it, and says so when it connects.
+    /// A bearer token, usable by whoever reads it: over TLS only.
     #[serde(rename = "OAUTHBEARER")]
     OauthBearer,
 }

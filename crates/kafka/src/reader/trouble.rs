@@ -31,6 +31,10 @@ impl KafkaReader {
     /// Asks the brokers which partitions an error is about. Cancel-safe: nothing changes before the last answer.
     pub(super) async fn diagnose(&mut self) {
         let Some(error) = self.trouble.clone() else { return };
+        let refused = errors::code_of(&error) == Some(Code::Authentication);
+        if refused && self.cluster.tokens().is_some() {
+            return self.prove_token().await;
+        }
         let mut topics: BTreeMap<String, Vec<PartitionId>> = BTreeMap::new();
         for (id, assigned) in &self.assigned {
             topics.entry(assigned.partition.topic.clone()).or_default().push(*id);
@@ -73,6 +77,23 @@ impl KafkaReader {
             let doing = format!("failed to read partition {partition}");
             let error = errors::library(doing, right, error.clone());
             self.ready.push_back(ReadEvent::Failed(partition, error));
+        }
+    }
+
+    /// What librdkafka says of credentials may be about a bearer token that has ended since, and passing failures of a token
+    /// endpoint are no reason to stop: librdkafka asks for another one by itself. So this asks a broker whether it takes
+    /// the token of now. Cancel-safe: nothing changes before the answer.
+    async fn prove_token(&mut self) {
+        let outcome = self.cluster.authenticate().await;
+        self.trouble = None;
+        let Err(error) = outcome else { return };
+        if error.class() == Class::Transient {
+            tracing::debug!(%error, "reading goes on by itself");
+            return;
+        }
+        for assigned in self.assigned.values() {
+            let error = Error::new(error.class(), error.to_string()).coded(error.code());
+            self.ready.push_back(ReadEvent::Failed(assigned.partition.clone(), error));
         }
     }
 

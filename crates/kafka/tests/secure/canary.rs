@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use base64::Engine as _;
 use tidegate_core::ids::{PartitionId, TopicId};
 use tidegate_kafka::{ControlOptions, ProducerOptions, ReaderOptions};
 use tidegate_runtime::ports::{TopicPartition, TopicSpec};
-use tidegate_runtime::security::{Cluster, Mechanism};
+use tidegate_runtime::security::{Cluster, Mechanism, Sasl, Secret};
 use tidegate_testing::{SecureListener, unique_name};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::grants::{Scram, add_user};
+use crate::issuer::{Endpoint, Issuer, response};
 use crate::mechanisms::accepted;
 use crate::suite::raw;
 use crate::world::{World, chain, openssl, sasl, text};
@@ -163,14 +165,56 @@ pub(crate) async fn secrets_appear_in_no_error_no_debug_text_and_no_log(world: &
         tls.key_password = Some(world.secret("canary-key", &password));
         said.listen(&cluster).await;
     }
+    bearer(world, &mut said, &mut secrets).await;
     let said = said.0;
     // It was said at all.
     assert!(said.contains("refused the credentials") && said.contains("keyPassword is wrong"));
+    assert!(said.contains("refused the bearer token") && said.contains("gave no token"));
     let log =
         String::from_utf8_lossy(&log.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
     assert!(log.contains("DEBUG"), "the log was listened to");
     for secret in &secrets {
         assert!(!said.contains(secret), "a secret was said");
         assert!(!log.contains(secret), "a secret was logged");
+    }
+}
+
+/// Tokens and the secret of a client. The endpoint is one that repeats what it was sent.
+async fn bearer(world: &World, said: &mut Said, secrets: &mut Vec<String>) {
+    let hour = std::time::Duration::from_secs(3600);
+    let (issuer, unknown) = (Issuer::of(world), Issuer::unknown());
+    let opaque = canary("opaque");
+    for token in [issuer.token("admin", hour), unknown.token("admin", hour), opaque] {
+        let Secret::File(path) = world.secret("canary-token", &token) else { unreachable!() };
+        let sasl = Sasl { token_file: Some(path), ..Sasl::new(Mechanism::OauthBearer) };
+        said.listen(&world.bearer(sasl)).await;
+        secrets.push(token);
+    }
+    let no_token = canary("broken");
+    let Secret::File(path) = world.secret("canary-token", &format!("{no_token} rest")) else {
+        unreachable!()
+    };
+    let sasl = Sasl { token_file: Some(path), ..Sasl::new(Mechanism::OauthBearer) };
+    said.listen(&world.bearer(sasl)).await;
+    secrets.push(no_token);
+
+    let secret = canary("client");
+    let echoed = secret.clone();
+    let refuses = Box::new(move |request: &str| {
+        let said = format!("{echoed}: {}", request.replace(['\r', '\n', '"'], " "));
+        response(
+            "400 Bad Request",
+            &format!(r#"{{"error":"{said}","error_description":"{said}"}}"#),
+        )
+    });
+    let endpoint = Endpoint::start(world, world.secret("canary-client", &secret), refuses).await;
+    said.listen(&world.bearer(endpoint.sasl())).await;
+    secrets.push(base64::engine::general_purpose::STANDARD.encode(format!("tidegate:{secret}")));
+    secrets.push(secret);
+    for token in [issuer.token("admin", hour), unknown.token("admin", hour)] {
+        let body = format!(r#"{{"access_token":"{token}"}}"#);
+        endpoint.answers(Box::new(move |_| response("200 OK", &body)));
+        said.listen(&world.bearer(endpoint.sasl())).await;
+        secrets.push(token);
     }
 }

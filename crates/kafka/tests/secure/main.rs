@@ -8,8 +8,10 @@
     reason = "helpers of tests, and stories told in one piece"
 )]
 
+mod bearer;
 mod canary;
 mod grants;
+mod issuer;
 #[path = "../main_job/job.rs"]
 mod job;
 mod mechanisms;
@@ -72,6 +74,10 @@ macro_rules! on {
                 crate::essentials! { super::super::here().as_admin(super::super::SecureListener::Ssl) }
             }
 
+            mod bearer_token {
+                crate::essentials! { super::super::here().as_bearer() }
+            }
+
             stories! {
                 refusals:
                     a_wrong_password_is_refused_and_a_corrected_file_is_picked_up,
@@ -84,8 +90,16 @@ macro_rules! on {
                 mechanisms:
                     plain_and_scram_sha_256_are_spoken,
                     a_session_of_limited_time_is_renewed_unnoticed,
-                    an_encrypted_key_is_decrypted,
-                    a_bearer_token_is_refused_at_once;
+                    an_encrypted_key_is_decrypted;
+                bearer:
+                    tokens_come_from_a_file_and_from_an_endpoint,
+                    a_token_that_expires_is_replaced_from_a_file,
+                    a_token_that_expires_is_replaced_from_an_endpoint,
+                    an_endpoint_that_fails_for_a_while_stops_nothing_for_good,
+                    a_refused_token_is_told_and_a_corrected_file_is_picked_up,
+                    a_token_file_that_is_of_no_use_is_told,
+                    what_is_wrong_with_an_endpoint_is_told,
+                    a_reader_without_tokens_is_told_why;
                 rights:
                     a_user_without_rights_learns_which_is_missing,
                     the_main_job_needs_the_rights_of_the_table;

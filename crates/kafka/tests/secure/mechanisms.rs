@@ -11,7 +11,7 @@ use crate::suite::{PATIENCE, new_topic, raw, soon};
 use crate::world::{World, chain, connect, greet, openssl, sasl, text};
 
 /// Makes both clients work: the topic is made by the thin layer, and written by librdkafka.
-async fn works(cluster: &Cluster) -> Kafka {
+pub(crate) async fn works(cluster: &Cluster) -> Kafka {
     let kafka = connect(cluster);
     let topic = new_topic(&kafka, "mechanism", 1).await;
     let log = kafka.control_log(&topic, ControlOptions::default()).unwrap();
@@ -115,12 +115,4 @@ pub(crate) async fn an_encrypted_key_is_decrypted(world: &World) {
     let kafka = connect(&with(&old, Some("key-secret")));
     let error = kafka.producer(tidegate_kafka::ProducerOptions::default()).unwrap_err();
     assert!(error.to_string().contains("convert it with"), "{error}");
-}
-
-pub(crate) async fn a_bearer_token_is_refused_at_once(world: &World) {
-    let mut cluster = world.as_admin(SecureListener::SaslSsl);
-    cluster.security.sasl.as_mut().unwrap().mechanism = Mechanism::OauthBearer;
-    let error = tidegate_kafka::connect(&cluster, "test").unwrap_err();
-    assert!(error.to_string().contains("does not speak SASL OAUTHBEARER"), "{error}");
-    assert_eq!(error.class(), Class::Permanent);
 }

@@ -13,6 +13,8 @@ use tidegate_testing::{
     KafkaOptions, KafkaVersion, RealKafka, SecureListener, TempDir, require_tool, unique_name,
 };
 
+use crate::issuer::Issuer;
+
 /// The longest that a story may take.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -46,18 +48,10 @@ pub(crate) fn run(story: impl Future<Output = ()>) {
     });
 }
 
-/// Settings beside those of the harness: more mechanisms on one listener, and short sessions for one of them.
+/// Settings beside those of the harness: short sessions for one mechanism.
 fn settings() -> Vec<String> {
-    let listener = "listener.name.sasl_ssl";
-    let scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
-    let plain = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 user_admin=\"admin-secret\";";
-    vec![
-        format!("{listener}.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN"),
-        format!("{listener}.scram-sha-256.sasl.jaas.config={scram}"),
-        format!("{listener}.plain.sasl.jaas.config={plain}"),
-        format!("{listener}.plain.connections.max.reauth.ms={PLAIN_SESSION_MS}"),
-    ]
+    let setting = "listener.name.sasl_ssl.plain.connections.max.reauth.ms";
+    vec![format!("{setting}={PLAIN_SESSION_MS}")]
 }
 
 impl World {
@@ -124,6 +118,20 @@ impl World {
         self.cluster(listener, "admin")
     }
 
+    /// The listener that takes bearer tokens.
+    pub(crate) fn bearer(&self, sasl: Sasl) -> Cluster {
+        let listener = SecureListener::SaslSsl;
+        let security = Security { tls: Some(self.tls()), sasl: Some(sasl) };
+        Cluster { bootstrap_servers: self.kafka.secure_bootstrap(listener), security }
+    }
+
+    /// The same as the user who may do everything, with a token that outlives the tests.
+    pub(crate) fn as_bearer(&self) -> Cluster {
+        let token = Issuer::of(self).token("admin", Duration::from_secs(3600));
+        let Secret::File(path) = self.secret(&unique_name("token"), &token) else { unreachable!() };
+        self.bearer(Sasl { token_file: Some(path), ..Sasl::new(Mechanism::OauthBearer) })
+    }
+
     /// The listener without any security.
     pub(crate) fn plaintext(&self) -> Cluster {
         crate::suite::plaintext(self.kafka.bootstrap())
@@ -131,14 +139,7 @@ impl World {
 }
 
 pub(crate) fn sasl(mechanism: Mechanism, user: &str, password: Secret) -> Sasl {
-    Sasl {
-        mechanism,
-        username: user.to_owned(),
-        password: Some(password),
-        token_file: None,
-        token_endpoint: None,
-        scope: None,
-    }
+    Sasl { username: user.to_owned(), password: Some(password), ..Sasl::new(mechanism) }
 }
 
 pub(crate) fn connect(cluster: &Cluster) -> Kafka {

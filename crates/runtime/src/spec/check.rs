@@ -139,22 +139,65 @@ fn tls_files(tls: &Tls, faults: &mut Checks) {
 
 fn credentials(sasl: &Sasl, encrypted: bool, faults: &mut Checks) {
     let path = "cluster.security.sasl";
-    let by_password = !sasl.username.is_empty() && sasl.password.is_some();
     if sasl.mechanism == Mechanism::OauthBearer {
-        let one = sasl.token_file.is_some() != sasl.token_endpoint.is_some();
-        faults.require(path, one, "OAUTHBEARER needs one of tokenFile and tokenEndpoint");
-        let flow = sasl.token_endpoint.is_none() || by_password;
-        faults.require(
-            path,
-            flow,
-            "tokenEndpoint needs username (client id) and password (secret)",
-        );
-    } else {
-        faults.require(path, by_password, "this mechanism needs username and password");
+        bearer(sasl, encrypted, faults);
+        return;
+    }
+    let by_password = !sasl.username.is_empty() && sasl.password.is_some();
+    faults.require(path, by_password, "this mechanism needs username and password");
+    let stray = std::iter::once(("tokenFile", sasl.token_file.is_some()))
+        .chain(std::iter::once(("tokenEndpoint", sasl.token_endpoint.is_some())))
+        .chain(of_endpoint(sasl));
+    for (field, given) in stray {
+        let message = "is for OAUTHBEARER: leave it out, or set mechanism to OAUTHBEARER";
+        faults.require(&format!("{path}.{field}"), !given, message);
     }
     if sasl.mechanism == Mechanism::Plain {
         let message = "PLAIN sends the password in the clear: set cluster.security.tls as well";
         faults.require(path, encrypted, message);
+    }
+}
+
+/// The fields that say how to ask a token endpoint, and whether each is given.
+fn of_endpoint(sasl: &Sasl) -> [(&'static str, bool); 4] {
+    [
+        ("tokenEndpointCaFile", sasl.token_endpoint_ca_file.is_some()),
+        ("clientId", sasl.client_id.is_some()),
+        ("clientSecret", sasl.client_secret.is_some()),
+        ("scope", sasl.scope.is_some()),
+    ]
+}
+
+fn bearer(sasl: &Sasl, encrypted: bool, faults: &mut Checks) {
+    let path = "cluster.security.sasl";
+    let message = "OAUTHBEARER sends the token in the clear: set cluster.security.tls as well";
+    faults.require(path, encrypted, message);
+    for (field, given) in
+        [("username", !sasl.username.is_empty()), ("password", sasl.password.is_some())]
+    {
+        let message = "is for PLAIN and SCRAM: OAUTHBEARER has tokenFile, or tokenEndpoint with \
+                       clientId and clientSecret";
+        faults.require(&format!("{path}.{field}"), !given, message);
+    }
+    match (&sasl.token_file, &sasl.token_endpoint) {
+        (Some(_), None) => {
+            for (field, given) in of_endpoint(sasl) {
+                let message = "is for tokenEndpoint: leave it out with tokenFile";
+                faults.require(&format!("{path}.{field}"), !given, message);
+            }
+        }
+        (None, Some(url)) => {
+            let id = sasl.client_id.as_ref().is_some_and(|id| !id.is_empty());
+            let known = id && sasl.client_secret.is_some();
+            faults.require(path, known, "tokenEndpoint needs clientId and clientSecret");
+            // What is wrong is not quoted: it may hold a secret.
+            let endpoint = format!("{path}.tokenEndpoint");
+            let message = "must begin with https://, because the client secret is sent there";
+            faults.require(&endpoint, url.starts_with("https://"), message);
+            let message = "must not hold credentials: use clientId and clientSecret";
+            faults.require(&endpoint, !url.contains('@'), message);
+        }
+        _ => faults.require(path, false, "OAUTHBEARER needs one of tokenFile and tokenEndpoint"),
     }
 }
 

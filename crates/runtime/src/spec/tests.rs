@@ -116,7 +116,39 @@ fn credentials_are_complete_and_not_in_the_clear() {
     assert!(security("{tls: {keyFile: k}}").contains("go together"));
     assert!(security("{tls: {keyPassword: {env: P}}}").contains("keyPassword is for keyFile"));
     assert!(security("{sasl: {mechanism: SCRAM-SHA-512}}").contains("needs username"));
-    assert!(security("{sasl: {mechanism: OAUTHBEARER}}").contains("needs one of"));
+}
+
+#[test]
+fn a_bearer_token_comes_from_one_place_and_is_not_sent_in_the_clear() {
+    let with = |security: &str| {
+        parse(&format!("group: g\ncluster: {{bootstrapServers: 'b:1', security: {{{security}}}}}"))
+            .map_or_else(|faults| faults.to_string(), |_| String::new())
+    };
+    let security = |sasl: &str| with(&format!("tls: {{}}, sasl: {{{sasl}}}"));
+    let bearer = |rest: &str| security(&format!("mechanism: OAUTHBEARER, {rest}"));
+    let client = "clientId: me, clientSecret: {env: S}";
+    assert_eq!(bearer("tokenFile: /t"), "");
+    assert_eq!(bearer(&format!("tokenEndpoint: 'https://host/t', scope: kafka, {client}")), "");
+    insta::assert_snapshot!(bearer("scope: s"), @"cluster.security.sasl: OAUTHBEARER needs one of tokenFile and tokenEndpoint");
+    insta::assert_snapshot!(
+        bearer(&format!("tokenFile: /t, tokenEndpoint: 'https://host/t', {client}")),
+        @"cluster.security.sasl: OAUTHBEARER needs one of tokenFile and tokenEndpoint");
+    insta::assert_snapshot!(bearer(&format!("tokenFile: /t, username: u, {client}")), @"
+    cluster.security.sasl.username: is for PLAIN and SCRAM: OAUTHBEARER has tokenFile, or tokenEndpoint with clientId and clientSecret
+    cluster.security.sasl.clientId: is for tokenEndpoint: leave it out with tokenFile
+    cluster.security.sasl.clientSecret: is for tokenEndpoint: leave it out with tokenFile
+    ");
+    insta::assert_snapshot!(bearer("tokenEndpoint: 'http://u:hunter2@host/t', clientId: me"), @"
+    cluster.security.sasl: tokenEndpoint needs clientId and clientSecret
+    cluster.security.sasl.tokenEndpoint: must begin with https://, because the client secret is sent there
+    cluster.security.sasl.tokenEndpoint: must not hold credentials: use clientId and clientSecret
+    ");
+    insta::assert_snapshot!(
+        security("mechanism: PLAIN, username: u, password: {env: P}, tokenFile: /t"),
+        @"cluster.security.sasl.tokenFile: is for OAUTHBEARER: leave it out, or set mechanism to OAUTHBEARER");
+    insta::assert_snapshot!(
+        with("sasl: {mechanism: OAUTHBEARER, tokenFile: /t}"),
+        @"cluster.security.sasl: OAUTHBEARER sends the token in the clear: set cluster.security.tls as well");
 }
 
 #[test]
@@ -162,8 +194,8 @@ fn every_key_has_a_variable_of_its_own() {
     assert!(variables.contains_key("TIDEGATE_WORKERS_RESTART_BACKOFF_INITIAL"));
     let page = docs();
     let keys = page.lines().filter(|line| line.starts_with("| `") && !line.contains("see below"));
-    // Two secrets have two variables each; an entry of the list of topics has none.
-    assert_eq!(variables.len(), keys.count() - 3 + 1 + 2);
+    // Three secrets have two variables each; an entry of the list of topics has none.
+    assert_eq!(variables.len(), keys.count() - 3 + 1 + 3);
 }
 
 #[test]
