@@ -90,7 +90,10 @@ impl Endpoint {
             Error::new(Class::Permanent, text).because(cause)
         })?;
         let asked = async { tokio::time::timeout(FETCH_TIMEOUT, self.ask(&secret)).await };
-        let (status, body) = runtime.block_on(asked).map_err(|_| {
+        let answer = runtime.block_on(asked);
+        // A name that is still being looked up is not waited for.
+        runtime.shutdown_background();
+        let (status, body) = answer.map_err(|_| {
             let text = format!("token endpoint {self} did not answer within {FETCH_TIMEOUT:?}");
             Error::new(Class::Transient, text).coded(Code::AuthenticationRefused)
         })??;
