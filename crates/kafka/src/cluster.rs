@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tidegate_core::ids::PartitionId;
+use tidegate_core::ids::TopicId;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security;
 use tokio::time::Instant;
 
-use crate::connection::{Access, Connection, QUICK_TIMEOUT};
+use crate::connection::{Access, Connection, QUICK_TIMEOUT, Traffic};
 use crate::errors::{self, Right};
 use crate::metadata::{Metadata, TopicMeta};
 use crate::oauth::Tokens;
@@ -53,7 +53,7 @@ struct State {
     brokers: BTreeMap<i32, Broker>,
     leaders: BTreeMap<String, TopicMeta>,
     /// The highest leader epoch that any broker has told of a partition, and since when only lower ones are told.
-    epochs: BTreeMap<PartitionId, (i32, Option<Instant>)>,
+    epochs: BTreeMap<TopicId, BTreeMap<u32, (i32, Option<Instant>)>>,
     first_bootstrap: usize,
     /// The broker to ask for metadata, after another one was found to be behind.
     preferred: Option<i32>,
@@ -98,6 +98,11 @@ impl Cluster {
     /// Where bearer tokens come from, if the settings have any.
     pub(crate) fn tokens(&self) -> Option<&Tokens> {
         self.access.tokens()
+    }
+
+    /// What was sent and received so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.access.traffic()
     }
 
     /// A connection to a broker of the last metadata, shared with other callers.
@@ -341,10 +346,19 @@ impl State {
     /// restored.
     fn doubt(&mut self, metadata: &mut Metadata, now: Instant) {
         for topic in metadata.topics.values_mut().flatten() {
+            let epochs = self.epochs.entry(topic.id).or_default();
+            if !epochs.keys().eq(topic.partitions.keys()) {
+                let new =
+                    topic.partitions.iter().filter(|(number, _)| !epochs.contains_key(number));
+                let new = new.map(|(number, told)| (*number, (told.leader_epoch, None)));
+                let mut new: BTreeMap<_, _> = new.collect();
+                epochs.append(&mut new);
+            }
+            // All of them are known now, and both are in order.
+            let mut epochs = epochs.iter_mut();
             for (number, told) in &mut topic.partitions {
-                let partition = PartitionId { topic: topic.id, number: *number };
-                let (known, behind) =
-                    self.epochs.entry(partition).or_insert((told.leader_epoch, None));
+                let known = epochs.find(|(known, _)| *known == number);
+                let Some((_, (known, behind))) = known else { break };
                 let since = *behind.get_or_insert(now);
                 if told.leader_epoch < *known && now.duration_since(since) < LONGEST_BEHIND {
                     (told.leader, metadata.behind) = (None, true);
@@ -358,7 +372,7 @@ impl State {
     /// Forgets the partitions of topics that are not there any more.
     fn forget_others(&mut self, all: &Metadata) {
         let ids: BTreeSet<_> = all.topics.values().flatten().map(|topic| topic.id).collect();
-        self.epochs.retain(|partition, _| ids.contains(&partition.topic));
+        self.epochs.retain(|topic, _| ids.contains(topic));
     }
 
     /// The next request for metadata goes to the next broker.

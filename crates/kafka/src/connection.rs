@@ -14,7 +14,7 @@
 //! opens another, and what is under way on it is still answered.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -51,6 +51,9 @@ const MAX_PIPELINED: usize = 64;
 
 /// The largest answer that is believed; a length beyond it is taken for something that is no broker.
 const MAX_FRAME: usize = 256 << 20;
+
+/// Bytes of a frame's length, which stand in front of it.
+const LENGTH: usize = 4;
 
 /// Most room that is made for an announced answer at once: more is made as it comes.
 const ROOM: usize = 64 << 10;
@@ -95,6 +98,18 @@ pub(crate) struct Access {
     /// True once a broker has answered more than the first questions: until then a connection that ends may have ended
     /// for what the settings lack.
     proven: AtomicBool,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+/// What requests and their answers took on all connections of the thin layer together, before TLS. What librdkafka moves
+/// does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of requests.
+    pub sent: u64,
+    /// Bytes of answers.
+    pub received: u64,
 }
 
 /// A request on its way to the pump.
@@ -172,6 +187,7 @@ impl Connection {
     ) -> Result<R::Response, Error> {
         let correlation = self.next_correlation.fetch_add(1, Ordering::Relaxed);
         let frame = self.encode(request, version, correlation)?;
+        self.access.sent.fetch_add(frame.len() as u64, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let exchange = async {
             let outgoing = Outgoing { correlation, frame, answer };
@@ -191,6 +207,7 @@ impl Connection {
                 return Err(Error::new(Class::Transient, text).because(elapsed));
             }
         };
+        self.access.received.fetch_add((LENGTH + body.len()) as u64, Ordering::Relaxed);
         let answer = self.decode::<R>(body, version)?;
         if !FIRST_QUESTIONS.contains(&R::KEY) {
             self.access.proven.store(true, Ordering::Release);
@@ -287,12 +304,21 @@ impl Access {
     pub(crate) fn new(security: Security, client_id: &str) -> Result<Self, Error> {
         let client_id = StrBytes::from_string(client_id.to_owned());
         let tokens = security.sasl.as_ref().map(sasl::check).transpose()?.flatten();
-        Ok(Self { security, client_id, tokens, proven: AtomicBool::new(false) })
+        let (sent, received) = (AtomicU64::default(), AtomicU64::default());
+        Ok(Self { security, client_id, tokens, proven: AtomicBool::new(false), sent, received })
     }
 
     /// Where bearer tokens come from, if there are any.
     pub(crate) fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
+    }
+
+    /// What was sent and received so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received.load(Ordering::Relaxed),
+        }
     }
 
     /// What a listener that ends connections may want of the settings; `None` once one was content.

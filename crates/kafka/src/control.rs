@@ -4,7 +4,6 @@
 //! end of the log, its start) is asked of the leader on the thin layer, and reading is a long poll of our own
 //! ([`crate::control_reader`]), because the ledger's readers need the offset of a truncation and not a silent reset.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,13 +138,13 @@ impl Cluster {
     ) -> Result<u64, Error> {
         let leader = self.leader(topic, partition).await?;
         let name = topic_name(topic);
-        let epochs = BTreeMap::from([(partition, leader.epoch)]);
+        let epochs = [(partition, leader.epoch)].into_iter().collect();
         let targets = Targets::from([(name.clone(), epochs)]);
         let isolation = Isolation::ReadUncommitted;
         let answer = list_offsets::of_broker(&leader.connection, &targets, bound, isolation).await;
         let offsets = answer.inspect_err(|_| self.forget(topic))?;
         let doing = format!("failed to find the bounds of partition {topic}-{partition}");
-        match offsets.get(&name).and_then(|partitions| partitions.get(&partition)) {
+        match offsets.get(&name).and_then(|partitions| partitions.get(partition)) {
             Some(Ok(offset)) => Ok(*offset),
             Some(Err(code)) => Err(self.partition_error(doing, topic, "Describe", *code)),
             None => {

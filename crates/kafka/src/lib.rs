@@ -18,6 +18,7 @@
 //! in one table, and whoever calls retries by them.
 
 mod admin;
+mod batch_writer;
 mod bounded;
 mod cluster;
 mod config;
@@ -30,7 +31,9 @@ mod errors;
 mod group_offsets;
 mod list_offsets;
 mod metadata;
+mod numbered;
 mod oauth;
+mod offsets_probe;
 mod outbox;
 mod reader;
 mod reader_thread;
@@ -51,7 +54,10 @@ use tidegate_runtime::ports::{
 };
 use tidegate_runtime::security;
 
+pub use crate::batch_writer::BatchWriter;
 use crate::cluster::Cluster;
+pub use crate::connection::Traffic;
+pub use crate::offsets_probe::OffsetsProbe;
 use crate::outbox::{KafkaProducer, Outbox, Purpose};
 pub use crate::reader::ReaderOptions;
 
@@ -162,6 +168,21 @@ impl Kafka {
         let settings = config::client(&self.settings, &self.client_id)?;
         let cluster = Arc::clone(&self.cluster);
         Ok(Box::new(reader::KafkaReader::new(cluster, settings, &self.client_id, options)?))
+    }
+
+    /// Writes batches of known size, for measurements.
+    pub fn batch_writer(&self) -> BatchWriter {
+        BatchWriter::new(Arc::clone(&self.cluster))
+    }
+
+    /// Asks for the offsets of topics in two ways, for measurements. The second knows plain sockets only.
+    pub async fn offsets_probe(&self, topics: &[String]) -> Result<OffsetsProbe, Error> {
+        OffsetsProbe::new(Arc::clone(&self.cluster), topics).await
+    }
+
+    /// What the thin layer has sent and received so far.
+    pub fn traffic(&self) -> Traffic {
+        self.cluster.traffic()
     }
 
     fn outbox(&self, purpose: &Purpose) -> Result<Outbox, Error> {

@@ -13,13 +13,14 @@ use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors;
 use crate::metadata::PartitionMeta;
+use crate::numbered::Numbered;
 
 /// Kafka's sentinels for the two bounds.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+pub(crate) const LATEST: i64 = -1;
+pub(crate) const EARLIEST: i64 = -2;
 
 /// Enough for isolation levels; later versions add tiers that are not asked for.
-const VERSION: i16 = 7;
+pub(crate) const VERSION: i16 = 7;
 
 /// From this version on a request names the leader's epoch.
 const WITH_EPOCH: i16 = 4;
@@ -34,10 +35,10 @@ pub(crate) enum Isolation {
 }
 
 /// Partitions of one broker by topic, each with the epoch in which it leads it.
-pub(crate) type Targets = BTreeMap<TopicName, BTreeMap<u32, i32>>;
+pub(crate) type Targets = BTreeMap<TopicName, Numbered<i32>>;
 
 /// An answer for each partition that had one.
-pub(crate) type Offsets = BTreeMap<TopicName, BTreeMap<u32, Result<u64, ResponseError>>>;
+pub(crate) type Offsets = BTreeMap<TopicName, Numbered<Result<u64, ResponseError>>>;
 
 /// Asks one broker.
 pub(crate) async fn of_broker(
@@ -51,13 +52,13 @@ pub(crate) async fn of_broker(
         Bound::Latest => LATEST,
     };
     let version = connection.version::<ListOffsetsRequest>(VERSION)?;
-    let partition = |(number, epoch): (&u32, &i32)| {
+    let partition = |(number, epoch): &(u32, i32)| {
         ListOffsetsPartition::default()
             .with_partition_index(i32::try_from(*number).unwrap_or(i32::MAX))
             .with_current_leader_epoch(if version >= WITH_EPOCH { *epoch } else { -1 })
             .with_timestamp(timestamp)
     };
-    let topic = |(name, partitions): (&TopicName, &BTreeMap<u32, i32>)| {
+    let topic = |(name, partitions): (&TopicName, &Numbered<i32>)| {
         ListOffsetsTopic::default()
             .with_name(name.clone())
             .with_partitions(partitions.iter().map(partition).collect())
@@ -138,17 +139,27 @@ fn collect(cluster: &Cluster, offsets: Offsets, found: &mut BTreeMap<(String, u3
     }
 }
 
-/// Puts a partition to those of its leader; false while it has none.
-pub(crate) fn file(
+/// Puts partitions of a topic to those of their leaders; false when one has none.
+pub(crate) fn file<'a>(
     by_leader: &mut BTreeMap<i32, Targets>,
     topic: &TopicName,
-    number: u32,
-    partition: &PartitionMeta,
+    partitions: impl IntoIterator<Item = (u32, &'a PartitionMeta)>,
 ) -> bool {
-    let Some(leader) = partition.leader else { return false };
-    let targets = by_leader.entry(leader).or_default();
-    targets.entry(topic.clone()).or_default().insert(number, partition.leader_epoch);
-    true
+    let mut all_led = true;
+    let mut led: BTreeMap<i32, Vec<(u32, i32)>> = BTreeMap::new();
+    for (number, partition) in partitions {
+        match partition.leader {
+            Some(leader) => {
+                led.entry(leader).or_default().push((number, partition.leader_epoch));
+            }
+            None => all_led = false,
+        }
+    }
+    for (leader, partitions) in led {
+        let targets = by_leader.entry(leader).or_default();
+        targets.insert(topic.clone(), partitions.into_iter().collect());
+    }
+    all_led
 }
 
 async fn by_leader(
@@ -167,13 +178,11 @@ async fn by_leader(
             Err(error) if errors::is_missing(&error) => continue,
             Err(error) => return Err(error),
         };
-        let name = topic_name(topic);
-        for number in numbers {
-            let partition = meta.partitions.get(&number);
-            let is_led = |partition| file(&mut by_leader, &name, number, partition);
-            if !partition.is_some_and(is_led) {
-                cluster.forget(topic);
-            }
+        let known = |number: &u32| Some((*number, meta.partitions.get(number)?));
+        let all_known = numbers.iter().all(|number| meta.partitions.contains_key(number));
+        let all_led = file(&mut by_leader, &topic_name(topic), numbers.iter().filter_map(known));
+        if !(all_known && all_led) {
+            cluster.forget(topic);
         }
     }
     Ok(by_leader)

@@ -84,6 +84,11 @@ impl TopicMeta {
         }
     }
 
+    /// The partitions with their numbers, in order.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (u32, &PartitionMeta)> {
+        self.partitions.iter().map(|(number, partition)| (*number, partition))
+    }
+
     /// Number of partitions.
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)

@@ -9,7 +9,12 @@
 //! to have, and adds what it finds to offset and time without looking whether there is such a number. Here nothing is
 //! allocated for a claim. Which records the caller wants is not decided here.
 
-use bytes::{Buf as _, Bytes, TryGetError};
+use bytes::{Buf as _, Bytes, BytesMut, TryGetError};
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record,
+    RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 use tidegate_runtime::ports::RawRecord;
 
 use crate::decompress::decompress;
@@ -56,6 +61,34 @@ pub(crate) fn decode(batch: &Bytes) -> Result<Vec<RawRecord>, Garbled> {
         .map_err(|cause| Garbled(format!("failed to decompress it: {cause}")))?;
     let base = Base { offset: base_offset, time: base_time };
     (0..count).map(|_| record(&mut plain, base)).collect()
+}
+
+/// Encodes values as one batch, neither compressed nor idempotent: a broker keeps it as it is, so that its bytes are those
+/// by which the log grows.
+pub(crate) fn encode(values: &[Bytes], timestamp_ms: u64) -> Result<Bytes, Garbled> {
+    let timestamp = i64::try_from(timestamp_ms).unwrap_or(i64::MAX);
+    // The encoder begins another batch where sequences and offsets part.
+    let record = |(offset, value): (i32, &Bytes)| Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+        producer_id: NO_PRODUCER_ID,
+        producer_epoch: NO_PRODUCER_EPOCH,
+        timestamp_type: TimestampType::Creation,
+        offset: i64::from(offset),
+        sequence: offset.wrapping_add(NO_SEQUENCE),
+        timestamp,
+        key: None,
+        value: Some(value.clone()),
+        headers: IndexMap::new(),
+    };
+    let records: Vec<Record> = (0..).zip(values).map(record).collect();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    let mut bytes = BytesMut::new();
+    RecordBatchEncoder::encode(&mut bytes, &records, &options)
+        .map_err(|cause| Garbled(format!("failed to encode it: {cause}")))?;
+    Ok(bytes.freeze())
 }
 
 /// What the deltas of a batch's records are added to.
@@ -117,4 +150,22 @@ fn varint(bytes: &mut Bytes) -> Result<i64, Garbled> {
 
 fn cut_off(_: TryGetError) -> Garbled {
     Garbled("a record is cut off".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_is_one_batch_and_is_decoded() {
+        let values: Vec<Bytes> = (0..300_u32).map(|n| format!("value {n}").into()).collect();
+        let batch = encode(&values, 7).unwrap();
+        let length = batch.slice(8..12).get_u32();
+        assert_eq!(usize::try_from(length).unwrap() + 12, batch.len(), "one batch");
+        let records = decode(&batch).unwrap();
+        let told: Vec<_> = records.iter().map(|record| record.value.clone().unwrap()).collect();
+        assert_eq!(told, values);
+        assert!(records.iter().zip(0..).all(|(record, n)| record.offset == n));
+        assert!(records.iter().all(|record| record.timestamp_ms == 7));
+    }
 }

@@ -31,6 +31,7 @@ use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{self, Right, refused};
 use crate::list_offsets::{self, Isolation, Offsets, Targets};
 use crate::metadata::TopicMeta;
+use crate::numbered::Numbered;
 
 /// After how long a refused `DescribeLogDirs` is tried again: rights are given by people, and a request per broker and
 /// second in the brokers' authorizer logs would be noise.
@@ -69,12 +70,15 @@ struct Told {
     sizes: Result<Sizes, Error>,
 }
 
+/// What was sampled, by topic.
+type Samples = BTreeMap<String, Vec<(u32, PartitionSample)>>;
+
 /// Answers about log sizes.
 #[derive(Debug)]
 enum Sizes {
     NotAsked,
     Refused,
-    Known(BTreeMap<TopicName, BTreeMap<u32, u64>>),
+    Known(BTreeMap<TopicName, Numbered<u64>>),
 }
 
 // === impl KafkaLogSizes ===
@@ -194,10 +198,7 @@ impl View {
         let mut by_leader: BTreeMap<i32, Targets> = BTreeMap::new();
         let mut leaderless = false;
         for (name, topic) in &topics {
-            let name = topic_name(name);
-            for (number, partition) in &topic.partitions {
-                leaderless |= !list_offsets::file(&mut by_leader, &name, *number, partition);
-            }
+            leaderless |= !list_offsets::file(&mut by_leader, &topic_name(name), topic.numbered());
         }
         let by_leader = by_leader.into_iter().map(|(id, targets)| (id, Arc::new(targets)));
         Self {
@@ -225,7 +226,7 @@ impl View {
     }
 
     fn merge(&mut self, told: BTreeMap<i32, Told>, round: &mut Round) {
-        let mut samples: BTreeMap<String, BTreeMap<u32, PartitionSample>> = BTreeMap::new();
+        let mut samples = Samples::new();
         for (broker, told) in told {
             let sizes = match told.sizes {
                 Ok(Sizes::Known(sizes)) => sizes,
@@ -249,7 +250,8 @@ impl View {
             .topics
             .iter()
             .map(|(name, topic)| MeasuredTopic {
-                samples: samples.remove(name).unwrap_or_default(),
+                // Each broker's are in order, so that the tree is made of few long runs.
+                samples: samples.remove(name).unwrap_or_default().into_iter().collect(),
                 name: name.clone(),
                 id: topic.id,
                 partitions: topic.count(),
@@ -262,20 +264,20 @@ impl View {
         leader: i32,
         latest: Offsets,
         earliest: &Offsets,
-        sizes: &BTreeMap<TopicName, BTreeMap<u32, u64>>,
-        samples: &mut BTreeMap<String, BTreeMap<u32, PartitionSample>>,
+        sizes: &BTreeMap<TopicName, Numbered<u64>>,
+        samples: &mut Samples,
     ) {
+        let (no_starts, no_sizes) = (Numbered::default(), Numbered::default());
         for (topic, latest) in latest {
-            let starts = earliest.get(&topic);
-            let sizes = sizes.get(&topic);
+            let mut starts = earliest.get(&topic).unwrap_or(&no_starts).cursor();
+            let mut sizes = sizes.get(&topic).unwrap_or(&no_sizes).cursor();
             let samples = samples.entry(topic.to_string()).or_default();
             for (number, latest) in latest {
-                let start = starts.and_then(|starts| starts.get(&number)).copied();
-                match (latest, start) {
+                match (latest, starts.find(number).copied()) {
                     (Ok(high_watermark), Some(Ok(log_start))) => {
-                        let size = sizes.and_then(|sizes| sizes.get(&number)).copied();
+                        let size = sizes.find(number).copied();
                         let sample = PartitionSample { high_watermark, log_start, size, leader };
-                        samples.insert(number, sample);
+                        samples.push((number, sample));
                     }
                     (Err(code), _) | (_, Some(Err(code))) => {
                         self.wrong |= errors::is_stale_metadata(code);
@@ -321,8 +323,9 @@ async fn ask_broker(connection: &Connection, targets: &Targets, with_sizes: bool
 }
 
 async fn ask_sizes(connection: &Connection, targets: &Targets) -> Result<Sizes, Error> {
-    let topic = |(name, partitions): (&TopicName, &BTreeMap<u32, i32>)| {
-        let numbers = partitions.keys().map(|number| i32::try_from(*number).unwrap_or(i32::MAX));
+    let topic = |(name, partitions): (&TopicName, &Numbered<i32>)| {
+        let numbers =
+            partitions.iter().map(|(number, _)| i32::try_from(*number).unwrap_or(i32::MAX));
         DescribableLogDirTopic::default()
             .with_topic(name.clone())
             .with_partitions(numbers.collect())
@@ -346,21 +349,18 @@ async fn ask_sizes(connection: &Connection, targets: &Targets) -> Result<Sizes, 
     Ok(Sizes::Known(sum(answer.results)))
 }
 
-/// Adds the directories up. A replica that is being moved between two directories counts where it is read from.
-fn sum(directories: Vec<DescribeLogDirsResult>) -> BTreeMap<TopicName, BTreeMap<u32, u64>> {
-    let mut sizes: BTreeMap<TopicName, BTreeMap<u32, u64>> = BTreeMap::new();
+/// Puts the directories together. A replica that is being moved between two directories counts where it is read from.
+fn sum(directories: Vec<DescribeLogDirsResult>) -> BTreeMap<TopicName, Numbered<u64>> {
+    let mut sizes: BTreeMap<TopicName, Vec<(u32, u64)>> = BTreeMap::new();
     let topics = directories.into_iter().flat_map(|directory| directory.topics);
     for topic in topics {
-        let sizes = sizes.entry(topic.name).or_default();
-        for partition in topic.partitions.iter().filter(|partition| !partition.is_future_key) {
-            let number = u32::try_from(partition.partition_index);
-            let size = u64::try_from(partition.partition_size);
-            if let (Ok(number), Ok(size)) = (number, size) {
-                sizes.insert(number, size);
-            }
-        }
+        let told = topic.partitions.iter().filter(|partition| !partition.is_future_key);
+        sizes.entry(topic.name).or_default().extend(told.filter_map(|partition| {
+            let number = u32::try_from(partition.partition_index).ok()?;
+            Some((number, u64::try_from(partition.partition_size).ok()?))
+        }));
     }
-    sizes
+    sizes.into_iter().map(|(topic, sizes)| (topic, sizes.into_iter().collect())).collect()
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ use crate::words::SourceWord;
 /// The leader of a partition where the message does not say.
 const NO_LEADER: i32 = -1;
 
+/// No measured partition takes less: its fields' names alone take more.
+const LEAST_BYTES: usize = 100;
+
 /// How fast the partitions of a topic are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRates {
@@ -63,11 +66,11 @@ pub struct RatesOf {
 impl PartitionRates {
     /// The message that carries a report. What is finer than a millisecond is dropped.
     pub fn of(of: RatesOf, report: TopicReport) -> Self {
-        let in_whole_ms = |(number, measured): (u32, Measurement)| {
-            let window = Duration::from_millis(whole_ms(measured.window));
-            let staleness = Duration::from_millis(whole_ms(measured.staleness));
-            (number, Measurement { window, staleness, ..measured })
-        };
+        let mut rates = report.rates;
+        for measured in rates.values_mut() {
+            measured.window = Duration::from_millis(whole_ms(measured.window));
+            measured.staleness = Duration::from_millis(whole_ms(measured.staleness));
+        }
         Self {
             topic: of.topic,
             topic_id: of.topic_id,
@@ -76,7 +79,7 @@ impl PartitionRates {
             full: report.full,
             part: 0,
             of: 1,
-            rates: report.rates.into_iter().map(in_whole_ms).collect(),
+            rates,
             missing: report.missing,
         }
     }
@@ -89,7 +92,12 @@ impl PartitionRates {
 
     /// The same in parts whose values have at most so many bytes, except where a single partition needs more.
     fn split(&self, max_bytes: usize) -> Vec<Self> {
-        let none = || Self { rates: BTreeMap::new(), missing: BTreeSet::new(), ..self.clone() };
+        let none = || Self {
+            topic: self.topic.clone(),
+            rates: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            ..*self
+        };
         let frame = Self { part: u32::MAX, of: u32::MAX, ..none() };
         let frame = to_json(&Body::of(&frame)).len();
         let mut parts = vec![none()];
@@ -130,9 +138,12 @@ pub fn encode_rates(rates: &PartitionRates) -> Encoded {
 /// Writes rates as one message, or as several if its value would have more than `max_bytes`. A part has more only where
 /// a single partition needs more.
 pub fn encode_rates_in_parts(rates: &PartitionRates, max_bytes: usize) -> Vec<Encoded> {
-    let whole = encode_rates(rates);
-    if whole.value.as_ref().map_or(0, Vec::len) <= max_bytes {
-        return vec![whole];
+    // What is certainly too large is not written twice.
+    if rates.rates.len().saturating_mul(LEAST_BYTES) <= max_bytes {
+        let whole = encode_rates(rates);
+        if whole.value.as_ref().map_or(0, Vec::len) <= max_bytes {
+            return vec![whole];
+        }
     }
     rates.split(max_bytes).iter().map(encode_rates).collect()
 }

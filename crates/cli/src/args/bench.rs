@@ -1,10 +1,12 @@
 //! What can be said to `tidegate bench`.
 
+use std::num::{NonZeroU16, NonZeroU64};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidegate_core::pack::Preset;
-use tidegate_runtime::spec::Span;
+use tidegate_runtime::spec::{Rate, Span};
 
 use super::preset;
 
@@ -13,6 +15,9 @@ use super::preset;
 pub(crate) enum BenchCommand {
     /// Time the packer, phase by phase, for groups of several sizes.
     Planner(PlannerBenchArgs),
+    /// Compare the rates that the monitor measures with those that a producer writes at; or, with --partitions, time the
+    /// monitor's rounds.
+    Monitor(MonitorBenchArgs),
 }
 
 /// `tidegate bench planner`.
@@ -38,4 +43,43 @@ pub(crate) struct PlannerBenchArgs {
     /// The time that the search may take.
     #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = Span::parse)]
     pub(crate) budget: Duration,
+}
+
+/// `tidegate bench monitor`.
+#[derive(Debug, Args)]
+pub(crate) struct MonitorBenchArgs {
+    /// Uses these brokers instead of an embedded one. Topics are made, and deleted at the end.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "partitions")]
+    pub(crate) bootstrap: Option<String>,
+    /// Payload that is written to a partition in a second, step by step. There is a partition for each rate, which begins with it:
+    /// all rates are written at any time.
+    #[arg(long, value_name = "RATE", value_delimiter = ',', default_values = ["100kB/s", "400kB/s", "200kB/s"],
+          value_parser = Rate::parse, conflicts_with = "partitions")]
+    pub(crate) rates: Vec<NonZeroU64>,
+    /// For how long: all steps together, 3m when left out; or rounds of one second, 65s when left out.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    pub(crate) duration: Option<Duration>,
+    /// The monitor's window, at most 30s.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = Span::parse, conflicts_with = "partitions")]
+    pub(crate) window: Duration,
+    /// Writes a page with graphs, and the samples as CSV, to this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "partitions")]
+    pub(crate) report: Option<PathBuf>,
+    /// Times rounds over so many partitions of an embedded broker, which is another process.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) partitions: Option<u32>,
+    /// Nodes of that broker.
+    #[arg(long, value_name = "N", default_value = "3", requires = "partitions")]
+    pub(crate) brokers: NonZeroU16,
+    /// Topics that have these partitions.
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "partitions",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) topics: u32,
+    /// Percentage of these partitions that are written to before each round, as much as chance will have it.
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, requires = "partitions",
+          value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) busy: u32,
+    /// The same seed gives the same waits and amounts.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
 }

@@ -15,7 +15,7 @@ use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
 
-pub(crate) use self::bench::{BenchCommand, PlannerBenchArgs};
+pub(crate) use self::bench::{BenchCommand, MonitorBenchArgs, PlannerBenchArgs};
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
@@ -333,6 +333,9 @@ pub(crate) struct DevBrokerArgs {
     /// Port of the first node, the others follow; 0 gives each a free one.
     #[arg(long, default_value_t = 9092)]
     pub(crate) port: u16,
+    /// Ends when this process is no longer its parent.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<u32>,
 }
 
 /// What the load generator is told.

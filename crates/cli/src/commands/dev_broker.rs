@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tidegate_devbroker::{DevBroker, Options};
 
+use super::processes;
 use crate::args::DevBrokerArgs;
 use crate::failure::Exit;
 use crate::output::Output;
@@ -33,7 +34,10 @@ pub(super) async fn run(
          It keeps nothing: topics, records and offsets live in its memory and end with it. Ctrl-C ends it."
     );
     output.result(&text, &Started { bootstrap, keeps: "nothing" })?;
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = processes::orphaned(args.parent) => {}
+    }
     broker.stop().await;
     Ok(Exit::Done)
 }

@@ -155,7 +155,7 @@ pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Re
 }
 
 /// Waits until the process has another parent than the one it belongs to; for ever when it belongs to none.
-async fn orphaned(parent: Option<u32>) {
+pub(super) async fn orphaned(parent: Option<u32>) {
     let Some(parent) = parent else { return std::future::pending().await };
     while std::os::unix::process::parent_id() == parent {
         tokio::time::sleep(PARENT_LOOK).await;

@@ -4,6 +4,7 @@
 //! of the monitor topic follows the changes, and a reader that begins anywhere knows everything after one full period.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::window::{Basis, BytesPerRecord, Measurement, RateWindow, Sample};
@@ -133,12 +134,16 @@ impl Topic {
         absent_at: Option<Instant>,
     ) {
         self.listed_at = seen.listed_at;
-        self.partitions.retain(|number, _| seen.partitions.contains_key(number));
-        for (number, sample) in &seen.partitions {
-            let partition = self
-                .partitions
-                .entry(*number)
-                .or_insert_with(|| Partition::new(settings, absent_at));
+        if !self.partitions.keys().eq(seen.partitions.keys()) {
+            self.partitions.retain(|number, _| seen.partitions.contains_key(number));
+            let new = seen.partitions.keys().filter(|number| !self.partitions.contains_key(number));
+            let new = new.map(|number| (*number, Partition::new(settings, absent_at)));
+            // A tree that is made at once has full nodes, one that grows at its end has half of them empty.
+            let mut new: BTreeMap<u32, Partition> = new.collect();
+            self.partitions.append(&mut new);
+        }
+        // Both have the same partitions now, in the same order.
+        for (partition, sample) in self.partitions.values_mut().zip(seen.partitions.values()) {
             match sample {
                 Some(sample) => partition.window.push(now, *sample),
                 None => partition.window.missing(now),
@@ -151,21 +156,24 @@ impl Topic {
         if full {
             self.full_at = Some(now);
         }
-        let mut report = TopicReport { full, ..TopicReport::default() };
+        let (mut rates, mut missing) = (Vec::new(), Vec::new());
         for (number, partition) in &mut self.partitions {
-            let measured = partition.window.measure(now).filter(|at| at.staleness.is_zero());
-            let Some(measured) = measured else {
+            let Some(rate) = partition.window.rate_at(now) else {
                 partition.published = None;
-                report.missing.insert(*number);
+                missing.push(*number);
                 continue;
             };
-            let rate = measured.filtered_rate;
             if full || partition.has_changed(rate, settings.change_permille) {
                 partition.published = Some(rate);
-                report.rates.insert(*number, measured);
+                rates.extend(partition.window.measure(now).map(|measured| (*number, measured)));
             }
         }
-        report
+        // As lists first: trees are made of lists in order for less than one by one.
+        TopicReport {
+            full,
+            rates: rates.into_iter().collect(),
+            missing: missing.into_iter().collect(),
+        }
     }
 }
 

@@ -178,7 +178,7 @@ impl Face {
         for gathering in gatherer.iter() {
             if let Some(lag) = gathering.figures().lag {
                 let labels = PartitionLabels {
-                    topic: gathering.partition.topic.clone(),
+                    topic: gathering.partition.topic.as_str().into(),
                     partition: gathering.partition.id.number,
                 };
                 let lag = i64::try_from(lag).unwrap_or(i64::MAX);

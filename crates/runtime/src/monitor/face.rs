@@ -1,8 +1,12 @@
 //! What a monitor shows: its metrics and its status page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use tidegate_core::rates::Measurement;
 use tidegate_wire::status::TopicRow;
 use tidegate_wire::{MonitorStatus, PartitionRates};
 use tokio::sync::watch;
@@ -27,12 +31,22 @@ pub(super) struct Face {
     topics: BTreeMap<String, Topic>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Topic {
+    name: Arc<str>,
     id: String,
     partitions: u32,
-    rates: BTreeMap<u32, u64>,
-    missing: BTreeSet<u32>,
+    /// The metrics of each partition that is measured.
+    gauges: BTreeMap<u32, Gauges>,
+    missing: usize,
+}
+
+/// The metrics of a partition, kept because to find them by their labels costs more than to set them.
+#[derive(Debug)]
+struct Gauges {
+    filtered: Gauge,
+    window: Gauge,
+    records: Gauge,
 }
 
 impl Face {
@@ -69,7 +83,7 @@ impl Face {
         metrics.log_sizes_permitted.set(i64::from(log_sizes_permitted));
         let partitions: u32 = self.topics.values().map(|topic| topic.partitions).sum();
         metrics.partitions.set(i64::from(partitions));
-        let missing: usize = self.topics.values().map(|topic| topic.missing.len()).sum();
+        let missing: usize = self.topics.values().map(|topic| topic.missing).sum();
         metrics.stale_partitions.set(i64::try_from(missing).unwrap_or(i64::MAX));
         self.shown.status.send_replace(MonitorStatus {
             group: self.group.clone(),
@@ -78,44 +92,68 @@ impl Face {
             round_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             log_sizes_permitted,
             alarms: Vec::new(),
-            topics: self.topics.iter().map(|(name, topic)| topic.row(name)).collect(),
+            topics: self.topics.values().map(Topic::row).collect(),
         });
     }
 
     fn note(&mut self, report: &PartitionRates) {
-        let topic = self.topics.entry(report.topic.clone()).or_default();
+        let topic = self
+            .topics
+            .entry(report.topic.clone())
+            .or_insert_with_key(|name| Topic::new(name.as_str().into()));
         topic.id = report.topic_id.to_string();
         topic.partitions = report.partitions;
-        if report.full {
-            topic.rates.clear();
+        topic.missing = report.missing.len();
+        if report.full && !topic.gauges.keys().eq(report.rates.keys()) {
+            topic.gauges.retain(|number, _| report.rates.contains_key(number));
         }
-        topic.missing.clone_from(&report.missing);
-        let metrics = &self.shown.metrics;
         for (number, measured) in &report.rates {
-            topic.rates.insert(*number, measured.filtered_rate);
-            let labels = PartitionLabels { topic: report.topic.clone(), partition: *number };
-            let set = |gauge: &prometheus_client::metrics::family::Family<
-                PartitionLabels,
-                prometheus_client::metrics::gauge::Gauge,
-            >,
-                       value: u64| {
-                gauge.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
-            };
-            set(&metrics.partition_write_bytes_per_second, measured.filtered_rate);
-            set(&metrics.partition_window_bytes_per_second, measured.write_rate);
-            set(&metrics.partition_write_records_per_second, measured.records_per_sec);
+            topic.gauges_of(*number, &self.shown.metrics).set(measured);
         }
     }
 }
 
+// === impl Topic ===
+
 impl Topic {
-    fn row(&self, name: &str) -> TopicRow {
+    fn new(name: Arc<str>) -> Self {
+        Self { name, id: String::new(), partitions: 0, gauges: BTreeMap::new(), missing: 0 }
+    }
+
+    fn gauges_of(&mut self, number: u32, metrics: &MonitorMetrics) -> &Gauges {
+        self.gauges.entry(number).or_insert_with(|| {
+            let labels = PartitionLabels { topic: Arc::clone(&self.name), partition: number };
+            let of =
+                |family: &Family<PartitionLabels, Gauge>| family.get_or_create(&labels).clone();
+            Gauges {
+                filtered: of(&metrics.partition_write_bytes_per_second),
+                window: of(&metrics.partition_window_bytes_per_second),
+                records: of(&metrics.partition_write_records_per_second),
+            }
+        })
+    }
+
+    fn row(&self) -> TopicRow {
+        let rates = self.gauges.values().map(|gauges| gauges.filtered.get());
         TopicRow {
-            name: name.to_owned(),
+            name: self.name.to_string(),
             id: self.id.clone(),
             partitions: self.partitions,
-            missing: u32::try_from(self.missing.len()).unwrap_or(u32::MAX),
-            bytes_per_sec: self.rates.values().sum(),
+            missing: u32::try_from(self.missing).unwrap_or(u32::MAX),
+            bytes_per_sec: rates.fold(0, |sum: u64, rate| sum.saturating_add(rate.unsigned_abs())),
         }
+    }
+}
+
+// === impl Gauges ===
+
+impl Gauges {
+    fn set(&self, measured: &Measurement) {
+        let set = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.filtered, measured.filtered_rate);
+        set(&self.window, measured.write_rate);
+        set(&self.records, measured.records_per_sec);
     }
 }

@@ -8,6 +8,7 @@ mod shrinking;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tidegate_core::ids::{Instant, Position, TopicId};
 use tidegate_core::rates::{self, Sample, TopicReport, TopicRound};
 use tidegate_wire::{PartitionRates, RatesOf};
@@ -17,9 +18,15 @@ use self::face::Face;
 pub use self::face::Shown;
 use self::shrinking::Shrinking;
 use crate::codec;
-use crate::ports::{Admin, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round};
+use crate::ports::{
+    Admin, AppendError, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round,
+};
 use crate::settings;
 use crate::spec::Config;
+
+/// Reports whose acknowledgements are waited for together. One at a time, a thousand topics would be more than a period of
+/// round trips; all at once, they would all be in memory in their encoded form.
+const REPORTS_AT_ONCE: usize = 32;
 
 /// The world of a monitor.
 #[derive(Debug)]
@@ -49,7 +56,7 @@ pub async fn run(config: Arc<Config>, ports: Ports, shown: Shown, stop: Cancella
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = monitor.round() => {}
+            _ = monitor.round() => {}
         }
     }
 }
@@ -92,25 +99,36 @@ impl Monitor {
         }
     }
 
-    async fn round(&mut self) {
+    /// One round, published: what there was to publish.
+    pub async fn round(&mut self) -> Vec<PartitionRates> {
         let measured = self.measure().await;
         if self.config.monitor.log_sizes_only {
             let topics = measured.iter().map(|rates| rates.topic.as_str());
             self.shrinking.warn_of(&*self.ports.admin, topics).await;
         }
-        for rates in measured {
-            for record in codec::of_rates(&rates) {
-                let published = self.ports.log.append(0, record).await;
-                self.face.published(published.is_ok());
-                if let Err(error) = published {
-                    let topic = &rates.topic;
-                    tracing::warn!(
-                        topic,
-                        error = &error as &dyn std::error::Error,
-                        "failed to publish rates"
-                    );
-                }
+        for reports in measured.chunks(REPORTS_AT_ONCE) {
+            // They enter the log's queue in their order, and are acknowledged together.
+            let log = &self.ports.log;
+            let append = |rates| {
+                let records = codec::of_rates(rates).into_iter();
+                records.map(move |record| async move { (rates, log.append(0, record).await) })
+            };
+            for (rates, published) in join_all(reports.iter().flat_map(append)).await {
+                self.note_published(rates, published);
             }
+        }
+        measured
+    }
+
+    fn note_published(&self, rates: &PartitionRates, published: Result<u64, AppendError>) {
+        self.face.published(published.is_ok());
+        if let Err(error) = published {
+            let topic = &rates.topic;
+            tracing::warn!(
+                topic,
+                error = &error as &dyn std::error::Error,
+                "failed to publish rates"
+            );
         }
     }
 
@@ -188,7 +206,12 @@ impl Monitor {
     }
 
     fn topic_round(&self, listed_at: Instant, topic: &MeasuredTopic) -> TopicRound {
-        let sample = |number: u32| (number, topic.samples.get(&number).copied().map(to_core));
+        // Both in order, so that nothing is looked up.
+        let mut samples = topic.samples.range(..topic.partitions).peekable();
+        let sample = |number: u32| {
+            let found = samples.next_if(|(sampled, _)| **sampled == number);
+            (number, found.map(|(_, sample)| to_core(*sample)))
+        };
         TopicRound {
             listed_at,
             absent_at: self.seen.get(&topic.id).and_then(|seen| seen.absent_at),

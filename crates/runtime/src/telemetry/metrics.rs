@@ -5,6 +5,7 @@
 //! partition, or a word of a closed enum, given as `&'static str` so that it cannot come from outside.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -85,7 +86,7 @@ macro_rules! metrics {
 
 labels! {
     /// One partition of a data topic.
-    PartitionLabels { topic: String, partition: u32 }
+    PartitionLabels { topic: Arc<str>, partition: u32 }
     /// Why: a word of a closed enum.
     ReasonLabels { reason: &'static str }
     /// In which state: a word of a closed enum.
@@ -368,7 +369,7 @@ mod tests {
         let monitor = MonitorMetrics::register(&mut registry);
         let controller = ControllerMetrics::register(&mut registry);
         let consumer = ConsumerMetrics::register(&mut registry);
-        let partition = PartitionLabels { topic: "orders".to_owned(), partition: 3 };
+        let partition = PartitionLabels { topic: "orders".into(), partition: 3 };
         monitor.partition_write_bytes_per_second.get_or_create(&partition).set(42);
         controller.plans.get_or_create(&TriggerLabels { trigger: "overload" }).inc();
         consumer

@@ -1,28 +1,18 @@
-//! `tidegate bench`: how long parts of Tidegate take on this machine. The workloads are those of `tidegate-sim`; here they get a
+//! `tidegate bench planner`: how long decisions take on this machine. The workloads are those of `tidegate-sim`; here they get a
 //! clock, and their times are printed.
 
 use tidegate_core::ids::Instant;
 use tidegate_core::pack::Phase;
 use tidegate_sim::planner::bench::{GroupSize, GroupTimes, PlannerBench};
 
-use super::{table, work};
-use crate::args::{BenchCommand, PlannerBenchArgs};
+use crate::args::PlannerBenchArgs;
+use crate::commands::{table, work};
 use crate::failure::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
 use crate::wiring;
 
 pub(super) async fn run(
-    command: BenchCommand,
-    output: &Output,
-    signals: Signals,
-) -> anyhow::Result<Exit> {
-    match command {
-        BenchCommand::Planner(args) => planner(args, output, signals).await,
-    }
-}
-
-async fn planner(
     args: PlannerBenchArgs,
     output: &Output,
     signals: Signals,

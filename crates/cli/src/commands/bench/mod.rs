@@ -1,0 +1,20 @@
+//! `tidegate bench`: what parts of Tidegate cost on this machine, and how well they measure. Production code is timed, not a copy.
+
+mod monitor;
+mod planner;
+
+use crate::args::BenchCommand;
+use crate::failure::Exit;
+use crate::output::Output;
+use crate::signals::Signals;
+
+pub(super) async fn run(
+    command: BenchCommand,
+    output: &Output,
+    signals: Signals,
+) -> anyhow::Result<Exit> {
+    match command {
+        BenchCommand::Planner(args) => planner::run(args, output, signals).await,
+        BenchCommand::Monitor(args) => Box::pin(monitor::run(args, output, signals)).await,
+    }
+}
