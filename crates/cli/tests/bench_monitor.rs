@@ -79,6 +79,7 @@ fn rounds_over_many_partitions_are_counted_and_miss_none() {
     ]);
     assert_eq!(found["partitions"], 600);
     assert_eq!(found["rounds"], 3);
+    assert_eq!(found["missing"], 0, "{found}");
     for figure in ["cpu_ms", "list_offsets_ms", "bare_loop_ms", "bytes_in", "bytes_out"] {
         assert!(found[figure].as_f64().unwrap() > 0.0, "{figure}: {found}");
     }

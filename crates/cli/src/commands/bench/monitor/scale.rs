@@ -63,7 +63,7 @@ struct Found {
     bytes_out: u64,
     /// Mean, before compression.
     bytes_published: u64,
-    /// Partitions without a measurement, in the last full round.
+    /// Partitions without a measurement, in the last round.
     missing: usize,
     rss_mib: Option<u64>,
     rss_peak_mib: Option<u64>,
@@ -151,9 +151,7 @@ async fn measure(args: &MonitorBenchArgs, each: u32, ground: &mut Ground) -> any
         let (took, cpu) = (clock.now().since(began), usage::cpu().saturating_sub(cpu));
         ensure!(reports.len() == ground.topics.len(), "a round failed: see the log");
         let full = reports.iter().any(|report| report.full);
-        if full {
-            missing = reports.iter().map(|report| report.missing.len()).sum();
-        }
+        missing = reports.iter().map(|report| report.missing.len()).sum();
         let now = ground.kafka.traffic();
         costs.push(Cost {
             took,
