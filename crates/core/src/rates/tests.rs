@@ -116,6 +116,37 @@ fn retention_does_not_show_in_the_rate() {
 }
 
 #[test]
+fn by_log_sizes_alone_a_log_that_grows_is_right_and_one_that_shrinks_is_not_measured() {
+    let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
+    let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly);
+    for second in 0..10 {
+        window.push(at(second), sample(second * 10, second * 1230));
+    }
+    assert_eq!(measured(&window, 9).write_rate, 1230);
+    // 40 records are deleted and 10 written: what is left of the published difference is below zero.
+    let deleted = Sample { log_start: Position(40), ..sample(100, 60 * 123) };
+    window.push(at(10), deleted);
+    assert_eq!(window.measure(at(10)), None);
+    // Half of what is deleted is written again: the published difference is too small, and offsets do not mend it.
+    window.push(at(11), Sample { log_start: Position(40), ..sample(110, 70 * 123) });
+    window.push(at(12), Sample { log_start: Position(45), ..sample(120, 75 * 123) });
+    window.push(at(13), Sample { log_start: Position(45), ..sample(130, 85 * 123) });
+    assert_eq!(measured(&window, 13).write_rate, (15 * 123) / 2 + 1);
+    assert_eq!(measured(&window, 13).source, Source::LogSize);
+}
+
+#[test]
+fn by_log_sizes_alone_nothing_is_known_where_they_are_refused() {
+    let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
+    let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly);
+    window.set_bytes_per_record(BytesPerRecord::new(123, 1).expect("it is a ratio"));
+    for second in 0..10 {
+        window.push(at(second), offsets_only(second * 10));
+        assert_eq!(window.measure(at(second)), None, "second {second}");
+    }
+}
+
+#[test]
 fn compaction_below_the_former_size_does_not_show_in_the_rate() {
     let mut window = window();
     window.push(at(0), sample(0, 0));

@@ -102,10 +102,6 @@ impl Monitor {
     /// One round, published: what there was to publish.
     pub async fn round(&mut self) -> Vec<PartitionRates> {
         let measured = self.measure().await;
-        if self.config.monitor.log_sizes_only {
-            let topics = measured.iter().map(|rates| rates.topic.as_str());
-            self.shrinking.warn_of(&*self.ports.admin, topics).await;
-        }
         for reports in measured.chunks(REPORTS_AT_ONCE) {
             // They enter the log's queue in their order, and are acknowledged together.
             let log = &self.ports.log;
@@ -151,6 +147,10 @@ impl Monitor {
         let reports = self.reports(round);
         let took = self.ports.clock.now().since(began);
         self.face.round(&reports, took, permitted, self.ports.clock.unix_ms());
+        if self.config.monitor.log_sizes_only {
+            let topics = reports.iter().map(|rates| rates.topic.as_str());
+            self.shrinking.warn_of(&*self.ports.admin, topics).await;
+        }
         reports
     }
 
