@@ -9,6 +9,7 @@
               found to fit"
 )]
 
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -63,6 +64,40 @@ pub(super) struct Bench {
     /// Consumers that are overloaded with all that is at home there.
     drives_out: Vec<bool>,
 }
+
+/// Consumers by their room, while everything is packed anew.
+#[derive(Debug)]
+struct Rooms {
+    open: BTreeSet<(u64, Bin)>,
+    closed: BTreeSet<Bin>,
+}
+
+// === impl Rooms ===
+
+impl Rooms {
+    fn new(bench: &Bench) -> Self {
+        let open = bench.open().iter().map(|bin| (bench.room(*bin), *bin));
+        Self { open: open.collect(), closed: bench.closed().iter().copied().collect() }
+    }
+
+    /// The open consumer that a partition fills best; that it fits at home above the packing limit is not seen here.
+    fn best_fit(&self, bench: &Bench, piece: Piece) -> Option<Bin> {
+        let mut roomy = self.open.range((bench.weight[piece], 0)..).map(|(_, bin)| *bin);
+        roomy.find(|bin| bench.fits(piece, *bin))
+    }
+
+    /// A consumer changes after this, and is entered again.
+    fn leave(&mut self, bench: &Bench, bin: Bin) {
+        self.open.remove(&(bench.room(bin), bin));
+        self.closed.remove(&bin);
+    }
+
+    fn enter(&mut self, bench: &Bench, bin: Bin) {
+        self.open.insert((bench.room(bin), bin));
+    }
+}
+
+// === impl Bench ===
 
 impl Bench {
     /// Sets it up; `None` when a partition waits, or a consumer is above its limit with several.
@@ -152,17 +187,18 @@ impl Bench {
             bench.take(*piece);
         }
         loose.sort_by_key(|piece| (core::cmp::Reverse(bench.weight[*piece]), *piece));
+        let mut rooms = Rooms::new(&bench);
         for piece in loose {
-            let to = bench.fitting_place(piece, homesick_permille)?;
+            let to = bench.fitting_place(piece, &rooms, homesick_permille)?;
+            rooms.leave(&bench, to);
             bench.put(piece, to);
+            rooms.enter(&bench, to);
         }
         bench.is_allowed().then_some(bench)
     }
 
-    fn fitting_place(&self, piece: Piece, homesick_permille: u32) -> Option<Bin> {
-        let open = self.open().iter().copied();
-        let best =
-            open.filter(|bin| self.fits(piece, *bin)).min_by_key(|bin| (self.room(*bin), *bin));
+    fn fitting_place(&self, piece: Piece, rooms: &Rooms, homesick_permille: u32) -> Option<Bin> {
+        let best = rooms.best_fit(self, piece);
         let home = self.home[piece].filter(|home| self.fits(piece, *home));
         match (best, home) {
             (Some(best), Some(home)) if self.is_open(home) => {
@@ -172,9 +208,7 @@ impl Bench {
             }
             (Some(best), _) => Some(best),
             (None, Some(home)) => Some(home),
-            (None, None) => {
-                self.closed().iter().copied().filter(|bin| self.fits(piece, *bin)).min()
-            }
+            (None, None) => rooms.closed.iter().copied().find(|bin| self.fits(piece, *bin)),
         }
     }
 
@@ -332,5 +366,61 @@ impl Bench {
 
     pub(super) fn placement(&self) -> Placement {
         self.at.iter().map(|bin| Some(self.slots[*bin])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::Limits;
+    use super::super::super::tests::world;
+    use super::*;
+
+    /// The same choice as [`Bench::fitting_place`] by a look at every consumer.
+    fn by_scanning(bench: &Bench, piece: Piece, homesick_permille: u32) -> Option<Bin> {
+        let fitting = |bin: &&Bin| bench.fits(piece, **bin);
+        let open = bench.open().iter().filter(fitting);
+        let best = open.min_by_key(|bin| (bench.room(**bin), **bin)).copied();
+        let home = bench.home[piece].filter(|home| bench.fits(piece, *home));
+        match (best, home) {
+            (Some(best), Some(home)) if bench.is_open(home) => {
+                let tolerated = permille_of(bench.packing[home], homesick_permille);
+                let is_near = bench.room(home) <= bench.room(best) + tolerated;
+                Some(if is_near { home } else { best })
+            }
+            (Some(best), _) => Some(best),
+            (None, Some(home)) => Some(home),
+            (None, None) => bench.closed().iter().filter(fitting).min().copied(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn packing_anew_chooses_as_a_look_at_every_consumer_would(
+            items in prop::collection::vec((0_u64..60, 1_u32..8), 1..40),
+            limits in (400_u32..=800, 400_u32..=1000),
+            homesick_permille in prop::sample::select(&[0_u32, 150]),
+        ) {
+            let mut problem = world(&items);
+            let (packing_permille, overload_permille) = (limits.0.min(limits.1), limits.0.max(limits.1));
+            problem.limits = Limits { packing_permille, overload_permille };
+            let table = Table::new(&problem);
+            let found: Placement = (0..table.len()).map(Some).collect();
+            prop_assume!(table.consumers.len() >= table.len());
+            let Some(bench) = Bench::new(&table, &found) else { return Ok(()) };
+            let mut scanned = bench.clone();
+            let mut loose: Vec<Piece> = (0..table.len()).collect();
+            for piece in &loose {
+                scanned.take(*piece);
+            }
+            loose.sort_by_key(|piece| (core::cmp::Reverse(scanned.weight[*piece]), *piece));
+            for piece in loose {
+                let Some(to) = by_scanning(&scanned, piece, homesick_permille) else { return Ok(()) };
+                scanned.put(piece, to);
+            }
+            let packed = bench.packed_anew(homesick_permille).map(|packed| packed.at);
+            prop_assert_eq!(packed, scanned.is_allowed().then_some(scanned.at));
+        }
     }
 }

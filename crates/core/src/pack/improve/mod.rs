@@ -30,6 +30,9 @@ const HOMESICK_PERMILLE: [u32; 2] = [150, 0];
 const SETUP: u64 = 25;
 const FEW: usize = 1000;
 
+/// Packing anew takes as long as so many looks for each partition beyond a few, and takes half of them all at most.
+const PACKING: u64 = 40;
+
 /// Where so much of the load must move, a consumer is worth its price.
 const USUAL_PERMILLE: u64 = 70;
 
@@ -58,8 +61,11 @@ pub(super) fn improve(table: &Table<'_>, found: &Placement, goal: Goal) -> Optio
     let mut kept = Bench::new(table, found)?;
     kept.scale_prices(horizon(kept.moved_permille()));
     let (cost, len) = (kept.cost(), kept.len());
-    let packed = HOMESICK_PERMILLE.iter().filter(|_| fewest);
+    let packing = many.saturating_mul(PACKING);
+    let packed = HOMESICK_PERMILLE.iter().filter(|_| fewest && packing <= steps / 4);
+    let tried = u64::try_from(packed.clone().count()).unwrap_or(u64::MAX);
     let packed: Vec<_> = packed.filter_map(|permille| kept.packed_anew(*permille)).collect();
+    let steps = steps.saturating_sub(packing.saturating_mul(tried));
     // Who needs fewer consumers has the better start: to give one up takes many steps that each must go right.
     let starts = core::iter::once(kept).chain(packed);
     let mut bench = starts.min_by_key(|start| (start.len(), start.cost()))?;
