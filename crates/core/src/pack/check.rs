@@ -23,8 +23,8 @@ pub enum Fault {
     TooManyConsumers,
     /// A consumer with several partitions is above its overload limit, though a further one could be opened.
     Overloaded(ConsumerNumber),
-    /// A consumer with several partitions that have weight got one and is above its packing limit, even without what was pinned there,
-    /// though a further one could be opened.
+    /// A consumer with several partitions that have weight got one and is above its packing limit, though a further one could be opened.
+    /// What is pinned there, and came when the limit on moved load had kept it waiting, does not count.
     ///
     /// Not a fault of a solution that was bound by the maximum on its way, and could give others up only then.
     Overfilled(ConsumerNumber),
@@ -116,8 +116,9 @@ struct Contents {
     movable: usize,
     /// Something with weight has come that is not pinned.
     received: bool,
-    /// The load of what has come and is pinned: that comes in any case, and perhaps last.
-    pinned_load: u128,
+    /// The load of what has come and is pinned, while the limit on moved load keeps such waiting: they come in any case, and perhaps
+    /// last.
+    late_load: u128,
 }
 
 fn check_consumers(
@@ -141,8 +142,9 @@ fn check_consumers(
         contents.movable = contents.movable.saturating_add(usize::from(is_movable));
         if item.home != Some(*at) {
             contents.received |= is_movable;
-            let pinned = if pin.is_some() { item.weight } else { 0 };
-            contents.pinned_load = contents.pinned_load.saturating_add(pinned.into());
+            let may_be_late = pin.is_some() && item.home.is_some() && moves.are_limited;
+            let late = if may_be_late { item.weight } else { 0 };
+            contents.late_load = contents.late_load.saturating_add(late.into());
         }
     }
     consumers.retain(|consumer, _| problem.is_usable(*consumer));
@@ -163,7 +165,7 @@ fn check_consumers(
         if used >= most_open || contents.count < 2 || !is_curable {
             continue;
         }
-        let chosen = contents.load.saturating_sub(contents.pinned_load);
+        let chosen = contents.load.saturating_sub(contents.late_load);
         let is_overloaded = contents.load > u128::from(problem.overload_limit_of(*consumer));
         if is_overloaded && problem.relieve {
             faults.push(Fault::Overloaded(*consumer));

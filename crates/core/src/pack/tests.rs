@@ -524,12 +524,14 @@ proptest! {
 
 #[test]
 fn what_is_pinned_comes_first_so_that_it_drives_nobody_out() {
-    let mut problem = world(&[(60, 1), (50, 1), (14, 1), (30, 2)]);
+    let mut problem = world(&[(43, 1), (34, 1), (34, 1), (14, 1), (27, 2)]);
+    problem.limits = Limits { packing_permille: 700, overload_permille: 750 };
+    // It waits for its turn, until the overload drives it out together with 43.
+    problem.max_moved_load = 0;
     let pinned = Some(consumer(2));
-    problem.items.entry(partition(2)).and_modify(|item| item.pinned = pinned);
-    // In the other order 44 would fill consumer 2, and 14 would not fit any more.
-    problem.items.entry(partition(1)).and_modify(|item| item.weight = 44);
-    assert_eq!(solved(&problem), [1, 3, 2, 2]);
+    problem.items.entry(partition(3)).and_modify(|item| item.pinned = pinned);
+    // By weight, 43 would fill consumer 2, and 14 would then drive out 27.
+    assert_eq!(solved(&problem), [3, 1, 1, 2, 2]);
 }
 
 /// Three consumers are full to the last byte when 38, 22 and 15 are together twice, and 31 with 44: no greedy step finds that.
