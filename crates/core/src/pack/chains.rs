@@ -116,7 +116,7 @@ impl Chains {
                 };
                 self.looks = left;
                 for (other, lighter) in state.makes_room(slot, weight) {
-                    let cost = cost + if state.home(other) == Some(slot) { lighter } else { 0 };
+                    let cost = cost + state.weight_at_home(&[other], slot);
                     let moved = links[at].moved + state.table.load_at_home(&[other], slot);
                     let known = least.get(&other).copied().unwrap_or(u64::MAX);
                     if cost < wanted.price && cost < known && moved <= state.movable {
@@ -175,9 +175,9 @@ impl Chain {
         }
     }
 
-    /// Notes why those have left that made room.
+    /// Notes why all of them have left.
     pub(super) fn because(&self, state: &mut State<'_>, reason: MoveReason) {
-        for step in self.steps.iter().filter(|step| step.from.is_some()) {
+        for step in &self.steps {
             state.because(step.piece, reason);
         }
     }

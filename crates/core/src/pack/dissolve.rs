@@ -63,17 +63,13 @@ fn give_up(state: &mut State<'_>, slot: Slot, chains: &mut Chains) -> Result<(),
     for chain in played {
         chain.because(state, MoveReason::ScaleIn);
     }
-    for piece in pieces {
-        state.because(piece, MoveReason::ScaleIn);
-    }
     Ok(())
 }
 
 /// Whether it pays to give a consumer up, and may be done; tells what making room for what is on it must cost less than.
 fn may_go(state: &State<'_>, slot: Slot) -> Result<u64, Binding> {
     let (table, pieces) = (state.table, state.pieces(slot));
-    let at_home = pieces.iter().filter(|piece| state.home(**piece) == Some(slot));
-    let cost = at_home.fold(0_u64, |sum, piece| sum.saturating_add(table.weights[*piece]));
+    let cost = state.weight_at_home(pieces, slot);
     let earned = permille_of(state.consumer(slot).capacity, table.problem.alpha_permille);
     if state.has_pins(slot) {
         return Err(Binding::Pin);
@@ -104,7 +100,6 @@ fn spread(
             chains.find(state, *piece, Wanted { except, price })
         };
         let Some(chain) = chain else { return false };
-
         price = price.saturating_sub(chain.cost);
         chain.play(state);
         played.push(chain);

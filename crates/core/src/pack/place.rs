@@ -109,21 +109,14 @@ fn make_room(state: &mut State<'_>, piece: Piece) -> Option<Slot> {
 }
 
 fn ejection(state: &State<'_>, piece: Piece, from: Slot) -> Option<Ejection> {
-    let table = state.table;
-    let missing = table.weights[piece].checked_sub(state.residual(from)?)?;
-    let movable = state.pieces(from).iter().copied().filter(|other| {
-        let weight = table.weights[*other];
-        let is_smaller = weight >= missing && weight < table.weights[piece] && weight > 0;
-        is_smaller && table.pins[*other].is_none()
-    });
-    let cost =
-        |other: Piece| if state.home(other) == Some(from) { table.weights[other] } else { 0 };
-    let (cost, weight, piece) =
-        movable.map(|other| (cost(other), table.weights[other], other)).min()?;
-    if table.load_at_home(&[piece], from) > state.movable {
+    let movable = state.makes_room(from, state.table.weights[piece]);
+    let ranked =
+        movable.map(|(other, weight)| (state.weight_at_home(&[other], from), weight, other));
+    let (cost, weight, piece) = ranked.min()?;
+    if state.table.load_at_home(&[piece], from) > state.movable {
         return None;
     }
-    let to = state.best_fit_beside(weight, Some(from))?;
+    let to = state.best_fit_among(weight, |slot| *slot != from)?;
     Some(Ejection { cost, weight, piece, from, to })
 }
 

@@ -171,6 +171,12 @@ impl<'a> State<'a> {
         relieve && self.load[slot] > self.consumer(slot).overload && self.pieces[slot].len() > 1
     }
 
+    /// The weight of those that were on a consumer as the round began: so much it costs that they leave it.
+    pub(super) fn weight_at_home(&self, pieces: &[Piece], slot: Slot) -> u64 {
+        let at_home = pieces.iter().filter(|piece| self.home[**piece] == Some(slot));
+        at_home.map(|piece| self.table.weights[*piece]).sum()
+    }
+
     /// Room below the packing limit; none when the load is above it.
     pub(super) fn residual(&self, slot: Slot) -> Option<u64> {
         self.consumer(slot).packing.checked_sub(self.load[slot])
@@ -314,15 +320,10 @@ impl<'a> State<'a> {
     ///
     /// What has no weight fills nothing: it goes where the fewest partitions are, so that idle ones spread.
     pub(super) fn best_fit(&mut self, weight: u64) -> Option<Slot> {
-        if weight == 0 { self.fewest() } else { self.best_fit_beside(weight, None) }
+        if weight == 0 { self.fewest() } else { self.best_fit_among(weight, |_| true) }
     }
 
-    /// The same for what has weight, on another consumer than this one.
-    pub(super) fn best_fit_beside(&self, weight: u64, except: Option<Slot>) -> Option<Slot> {
-        self.best_fit_among(weight, |slot| Some(*slot) != except)
-    }
-
-    /// The same on one of these.
+    /// The same for what has weight, on one of these.
     pub(super) fn best_fit_among(
         &self,
         weight: u64,
