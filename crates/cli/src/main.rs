@@ -11,6 +11,7 @@ mod commands;
 mod demo;
 mod failure;
 mod output;
+mod quantiles;
 mod report;
 mod setup;
 mod signals;

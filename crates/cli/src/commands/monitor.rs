@@ -7,15 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tidegate_core::rates::Measurement;
 use tidegate_runtime::monitor::{self, Monitor, Shown};
 use tidegate_runtime::spec::Config;
-use tidegate_runtime::telemetry::metrics::MonitorMetrics;
 use tidegate_wire::PartitionRates;
 use tidegate_wire::status::ByteRate;
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{processes, table};
@@ -108,13 +105,9 @@ impl Meter {
         config.monitor.full_report = Duration::ZERO;
         let kafka = setup::connect(&config.cluster, "tidegate-monitor", Patience::Command).await?;
         let ports: monitor::Ports = wiring::monitor_ports(&kafka, &config)?;
-        let shown = Shown {
-            metrics: MonitorMetrics::register(&mut Registry::default()),
-            status: watch::Sender::default(),
-        };
         let mut periods = tokio::time::interval(config.monitor.period);
         periods.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Ok(Self { monitor: Monitor::new(Arc::new(config), ports, shown), periods })
+        Ok(Self { monitor: Monitor::new(Arc::new(config), ports, Shown::to_nobody()), periods })
     }
 
     async fn round(&mut self) -> Vec<PartitionRates> {

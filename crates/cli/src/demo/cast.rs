@@ -11,9 +11,9 @@ use tidegate_load::generator::{Generator, Outcome, Progress};
 use tidegate_load::ledger::Acknowledged;
 use tidegate_runtime::ports::Bound;
 use tidegate_runtime::task::{Task, spawn_named};
-use tidegate_runtime::telemetry::metrics::{ControllerMetrics, MonitorMetrics};
+use tidegate_runtime::telemetry::metrics::ControllerMetrics;
 use tidegate_runtime::{controller, monitor};
-use tidegate_wire::{MonitorStatus, Status};
+use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -86,9 +86,7 @@ impl Cast {
         let ports = wiring::monitor_ports(kafka, config)?;
         // Nobody scrapes or asks the processes of a demo: the observer sees what it needs in the topics.
         let mut registry = Registry::default();
-        let metrics = MonitorMetrics::register(&mut registry);
-        let (status, _) = watch::channel(MonitorStatus::default());
-        let shown = monitor::Shown { metrics, status };
+        let shown = monitor::Shown::to_nobody();
         let running = monitor::run(Arc::clone(config), ports, shown, stop.clone());
         self.monitor = Some((stop, spawn_named("monitor", running)));
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::Context as _;
 use tidegate_core::ids::{ConsumerNumber, PartitionId};
 use tidegate_load::audit::AuditReport;
 use tidegate_runtime::spec::Rate;
@@ -12,7 +11,10 @@ use super::cast::Recording;
 use super::setting::Setting;
 use super::stage::Stage;
 use super::summary::{Summary, was_planned};
-use crate::report::{Axis, Chart, Colour, Csv, Figure, Page, Section, Series, Shape, Table};
+use crate::report::{
+    self, Axis, Chart, Colour, Csv, Figure, Page, Section, Series, Shape, Table, millionths,
+    thousandths,
+};
 
 /// Partitions that are told apart in the chart of rates.
 const NAMED_PARTITIONS: usize = 5;
@@ -36,20 +38,17 @@ pub(super) fn write(
     summary: &Summary,
 ) -> anyhow::Result<()> {
     let material = Material { setting, stage, recording, report, summary };
-    let files = [
-        ("index.html", material.page().html()?),
-        ("summary.json", serde_json::to_string_pretty(summary)? + "\n"),
-        ("rates.csv", material.rates_csv().text().to_owned()),
-        ("consumers.csv", material.consumers_csv().text().to_owned()),
-        ("freshness.csv", material.freshness_csv().text().to_owned()),
-        ("handoffs.csv", material.handoffs_csv().text().to_owned()),
-    ];
-    let named = || format!("failed to write the report to {}", directory.display());
-    std::fs::create_dir_all(directory).with_context(named)?;
-    for (name, text) in files {
-        std::fs::write(directory.join(name), text).with_context(named)?;
-    }
-    Ok(())
+    report::write(
+        directory,
+        &[
+            ("index.html", &material.page().html()?),
+            ("summary.json", &(serde_json::to_string_pretty(summary)? + "\n")),
+            ("rates.csv", material.rates_csv().text()),
+            ("consumers.csv", material.consumers_csv().text()),
+            ("freshness.csv", material.freshness_csv().text()),
+            ("handoffs.csv", material.handoffs_csv().text()),
+        ],
+    )
 }
 
 // === the page ===
@@ -353,16 +352,6 @@ fn section(heading: &str, text: &str, chart: Chart) -> Section {
 
 fn series(name: Option<String>, shape: Shape, colour: Colour, points: Vec<(f64, f64)>) -> Series {
     Series { name, shape, colour, points }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for a picture")]
-fn thousandths(value: u64) -> f64 {
-    value as f64 / 1e3
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for a picture")]
-fn millionths(value: u64) -> f64 {
-    value as f64 / 1e6
 }
 
 /// A number with its thousands apart.

@@ -94,12 +94,7 @@ fn specification(name: &str, capacity: NonZeroU64, folder: &Folder) -> GroupSpec
             sink: folder.sink_url(),
             ..TopicOfInterest::default()
         }],
-        control_topics: ControlTopics {
-            monitor: format!("{name}.monitor"),
-            controller: format!("{name}.controller"),
-            service: format!("{name}.service"),
-            ..ControlTopics::default()
-        },
+        control_topics: ControlTopics::prefixed(name),
         capacity: Capacity { bytes_per_second: capacity, ..Capacity::default() },
         consumers: Consumers { max: MAX_CONSUMERS, ..Consumers::default() },
         // Shorter than for production: a run lasts a minute, and wants to show how the group follows the load.

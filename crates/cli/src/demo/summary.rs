@@ -9,6 +9,7 @@ use tidegate_load::audit::{AuditReport, Handoff};
 use super::cast::Recording;
 use super::setting::Setting;
 use super::stage::Stage;
+use crate::quantiles::nearest_ranks;
 
 /// The object that `--output json` prints. Names and order are fixed; new ones are added at the end.
 #[derive(Clone, Debug, Serialize)]
@@ -169,13 +170,9 @@ pub(super) fn was_planned(recording: &Recording, stage: &Stage, handoff: &Handof
 // === impl Quantiles ===
 
 impl Quantiles {
-    fn of(mut values: Vec<u64>) -> Self {
-        values.sort_unstable();
-        let at = |permille: usize| {
-            let rank = (values.len() * permille).div_ceil(1000);
-            values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
-        };
-        Self { p50: at(500), p99: at(990), max: at(1000) }
+    fn of(values: Vec<u64>) -> Self {
+        let [p50, p99, max] = nearest_ranks(values);
+        Self { p50, p99, max }
     }
 }
 

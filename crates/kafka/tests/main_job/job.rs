@@ -24,7 +24,7 @@ use tidegate_runtime::spec::{
 };
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, spawn_named};
-use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics, MonitorMetrics};
+use tidegate_runtime::telemetry::metrics::{ConsumerMetrics, ControllerMetrics};
 use tidegate_runtime::{consumer, controller, feeds, monitor, topics};
 use tidegate_testing::{TempDir, unique_name};
 use tidegate_wire::Status;
@@ -227,11 +227,7 @@ fn monitor_loop(
         log: kafka.control_log(topic, ControlOptions::default()).unwrap(),
         admin: kafka.admin(),
     };
-    let shown = monitor::Shown {
-        metrics: MonitorMetrics::register(&mut Registry::default()),
-        status: watch::Sender::default(),
-    };
-    monitor::run(Arc::clone(config), ports, shown, stop)
+    monitor::run(Arc::clone(config), ports, monitor::Shown::to_nobody(), stop)
 }
 
 /// Writes at changing rates until the sink shows that a partition has gone from one owner to another.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tidegate_core::rates::Measurement;
 use tidegate_wire::status::TopicRow;
 use tidegate_wire::{MonitorStatus, PartitionRates};
@@ -21,6 +22,14 @@ pub struct Shown {
     pub metrics: MonitorMetrics,
     /// Its status page.
     pub status: watch::Sender<MonitorStatus>,
+}
+
+impl Shown {
+    /// Where nobody looks.
+    pub fn to_nobody() -> Self {
+        let metrics = MonitorMetrics::register(&mut Registry::default());
+        Self { metrics, status: watch::Sender::default() }
+    }
 }
 
 /// What the reports so far add up to.

@@ -303,6 +303,18 @@ pub struct Http {
 
 // === defaults ===
 
+impl ControlTopics {
+    /// The three topics with names of their own behind a common prefix, for whoever shares a cluster.
+    pub fn prefixed(prefix: &str) -> Self {
+        Self {
+            monitor: format!("{prefix}.monitor"),
+            controller: format!("{prefix}.controller"),
+            service: format!("{prefix}.service"),
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for ControlTopics {
     fn default() -> Self {
         Self {

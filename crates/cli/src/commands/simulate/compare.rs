@@ -14,7 +14,7 @@ use super::{input, pages, table, work};
 use crate::args::{CompareArgs, Policies};
 use crate::failure::Exit;
 use crate::output::Output;
-use crate::report::{Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
+use crate::report::{self, Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
 use crate::signals::Signals;
 use crate::wiring;
 
@@ -105,7 +105,7 @@ impl Figures {
         }
         let page = self.page(capacity).html()?;
         let json = serde_json::to_string_pretty(&self.compared)? + "\n";
-        pages::write(
+        report::write(
             directory,
             &[("index.html", &page), ("compare.json", &json), ("compare.csv", csv.text())],
         )

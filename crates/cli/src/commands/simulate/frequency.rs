@@ -5,11 +5,11 @@ use std::path::Path;
 use tidegate_sim::planner::frequency::{Frequencies, FrequencyRow, FrequencyTable};
 
 use super::work::Progress;
-use super::{group, input, pages, work};
+use super::{group, input, work};
 use crate::args::{FrequencyArgs, Policies};
 use crate::failure::Exit;
 use crate::output::Output;
-use crate::report::{Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
+use crate::report::{self, Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
 use crate::signals::Signals;
 
 pub(super) async fn run(
@@ -80,7 +80,7 @@ fn write(directory: &Path, found: &FrequencyTable) -> anyhow::Result<()> {
         sections: charts.into_iter().chain([all]).collect(),
     };
     let json = serde_json::to_string_pretty(found)? + "\n";
-    pages::write(
+    report::write(
         directory,
         &[("index.html", &page.html()?), ("frequency.json", &json), ("frequency.csv", csv.text())],
     )

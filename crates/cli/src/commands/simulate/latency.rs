@@ -11,7 +11,7 @@ use super::{group, input, pages, table, work};
 use crate::args::{GroupArgs, LatencyArgs, ModelName, Policies};
 use crate::failure::{Exit, Refused};
 use crate::output::Output;
-use crate::report::{Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
+use crate::report::{self, Axis, Chart, Colour, Csv, Page, Section, Series, Shape, Table};
 use crate::signals::Signals;
 
 pub(super) async fn run(
@@ -103,7 +103,7 @@ impl Figures {
             sections: vec![self.front(), self.all()],
         };
         let json = serde_json::to_string_pretty(&self.measured)? + "\n";
-        pages::write(
+        report::write(
             directory,
             &[("index.html", &page.html()?), ("latency.json", &json), ("latency.csv", csv.text())],
         )

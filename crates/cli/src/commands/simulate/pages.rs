@@ -1,18 +1,4 @@
-//! What the reports of all simulations share: how they are written, and which points stand in front.
-
-use std::path::Path;
-
-use anyhow::Context as _;
-
-/// Writes files to a folder, which is made when it is missing.
-pub(super) fn write(directory: &Path, files: &[(&str, &str)]) -> anyhow::Result<()> {
-    let named = || format!("failed to write the report to {}", directory.display());
-    std::fs::create_dir_all(directory).with_context(named)?;
-    for (name, text) in files {
-        std::fs::write(directory.join(name), text).with_context(named)?;
-    }
-    Ok(())
-}
+//! What the reports of simulations share: which points stand in front.
 
 /// The points that no other one beats in both coordinates, from left to right.
 pub(super) fn front(points: &[(f64, f64)]) -> Vec<(f64, f64)> {

@@ -30,6 +30,10 @@ const DURATION: Duration = Duration::from_secs(180);
 /// Nodes of the embedded broker: leaders are on several ports, as they are on a cluster.
 const NODES: NonZeroU16 = NonZeroU16::new(3).unwrap();
 
+/// The smallest segments that every version of Kafka takes, and two of them kept.
+const DELETED_SOON: [(&str, &str); 2] =
+    [("segment.bytes", "1048576"), ("retention.bytes", "2097152")];
+
 /// What was found.
 #[derive(Debug, Serialize)]
 pub(super) struct Found {
@@ -66,12 +70,12 @@ pub(super) async fn run(args: &MonitorBenchArgs, output: &Output) -> anyhow::Res
         brokers: args.bootstrap.clone().ok_or(NODES),
         topics: 1,
         partitions: count,
-        settings: deleted_soon(),
+        settings: DELETED_SOON,
         // Every partition in every report: the samples are read from the reports.
         monitor: spec::Monitor { window: args.window, full_report: defaults.period, ..defaults },
     };
-    let mut ground = Ground::build(plan).await?;
-    let recorded = record(args, step, &mut ground).await;
+    let ground = Ground::build(plan).await?;
+    let recorded = record(args, step, &ground).await;
     let broker = ground.broker_name().to_owned();
     let monitor = ground.config.monitor;
     ground.clear().await;
@@ -86,18 +90,11 @@ pub(super) async fn run(args: &MonitorBenchArgs, output: &Output) -> anyhow::Res
     Ok(Exit::Done)
 }
 
-/// The smallest segments that every version of Kafka takes, and two of them kept.
-fn deleted_soon() -> BTreeMap<String, String> {
-    [("segment.bytes", "1048576"), ("retention.bytes", "2097152")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
-}
-
 /// Runs the writers and the monitor beside each other until the writers are done.
 async fn record(
     args: &MonitorBenchArgs,
     step: Duration,
-    ground: &mut Ground,
+    ground: &Ground,
 ) -> anyhow::Result<Recording> {
     let clock = wiring::clock();
     let ports = ground.ports()?;

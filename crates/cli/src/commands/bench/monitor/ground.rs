@@ -6,16 +6,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use prometheus_client::registry::Registry;
 use tidegate_kafka::Kafka;
 use tidegate_runtime::monitor::{self, Monitor};
 use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::spec::{self, Config, ControlTopics, GroupSpec, TopicOfInterest};
-use tidegate_runtime::telemetry::metrics::MonitorMetrics;
-use tidegate_wire::MonitorStatus;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::watch;
 
 use crate::commands::load;
 use crate::failure::InvalidSpec;
@@ -29,8 +25,8 @@ pub(super) struct Plan {
     pub(super) topics: u32,
     /// Of each topic.
     pub(super) partitions: u32,
-    /// Of each topic.
-    pub(super) settings: BTreeMap<String, String>,
+    /// Of each topic that is measured.
+    pub(super) settings: [(&'static str, &'static str); 2],
     pub(super) monitor: spec::Monitor,
 }
 
@@ -40,7 +36,6 @@ pub(super) struct Ground {
     pub(super) kafka: Kafka,
     /// Names of the topics that are measured.
     pub(super) topics: Vec<String>,
-    registry: Registry,
     broker: Option<Child>,
 }
 
@@ -55,8 +50,9 @@ impl Ground {
         let config = Arc::new(configuration(&name, bootstrap, plan.monitor)?);
         let kafka = setup::connect(&config.cluster, "tidegate-bench", Patience::Command).await?;
         let topics = (0..plan.topics).map(|number| format!("{name}.data-{number}")).collect();
-        let ground = Self { config, kafka, topics, registry: Registry::default(), broker };
-        let created = ground.create_topics(plan.partitions, &plan.settings).await;
+        let ground = Self { config, kafka, topics, broker };
+        let settings = plan.settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let created = ground.create_topics(plan.partitions, &settings.into()).await;
         if let Err(error) = created {
             ground.clear().await;
             return Err(error);
@@ -86,10 +82,8 @@ impl Ground {
     }
 
     /// A monitor as `tidegate monitor` runs it.
-    pub(super) fn monitor(&mut self, ports: monitor::Ports) -> Monitor {
-        let metrics = MonitorMetrics::register(&mut self.registry);
-        let (status, _) = watch::channel(MonitorStatus::default());
-        Monitor::new(Arc::clone(&self.config), ports, monitor::Shown { metrics, status })
+    pub(super) fn monitor(&self, ports: monitor::Ports) -> Monitor {
+        Monitor::new(Arc::clone(&self.config), ports, monitor::Shown::to_nobody())
     }
 
     /// The ports of such a monitor.
@@ -151,12 +145,7 @@ fn configuration(name: &str, bootstrap: String, monitor: spec::Monitor) -> anyho
             sink: "blackhole:".to_owned(),
             ..TopicOfInterest::default()
         }],
-        control_topics: ControlTopics {
-            monitor: format!("{name}.monitor"),
-            controller: format!("{name}.controller"),
-            service: format!("{name}.service"),
-            ..ControlTopics::default()
-        },
+        control_topics: ControlTopics::prefixed(name),
         monitor,
         ..GroupSpec::default()
     };

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-
 use super::experiment::{Found, Recording};
 use super::verdict::{Steps, Track};
-use crate::report::{Axis, Chart, Colour, Csv, Figure, Page, Section, Series, Shape, Table};
+use crate::report::{
+    self, Axis, Chart, Colour, Csv, Figure, Page, Section, Series, Shape, Table, millionths,
+    thousandths,
+};
 
 /// Columns of the samples, in order.
 const COLUMNS: [&str; 13] = [
@@ -27,21 +28,17 @@ const COLUMNS: [&str; 13] = [
 
 /// Writes the report to a folder.
 pub(super) fn write(directory: &Path, found: &Found, recording: &Recording) -> anyhow::Result<()> {
-    let mut files = vec![
-        ("index.html".to_owned(), page(found, recording).html()?),
-        ("summary.json".to_owned(), serde_json::to_string_pretty(found)? + "\n"),
-        ("samples.csv".to_owned(), csv(recording).text().to_owned()),
-    ];
+    let (page, samples) = (page(found, recording).html()?, csv(recording));
+    let summary = serde_json::to_string_pretty(found)? + "\n";
+    let mut charts = Vec::new();
     for (number, track) in &recording.tracks {
         let chart = rates_chart(track, recording.steps);
-        files.push((format!("partition-{number}.svg"), chart.svg()?));
+        charts.push((format!("partition-{number}.svg"), chart.svg()?));
     }
-    let named = || format!("failed to write the report to {}", directory.display());
-    std::fs::create_dir_all(directory).with_context(named)?;
-    for (name, text) in files {
-        std::fs::write(directory.join(name), text).with_context(named)?;
-    }
-    Ok(())
+    let mut files =
+        vec![("index.html", &*page), ("summary.json", &*summary), ("samples.csv", samples.text())];
+    files.extend(charts.iter().map(|(name, chart)| (&**name, &**chart)));
+    report::write(directory, &files)
 }
 
 /// A line for each sample; what the producer has written counts from the beginning.
@@ -80,8 +77,8 @@ fn page(found: &Found, recording: &Recording) -> Page {
         figure(or_never(window, "s"), "slowest window", Some(window.is_some_and(|s| s <= 30.0))),
         figure(or_never(error, "%"), "worst steady error", Some(error.is_some_and(|e| e <= 5.0))),
         figure(found.deletions.to_string(), "deletions by retention", None),
-        figure(format!("{:.1} MB", megabytes(found.stored_bytes)), "stored", None),
-        figure(format!("{:.1} MB", megabytes(found.kept_bytes)), "left at the end", None),
+        figure(format!("{:.1} MB", millionths(found.stored_bytes)), "stored", None),
+        figure(format!("{:.1} MB", millionths(found.kept_bytes)), "left at the end", None),
     ];
     let rates = recording.tracks.iter().map(|(number, track)| Section {
         heading: format!("Partition {number}: rates"),
@@ -124,20 +121,20 @@ fn rates_chart(track: &Track, steps: Steps) -> Chart {
     let of = |rate: &dyn Fn(&super::verdict::Sample) -> u64| {
         let point = |sample| {
             let sample: &super::verdict::Sample = sample;
-            (steps.second(sample.unix_ms), kilobytes(rate(sample)))
+            (steps.second(sample.unix_ms), thousandths(rate(sample)))
         };
         track.samples.iter().map(point).collect()
     };
     let seconds = track.samples.windows(2).filter_map(|pair| {
         let span = pair[1].unix_ms.checked_sub(pair[0].unix_ms).filter(|span| *span > 0)?;
         let stored = track.stored(pair[0].unix_ms, pair[1].unix_ms) * 1000 / span;
-        Some((steps.second(pair[1].unix_ms), kilobytes(stored)))
+        Some((steps.second(pair[1].unix_ms), thousandths(stored)))
     });
     let mut means: Vec<(f64, f64)> = Vec::new();
     for step in 0..steps.count {
         let (begin, end) = (steps.begin(step), steps.begin(step + 1));
         let mean = track.stored(begin, end) * 1000 / (end - begin).max(1);
-        means.extend([begin, end].map(|at| (steps.second(at), kilobytes(mean))));
+        means.extend([begin, end].map(|at| (steps.second(at), thousandths(mean))));
     }
     Chart {
         x: Axis::new("time [s]"),
@@ -172,7 +169,7 @@ fn sizes_chart(recording: &Recording) -> Chart {
             .samples
             .iter()
             .filter_map(|sample| {
-                Some((recording.steps.second(sample.unix_ms), megabytes(sample.size?)))
+                Some((recording.steps.second(sample.unix_ms), millionths(sample.size?)))
             })
             .collect(),
     });
@@ -198,7 +195,7 @@ fn steps_table(found: &Found) -> Table {
     let rows = found.steps.iter().map(|step| {
         vec![
             format!("{}, {}", step.partition, step.step + 1),
-            format!("{:.1}", kilobytes(step.stored_per_sec)),
+            format!("{:.1}", thousandths(step.stored_per_sec)),
             or_none(step.window_converged_s),
             or_none(step.filtered_converged_s),
             format!("{:.2}", step.mean_error_percent),
@@ -206,14 +203,4 @@ fn steps_table(found: &Found) -> Table {
         ]
     });
     Table { heads: heads.map(str::to_owned).into(), rows: rows.collect() }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn kilobytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e3
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

@@ -12,7 +12,7 @@ use tidegate_kafka::BatchWriter;
 use tidegate_runtime::ports::Clock;
 
 /// The published payload.
-const PAYLOAD: Bytes = Bytes::from_static(&[b'x'; 123]);
+pub(super) const PAYLOAD: Bytes = Bytes::from_static(&[b'x'; 123]);
 
 /// The published waits, in milliseconds.
 const SHORTEST_WAIT: u64 = 10;

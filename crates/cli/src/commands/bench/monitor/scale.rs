@@ -20,11 +20,13 @@ use tidegate_runtime::ports::{AppendError, ControlLog, ControlReader, Error, Raw
 use tidegate_runtime::spec;
 
 use super::ground::{Ground, Plan};
+use super::producer::PAYLOAD;
 use super::usage;
 use crate::args::MonitorBenchArgs;
 use crate::commands::{table, work};
 use crate::failure::Exit;
 use crate::output::Output;
+use crate::quantiles::nearest_ranks;
 use crate::wiring;
 
 /// Longer than two periods of full reports, and than the window.
@@ -36,8 +38,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How often `ListOffsets` alone is asked in either way.
 const PROBES: usize = 21;
 
-/// The published payload.
-const PAYLOAD: Bytes = Bytes::from_static(&[b'x'; 123]);
+/// What is written must not fill the memory of the broker.
+const SMALL_LOGS: [(&str, &str); 2] = [("segment.bytes", "1024"), ("retention.bytes", "1024")];
 
 /// Records of a batch at most: what is written must stay small beside what is measured.
 const MOST_RECORDS: u64 = 4;
@@ -106,29 +108,22 @@ pub(super) async fn run(
         brokers: Err(args.brokers),
         topics,
         partitions: partitions / topics,
-        settings: small_logs(),
+        settings: SMALL_LOGS,
         // Metadata in each round: the round that costs most.
         monitor: spec::Monitor {
             metadata_refresh: Duration::from_millis(1),
             ..spec::Monitor::default()
         },
     };
-    let mut ground = Ground::build(plan).await?;
-    let found = measure(args, partitions / topics, &mut ground).await;
+    let ground = Ground::build(plan).await?;
+    let found = measure(args, partitions / topics, &ground).await;
     ground.clear().await;
     let found = found?;
     output.result(&text(&found), &found)?;
     Ok(Exit::Done)
 }
 
-/// What is written must not fill the memory of the broker.
-fn small_logs() -> BTreeMap<String, String> {
-    [("segment.bytes", "1024"), ("retention.bytes", "1024")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
-}
-
-async fn measure(args: &MonitorBenchArgs, each: u32, ground: &mut Ground) -> anyhow::Result<Found> {
+async fn measure(args: &MonitorBenchArgs, each: u32, ground: &Ground) -> anyhow::Result<Found> {
     let before = usage::memory();
     let published = Arc::new(AtomicU64::new(0));
     let ports = ground.ports()?;
@@ -300,15 +295,8 @@ impl ControlLog for Counted {
 // === figures ===
 
 impl Times {
-    fn of(mut times: Vec<Duration>) -> Self {
-        times.sort_unstable();
-        let last = times.len().saturating_sub(1);
-        // The smallest that so many in a hundred do not exceed.
-        let at = |percent: usize| {
-            let rank = (times.len() * percent).div_ceil(100).saturating_sub(1);
-            times.get(rank.min(last)).copied().unwrap_or_default()
-        };
-        let [p50, p99, max] = [50, 99, 100].map(|percent| millis(at(percent)));
+    fn of(times: Vec<Duration>) -> Self {
+        let [p50, p99, max] = nearest_ranks(times).map(millis);
         Self { p50, p99, max }
     }
 }
