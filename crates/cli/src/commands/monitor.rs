@@ -112,7 +112,9 @@ impl Meter {
 
     async fn round(&mut self) -> Vec<PartitionRates> {
         self.periods.tick().await;
-        self.monitor.measure().await
+        let measured = self.monitor.measure().await;
+        self.monitor.warn_of_shrinking(&measured).await;
+        measured
     }
 }
 

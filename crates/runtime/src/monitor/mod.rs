@@ -113,7 +113,17 @@ impl Monitor {
                 self.note_published(rates, published);
             }
         }
+        self.warn_of_shrinking(&measured).await;
         measured
+    }
+
+    /// Warns of measured topics whose logs shrink, where only the sizes of logs count. Asks the cluster now and then: call it when
+    /// nobody waits for the rates any more.
+    pub async fn warn_of_shrinking(&mut self, measured: &[PartitionRates]) {
+        if self.config.monitor.log_sizes_only {
+            let topics = measured.iter().map(|rates| rates.topic.as_str());
+            self.shrinking.warn_of(&*self.ports.admin, topics).await;
+        }
     }
 
     fn note_published(&self, rates: &PartitionRates, published: Result<u64, AppendError>) {
@@ -147,10 +157,6 @@ impl Monitor {
         let reports = self.reports(round);
         let took = self.ports.clock.now().since(began);
         self.face.round(&reports, took, permitted, self.ports.clock.unix_ms());
-        if self.config.monitor.log_sizes_only {
-            let topics = reports.iter().map(|rates| rates.topic.as_str());
-            self.shrinking.warn_of(&*self.ports.admin, topics).await;
-        }
         reports
     }
 
