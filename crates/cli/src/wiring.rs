@@ -130,19 +130,19 @@ pub(crate) enum Parent<'a> {
 }
 
 /// What runs the consumers, as the specification says.
-pub(crate) fn workers(
+pub(crate) async fn workers(
     config: &Config,
     spec: &Path,
     parent: Parent<'_>,
 ) -> anyhow::Result<Box<dyn Workers>> {
     Ok(match config.workers.kind {
-        WorkerKind::Process => Box::new(process_workers(config, spec, parent)?),
+        WorkerKind::Process => Box::new(process_workers(config, spec, parent).await?),
         WorkerKind::Manual => Box::new(ManualWorkers),
     })
 }
 
 /// Consumers as child processes: this program again, with the same specification.
-pub(crate) fn process_workers(
+pub(crate) async fn process_workers(
     config: &Config,
     spec: &Path,
     parent: Parent<'_>,
@@ -184,7 +184,7 @@ pub(crate) fn process_workers(
         stop_grace: config.workers.stop_grace,
         backoff: config.workers.restart_backoff,
     };
-    ProcessWorkers::start(options, clock()).map_err(|error| {
+    ProcessWorkers::start(options, clock()).await.map_err(|error| {
         let in_use = Coded::new(Code::StateDirectoryInUse, "the workers' directory cannot be used");
         anyhow::Error::new(error).context(in_use)
     })

@@ -79,7 +79,7 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
     let parent = Parent::Any(service.spec.bootstrap.as_deref());
-    let workers = wiring::workers(&config, &service.spec.spec, parent)?;
+    let workers = wiring::workers(&config, &service.spec.spec, parent).await?;
     note_address(&config, &face);
     let ports = wiring::controller_ports(&kafka, &config, workers, metrics)?;
     let start = wiring::controller_start(wiring::revision(&config), end_workers)?;

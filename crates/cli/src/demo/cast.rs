@@ -76,7 +76,7 @@ struct Play {
 
 impl Cast {
     /// Starts everybody but the load.
-    pub(super) fn enter(&mut self, setting: &Setting, stage: &Stage) -> anyhow::Result<()> {
+    pub(super) async fn enter(&mut self, setting: &Setting, stage: &Stage) -> anyhow::Result<()> {
         let (config, kafka) = (&stage.config, &stage.kafka);
         let ledger = wiring::control_log(kafka, config, config.control_topics.ledger())?;
         let rates = wiring::control_log(kafka, config, &config.control_topics.monitor)?;
@@ -91,7 +91,8 @@ impl Cast {
         self.monitor = Some((stop, spawn_named("monitor", running)));
 
         let stop = CancellationToken::new();
-        let workers = wiring::process_workers(config, &stage.spec_file, wiring::Parent::This)?;
+        let workers =
+            wiring::process_workers(config, &stage.spec_file, wiring::Parent::This).await?;
         let (workers, kills) = Mortal::new(workers);
         let metrics = ControllerMetrics::register(&mut registry);
         let ports = wiring::controller_ports(kafka, config, Box::new(workers), metrics)?;

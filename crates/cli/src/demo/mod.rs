@@ -79,7 +79,7 @@ async fn perform(
     signals: &mut Signals,
 ) -> anyhow::Result<Recording> {
     let mut screen = Screen::new(output, setting);
-    cast.enter(setting, stage)?;
+    cast.enter(setting, stage).await?;
     cast.wait_for_owner(setting, BEGIN_DEADLINE, signals).await?;
     let mut recording = cast.play(setting, stage, &mut screen, signals).await?;
     cast.wait_until_durable(stage, &mut recording, &mut screen, STANDSTILL, signals).await?;

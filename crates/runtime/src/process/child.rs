@@ -1,7 +1,7 @@
 //! One running process: a child of ours, or one that an earlier controller left.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
@@ -23,6 +23,14 @@ const PROCESS_ID: &str = "TIDEGATE_PROCESS_ID";
 
 /// Time between two looks at an adopted process: short beside any deadline, and one system call.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// Time between two searches for a process, and how many there are at most. A program is replaced within
+/// milliseconds, and a process without any environment at all must not hold up a controller's start for long.
+const SEARCH_PERIOD: Duration = Duration::from_millis(10);
+const SEARCHES: u32 = 100;
+
+/// As much of an environment is searched, in bytes: many times what programs are given.
+const LONGEST_ENVIRONMENT: usize = 1 << 20;
 
 /// A process that runs, or that ended and was not waited for.
 #[derive(Debug)]
@@ -93,7 +101,7 @@ impl Child {
     }
 
     /// Finds out what became of the child of a record, and takes it over when it lives.
-    pub(super) fn adopt(record: &Record) -> Adoption {
+    pub(super) async fn adopt(record: &Record) -> Adoption {
         match (record.boot, boot_id()) {
             (Some(then), Some(now)) if then == now => {}
             (Some(_), Some(_)) => return Adoption::Dead,
@@ -102,10 +110,11 @@ impl Child {
         if record.namespace != pid_namespace() {
             return Adoption::Unknown;
         }
-        let known = record.pid.and_then(|(pid, ticks)| Some((Pid::from_raw(pid)?, ticks)));
-        let Some((pid, ticks)) = known.or_else(|| search(record.process)) else {
-            return Adoption::Unknown;
+        let known = match record.pid {
+            Some((pid, ticks)) => Pid::from_raw(pid).map(|pid| (pid, ticks)),
+            None => search(record.process).await,
         };
+        let Some((pid, ticks)) = known else { return Adoption::Unknown };
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => Arc::new(handle),
             Err(Errno::SRCH) => return Adoption::Dead,
@@ -165,18 +174,36 @@ fn start_ticks(pid: Pid) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Searches all processes for the child with this id: the first, of which all others with the id descend.
-fn search(process: ProcessId) -> Option<(Pid, u64)> {
+/// Searches all processes for the child with this id. One that is just replacing its program shows no environment
+/// for a moment, so while there is such a process the search goes on.
+async fn search(process: ProcessId) -> Option<(Pid, u64)> {
+    for _ in 1..SEARCHES {
+        match look_for(process)? {
+            (found, false) => return found,
+            (_, true) => tokio::time::sleep(SEARCH_PERIOD).await,
+        }
+    }
+    look_for(process)?.0
+}
+
+/// The child with this id, the first of the processes that have it, as all others descend from it; and whether there
+/// are processes that run a program, unlike the kernel's own, and show no environment.
+fn look_for(process: ProcessId) -> Option<(Option<(Pid, u64)>, bool)> {
     let wanted = format!("{PROCESS_ID}={process}");
-    let has_id = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| {
-            bytes.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
-        })
-    };
+    let (mut found, mut hidden) = (Vec::new(), false);
+    let mut buffer = vec![0; LONGEST_ENVIRONMENT];
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(has_id)
-        .filter_map(|pid| Pid::from_raw(pid).and_then(|pid| Some((pid, start_ticks(pid)?))))
-        .min_by_key(|(pid, ticks)| (*ticks, pid.as_raw_nonzero()))
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        // One read: when the program is replaced between two, the second tells of an end that is none.
+        let read = File::open(format!("/proc/{pid}/environ"))
+            .and_then(|mut file| file.read(&mut buffer))
+            .unwrap_or_default();
+        hidden |= read == 0 && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        let environment = buffer.get(..read).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()) {
+            found.extend(Pid::from_raw(pid).and_then(|pid| Some((pid, start_ticks(pid)?))));
+        }
+    }
+    let first = found.into_iter().min_by_key(|(pid, ticks)| (*ticks, pid.as_raw_nonzero()));
+    Some((first, hidden))
 }

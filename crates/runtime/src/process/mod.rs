@@ -102,9 +102,8 @@ pub fn new_process_id() -> std::io::Result<ProcessId> {
 }
 
 impl ProcessWorkers {
-    /// Takes the directory and adopts the children that an earlier controller left there; must be called inside a
-    /// runtime. Fails with class `Permanent` when another controller uses the directory.
-    pub fn start(options: ProcessOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    /// Takes the directory and adopts the children that an earlier controller left there. Fails with class `Permanent` when another controller uses the directory.
+    pub async fn start(options: ProcessOptions, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let doing =
             format!("failed to take the workers' directory {}", options.directory.display());
         let failed = |cause| Error::new(Class::Permanent, doing).because(cause);
@@ -120,7 +119,7 @@ impl ProcessWorkers {
             receiver,
             _lock: lock,
         };
-        workers.adopt_all();
+        workers.adopt_all().await;
         Ok(workers)
     }
 
@@ -132,10 +131,10 @@ impl ProcessWorkers {
         handle.is_some_and(|handle| pidfd_send_signal(handle, Signal::KILL).is_ok())
     }
 
-    fn adopt_all(&mut self) {
+    async fn adopt_all(&mut self) {
         for (consumer, record) in record::all(&self.options.directory) {
             let directory = record::directory(&self.options.directory, consumer);
-            match Child::adopt(&record) {
+            match Child::adopt(&record).await {
                 Adoption::Alive(child) => {
                     tracing::info!(%consumer, process = %record.process, "worker adopted");
                     let spec = WorkerSpec { revision: record.revision };

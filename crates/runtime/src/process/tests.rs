@@ -28,8 +28,8 @@ fn options(root: &Path, script: &str) -> ProcessOptions {
     }
 }
 
-fn start(options: ProcessOptions) -> ProcessWorkers {
-    ProcessWorkers::start(options, Arc::new(BootClock)).unwrap()
+async fn start(options: ProcessOptions) -> ProcessWorkers {
+    ProcessWorkers::start(options, Arc::new(BootClock)).await.unwrap()
 }
 
 /// The next change to a phase; those before it are skipped.
@@ -64,7 +64,7 @@ const SLEEP: &str = "exec sleep 1000";
 async fn a_child_gets_its_number_directory_and_id_and_a_log() {
     let root = tempfile::tempdir().unwrap();
     let script = r#"echo "$1 $3 $TIDEGATE_PROCESS_ID $REVISION" > "$2/seen"; echo out; echo err >&2; exec sleep 1000"#;
-    let mut workers = start(options(root.path(), script));
+    let mut workers = start(options(root.path(), script)).await;
     workers.ensure(consumer(3), &spec("r1")).await.unwrap();
     let id = running_id(&next(&mut workers, Phase::Running).await);
     let directory = root.path().join("consumer-3");
@@ -79,7 +79,7 @@ async fn a_child_gets_its_number_directory_and_id_and_a_log() {
 #[tokio::test]
 async fn a_child_that_ends_is_reported_dead_with_its_last_words_and_started_again() {
     let root = tempfile::tempdir().unwrap();
-    let mut workers = start(options(root.path(), "echo the sink is unreachable; exit 3"));
+    let mut workers = start(options(root.path(), "echo the sink is unreachable; exit 3")).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     for starts in 1..4 {
         let id = running_id(&next(&mut workers, Phase::Running).await);
@@ -96,7 +96,7 @@ async fn a_child_that_ends_is_reported_dead_with_its_last_words_and_started_agai
 async fn a_removed_child_ends_by_sigterm_and_a_stubborn_one_by_sigkill() {
     let root = tempfile::tempdir().unwrap();
     let polite = "trap 'exit 0' TERM; echo up > $2/up; while :; do sleep 0.01; done";
-    let mut workers = start(options(root.path(), polite));
+    let mut workers = start(options(root.path(), polite)).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     let id = running_id(&next(&mut workers, Phase::Running).await);
     content(&root.path().join("consumer-1/up")).await;
@@ -112,7 +112,8 @@ async fn a_removed_child_ends_by_sigterm_and_a_stubborn_one_by_sigkill() {
 
     let stubborn = "trap '' TERM; echo up > $2/up; while :; do sleep 0.01; done";
     let grace = Duration::from_millis(50);
-    let mut workers = start(ProcessOptions { stop_grace: grace, ..options(root.path(), stubborn) });
+    let mut workers =
+        start(ProcessOptions { stop_grace: grace, ..options(root.path(), stubborn) }).await;
     workers.ensure(consumer(2), &spec("r1")).await.unwrap();
     content(&root.path().join("consumer-2/up")).await;
     workers.remove(consumer(2)).await.unwrap();
@@ -124,7 +125,7 @@ async fn a_removed_child_ends_by_sigterm_and_a_stubborn_one_by_sigkill() {
 #[tokio::test]
 async fn a_killed_child_comes_back_as_another_process() {
     let root = tempfile::tempdir().unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     assert!(!workers.kill(consumer(1)));
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     let first = running_id(&next(&mut workers, Phase::Running).await);
@@ -139,7 +140,7 @@ async fn a_killed_child_comes_back_as_another_process() {
 #[tokio::test]
 async fn a_child_of_another_revision_is_replaced() {
     let root = tempfile::tempdir().unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     let first = running_id(&next(&mut workers, Phase::Running).await);
     workers.ensure(consumer(1), &spec("r2")).await.unwrap();
@@ -151,12 +152,12 @@ async fn a_child_of_another_revision_is_replaced() {
 #[tokio::test]
 async fn children_outlive_their_controller_and_the_next_one_adopts_them() {
     let root = tempfile::tempdir().unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     let id = running_id(&next(&mut workers, Phase::Running).await);
     drop(workers);
 
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     assert_eq!(running_id(&next(&mut workers, Phase::Running).await), id);
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     assert_eq!(workers.list().await.unwrap()[&consumer(1)].spec, spec("r1"));
@@ -169,12 +170,12 @@ async fn children_outlive_their_controller_and_the_next_one_adopts_them() {
 #[tokio::test]
 async fn a_child_whose_pid_was_not_written_down_is_found_by_its_id() {
     let root = tempfile::tempdir().unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     let id = running_id(&next(&mut workers, Phase::Running).await);
     drop(workers);
     Record::new(id, "r1").save(&root.path().join("consumer-1")).unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     assert_eq!(running_id(&next(&mut workers, Phase::Running).await), id);
     workers.shut_down().await;
 }
@@ -189,7 +190,7 @@ async fn a_child_that_died_without_a_controller_is_reported_dead() {
     // Process 1 exists always, but was not started at this tick.
     Record { pid: Some((1, u64::MAX)), ..Record::new(gone, "r") }.save(&directory(1)).unwrap();
     Record { boot: Some(BootId(1)), ..Record::new(earlier_boot, "r") }.save(&directory(2)).unwrap();
-    let mut workers = start(options(root.path(), SLEEP));
+    let mut workers = start(options(root.path(), SLEEP)).await;
     assert_eq!(workers.changed().await.died, Some((gone, Evidence::Reaped)));
     assert_eq!(workers.changed().await.died, Some((earlier_boot, Evidence::Reaped)));
     assert!(workers.list().await.unwrap().is_empty());
@@ -205,7 +206,7 @@ async fn nothing_is_claimed_about_a_child_of_another_container_or_one_never_star
     let never_started = Record { pid: None, ..record };
     for record in [other_namespace, never_started] {
         record.save(&directory).unwrap();
-        let workers = start(options(root.path(), SLEEP));
+        let workers = start(options(root.path(), SLEEP)).await;
         assert!(workers.found_dead.is_empty());
         assert!(workers.tasks.is_empty());
     }
@@ -216,7 +217,7 @@ async fn a_program_that_cannot_be_started_is_trouble_and_is_tried_again() {
     let root = tempfile::tempdir().unwrap();
     let mut options = options(root.path(), SLEEP);
     options.command.program = "/nonexistent/tidegate".into();
-    let mut workers = start(options);
+    let mut workers = start(options).await;
     workers.ensure(consumer(1), &spec("r1")).await.unwrap();
     for _ in 0..2 {
         let trouble = next(&mut workers, Phase::BackingOff).await;
@@ -230,7 +231,7 @@ async fn a_program_that_cannot_be_started_is_trouble_and_is_tried_again() {
 #[tokio::test]
 async fn a_second_controller_on_the_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let _first = start(options(root.path(), SLEEP));
-    let second = ProcessWorkers::start(options(root.path(), SLEEP), Arc::new(BootClock));
+    let _first = start(options(root.path(), SLEEP)).await;
+    let second = ProcessWorkers::start(options(root.path(), SLEEP), Arc::new(BootClock)).await;
     assert_eq!(second.unwrap_err().class(), Class::Permanent);
 }
