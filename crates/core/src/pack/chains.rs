@@ -13,8 +13,8 @@ use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use super::problem::Effort;
-use super::report::MoveReason;
+use super::problem::{Effort, Problem};
+use super::report::{Binding, MoveReason};
 use super::state::State;
 use super::table::{Piece, Slot};
 
@@ -24,8 +24,10 @@ const CANDIDATES: usize = 64;
 /// A chain that was not found after so many links is not looked for any further.
 const LINKS: usize = 64;
 
-/// The share of a decision's looks that the chains of one round may take.
+/// The share of a decision's looks that the chains of one round may take; and the rounds with chains in one decision. What the last
+/// of them finds is not looked at again: the next decision goes on from there.
 const SHARE: u64 = 16;
+const ROUNDS: u32 = 8;
 
 /// Finds chains, as long as its looks last.
 #[derive(Debug)]
@@ -67,21 +69,32 @@ struct Link {
     moved: u64,
 }
 
+/// How many rounds with chains a decision may have: none unless the fewest consumers are sought and some may be given up.
+pub(super) const fn rounds(problem: &Problem) -> u32 {
+    let Effort { steps, fewest, .. } = problem.effort;
+    if fewest && steps > 0 && problem.scale_in { ROUNDS } else { 0 }
+}
+
 // === impl Chains ===
 
 impl Chains {
-    /// For one round of a decision that seeks the fewest consumers; others have none. Each round has as many looks: what the last one
-    /// could not better, the next decision cannot either.
+    /// For a round without chains.
+    pub(super) const fn none() -> Self {
+        Self { looks: 0 }
+    }
+
+    /// For a round with chains. Each has as many looks: what the last one could not better, the next decision cannot either.
     pub(super) const fn new(effort: Effort) -> Self {
-        Self { looks: if effort.fewest { effort.steps / SHARE } else { 0 } }
+        Self { looks: effort.steps / SHARE }
     }
 
-    /// Whether there are looks left.
-    pub(super) const fn may_look(&self) -> bool {
-        self.looks > 0
+    /// So many looks are left.
+    pub(super) const fn looks(&self) -> u64 {
+        self.looks
     }
 
-    /// A cheapest chain that begins with this partition, which is nowhere; without looks only one that ends with it.
+    /// A cheapest chain that begins with this partition, which is nowhere; without looks only one that ends with it. Or what kept all
+    /// that were looked at from being one.
     ///
     /// No consumer is on a chain twice. A way to a partition is forgotten when a cheaper one is found, though that may go through a
     /// consumer which the rest of the chain needs: so of long chains the one that is found need not be the cheapest of all.
@@ -90,36 +103,43 @@ impl Chains {
         state: &State<'_>,
         piece: Piece,
         wanted: Wanted,
-    ) -> Option<Chain> {
+    ) -> Result<Chain, Binding> {
         let weight = state.table.weights[piece];
         let mut links = Vec::from([Link { piece, from: None, moved: 0 }]);
         let mut next = BinaryHeap::from([Reverse((0, weight, piece, 0))]);
-        let mut least = BTreeMap::new();
+        let mut least = BTreeMap::from([(piece, 0)]);
         let mut followed = 0;
+        let mut bound_by = Binding::Fragmentation;
         while let Some(Reverse((cost, weight, piece, at))) = next.pop() {
+            if least.get(&piece).is_some_and(|least| *least < cost) {
+                continue;
+            }
             let path = path(&links, at);
             let is_free = |slot: &Slot| *slot != wanted.except && !path.contains(slot);
             let home = state.home(piece).filter(is_free);
             let home_fits = home.filter(|home| state.fits(*home, weight));
             if let Some(to) = home_fits.or_else(|| state.best_fit_among(weight, is_free)) {
-                return Some(Chain::new(&links, at, to, cost));
+                return Ok(Chain::new(&links, at, to, cost));
             }
             if followed == LINKS {
-                return None;
+                break;
             }
             followed += 1;
             let roomiest = state.roomiest().take(CANDIDATES).filter(is_free);
             for slot in roomiest.chain(home) {
                 let Some(left) = self.looks.checked_sub(looks(state, slot)) else {
                     self.looks = 0;
-                    return None;
+                    return Err(bound_by);
                 };
                 self.looks = left;
                 for (other, lighter) in state.makes_room(slot, weight) {
                     let cost = cost + state.weight_at_home(&[other], slot);
                     let moved = links[at].moved + state.table.load_at_home(&[other], slot);
-                    let known = least.get(&other).copied().unwrap_or(u64::MAX);
-                    if cost < wanted.price && cost < known && moved <= state.movable {
+                    if wanted.price <= cost {
+                        bound_by = Binding::Alpha;
+                    } else if state.movable < moved {
+                        bound_by = Binding::MaxMovedLoad;
+                    } else if least.get(&other).is_none_or(|least| cost < *least) {
                         least.insert(other, cost);
                         next.push(Reverse((cost, lighter, other, links.len())));
                         links.push(Link { piece: other, from: Some((slot, at)), moved });
@@ -127,7 +147,7 @@ impl Chains {
                 }
             }
         }
-        None
+        Err(bound_by)
     }
 }
 
@@ -229,7 +249,7 @@ mod tests {
 
     fn find(state: &State<'_>, piece: Piece) -> Option<Chain> {
         let wanted = Wanted { except: usize::MAX, price: u64::MAX };
-        Chains { looks: u64::MAX }.find(state, piece, wanted)
+        Chains { looks: u64::MAX }.find(state, piece, wanted).ok()
     }
 
     #[test]
@@ -266,10 +286,17 @@ mod tests {
     fn without_looks_or_above_the_price_there_is_no_chain() {
         with_newcomer(&[(50, 1, 1), (40, 1, 1), (60, 2, 2)], 45, |state, newcomer| {
             let wanted = Wanted { except: usize::MAX, price: 41 };
-            assert!(Chains { looks: 0 }.find(state, newcomer, wanted).is_none());
-            assert!(Chains { looks: 100 }.find(state, newcomer, wanted).is_some());
+            let found = |chains: Chains, wanted, state: &State<'_>| {
+                let mut chains = chains;
+                chains.find(state, newcomer, wanted).map(|chain| chain.cost)
+            };
+            let enough = || Chains { looks: 100 };
+            assert_eq!(found(Chains::none(), wanted, state), Err(Binding::Fragmentation));
+            assert_eq!(found(enough(), wanted, state), Ok(40));
             let cheaper = Wanted { price: 40, ..wanted };
-            assert!(Chains { looks: 100 }.find(state, newcomer, cheaper).is_none());
+            assert_eq!(found(enough(), cheaper, state), Err(Binding::Alpha));
+            state.movable = 39;
+            assert_eq!(found(enough(), wanted, state), Err(Binding::MaxMovedLoad));
         });
     }
 

@@ -31,7 +31,7 @@ pub(super) fn dissolve(state: &mut State<'_>, chains: &mut Chains) {
         let others = room.saturating_sub(state.residual(slot).unwrap_or(0).into());
         let left = others.checked_sub(state.load(slot).into());
         let may_fit = state.load(slot) == 0
-            || if chains.may_look() { left.is_some() } else { state.may_fit_beside(slot) };
+            || if chains.looks() > 0 { left.is_some() } else { state.may_fit_beside(slot) };
         let given_up =
             if may_fit { give_up(state, slot, chains) } else { Err(Binding::Fragmentation) };
         match given_up {
@@ -51,14 +51,13 @@ fn give_up(state: &mut State<'_>, slot: Slot, chains: &mut Chains) -> Result<(),
     let mut pieces = state.clear(slot);
     state.table.sort_heaviest_first(&mut pieces);
     let mut played = Vec::with_capacity(pieces.len());
-    let is_done = spread(state, slot, &pieces, price, chains, &mut played);
-    if !is_done {
+    if let Err(binding) = spread(state, slot, &pieces, price, chains, &mut played) {
         for chain in played.iter().rev() {
             chain.undo(state);
         }
         state.put(slot, &pieces);
         state.movable = movable;
-        return Err(Binding::Fragmentation);
+        return Err(binding);
     }
     for chain in played {
         chain.because(state, MoveReason::ScaleIn);
@@ -83,7 +82,7 @@ fn may_go(state: &State<'_>, slot: Slot) -> Result<u64, Binding> {
     Ok(earned.saturating_sub(cost))
 }
 
-/// Finds a place for each on another consumer; ends with the first that has none. Tells whether all have one.
+/// Finds a place for each on another consumer; ends with the first that has none, and what keeps it from one.
 fn spread(
     state: &mut State<'_>,
     except: Slot,
@@ -91,18 +90,17 @@ fn spread(
     mut price: u64,
     chains: &mut Chains,
     played: &mut Vec<Chain>,
-) -> bool {
+) -> Result<(), Binding> {
     for piece in pieces {
         let chain = if state.table.weights[*piece] == 0 {
             let to = state.fitting_home(*piece).or_else(|| state.best_fit(0));
-            to.map(|to| Chain::straight(*piece, to))
+            Chain::straight(*piece, to.ok_or(Binding::Fragmentation)?)
         } else {
-            chains.find(state, *piece, Wanted { except, price })
+            chains.find(state, *piece, Wanted { except, price })?
         };
-        let Some(chain) = chain else { return false };
         price = price.saturating_sub(chain.cost);
         chain.play(state);
         played.push(chain);
     }
-    true
+    Ok(())
 }

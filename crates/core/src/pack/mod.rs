@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Problem ─► keep ─► evict ─► place ─► dissolve ─► better than before? ─ yes ─► again from there
+//!                                                          └ no ─► again with ejection chains, for fewer consumers
 //!                                                          └ no ─► improve, if anything was better ─► again
 //!                                                          └ no ─► improve, for fewer consumers ─► again
 //!                                                          └ no ─► Solution, report
@@ -12,7 +13,8 @@
 //! `solve` of a problem whose homes are the last solution proposes what was just refused, and moves nothing.
 //! What no round could better is searched only for fewer consumers, from where it stands, so that the next search there finds
 //! nothing either. Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no
-//! move can cure; but for what waits for the limit on moved load, which is another one in the next decision.
+//! move can cure; but for what waits for the limit on moved load, which is another one in the next decision, and where so many
+//! searches found fewer consumers that a decision was not allowed another.
 //!
 //! Invariants: a partition is placed exactly once; a consumer that gets a partition stays at most at its packing limit, unless the
 //! partition stands alone, is pinned there, or the maximum of consumers binds; nothing depends on the order of input.
@@ -52,6 +54,9 @@ use self::keep::Kept;
 use self::state::State;
 use self::table::{Piece, Placement, Table};
 
+/// So often is something with fewer consumers searched for in one decision; each search but the last has found it.
+const SAVES: u32 = 3;
+
 /// Packs partitions onto consumers.
 ///
 /// ```
@@ -88,7 +93,11 @@ pub fn solve_observed(
     if rounds.is_better {
         rounds.improve();
     }
-    while rounds.save() {}
+    for _ in 0..SAVES {
+        if !rounds.save() {
+            break;
+        }
+    }
     Ok(rounds.solution())
 }
 
@@ -148,6 +157,8 @@ struct Rounds<'a> {
     bound_by: BTreeSet<Binding>,
     /// A round has found something better than the beginning.
     is_better: bool,
+    /// So many rounds may still look for ejection chains.
+    chain_tries: u32,
 }
 
 impl<'a> Rounds<'a> {
@@ -161,43 +172,70 @@ impl<'a> Rounds<'a> {
             squeezed: BTreeSet::new(),
             bound_by: BTreeSet::new(),
             is_better: false,
+            chain_tries: chains::rounds(table.problem),
         }
     }
 
+    /// Plays rounds, each from what the one before has found, until one is refused. Where the fewest consumers are sought, a round
+    /// with ejection chains must be refused too, as long as the decision may have one.
     fn play(&mut self) {
-        let table = self.table;
-        let Kept { mut state, mut pool, standing: mut score } = keep::keep(table, &self.current);
-        (self.observe)(Phase::Keep);
+        let Kept { mut state, mut pool, standing: mut score } = self.keep();
+        let mut has_chains = false;
         loop {
-            let proposed = self.propose(state, pool);
+            let effort = self.table.problem.effort;
+            let mut chains = if has_chains { Chains::new(effort) } else { Chains::none() };
+            let proposed = self.propose(state, pool, &mut chains);
             let proposed_score = proposed.score();
             let bound_by = proposed.bound_by.iter().copied();
             self.squeezed.extend(bound_by.filter(|bound| squeezes(*bound)));
-            if proposed_score >= score {
-                self.bound_by = proposed.bound_by;
+            if proposed_score < score {
+                score = proposed_score;
+                (state, pool) = self.accept(proposed);
+                has_chains = false;
+                continue;
+            }
+            self.bound_by = proposed.bound_by;
+            if has_chains || self.chain_tries == 0 {
                 return;
             }
-            self.is_better = true;
-            self.current = proposed.placement();
-            score = proposed_score;
-            for (stands, reason) in self.reasons.iter_mut().zip(&proposed.reasons) {
-                *stands = stands.or(*reason);
-            }
-            if score.unplaced == 0 {
-                (state, pool) = (proposed, Vec::new());
-                state.settle();
-            } else {
-                Kept { state, pool, .. } = keep::keep(table, &self.current);
-            }
-            (self.observe)(Phase::Keep);
+            self.chain_tries = self.chain_tries.saturating_sub(1);
+            Kept { state, pool, .. } = self.keep();
+            has_chains = true;
         }
+    }
+
+    fn keep(&mut self) -> Kept<'a> {
+        let kept = keep::keep(self.table, &self.current);
+        (self.observe)(Phase::Keep);
+        kept
+    }
+
+    /// Takes what a round has found, and sets the workbench up for the next one.
+    fn accept(&mut self, mut proposed: State<'a>) -> (State<'a>, Vec<Piece>) {
+        self.is_better = true;
+        self.current = proposed.placement();
+        for (stands, reason) in self.reasons.iter_mut().zip(&proposed.reasons) {
+            *stands = stands.or(*reason);
+        }
+        if proposed.score().unplaced > 0 {
+            let Kept { state, pool, .. } = self.keep();
+            return (state, pool);
+        }
+        proposed.settle();
+        (self.observe)(Phase::Keep);
+        (proposed, Vec::new())
     }
 
     /// One round: what the phases make of an assignment.
     ///
     /// At the maximum, evictions can turn out to have no better place. The round is then played again with those partitions
     /// left where they are, so that whatever is evicted in the end cures something: more stay each time, so this ends.
-    fn propose(&mut self, mut state: State<'a>, mut pool: Vec<Piece>) -> State<'a> {
+    fn propose(
+        &mut self,
+        mut state: State<'a>,
+        mut pool: Vec<Piece>,
+        chains: &mut Chains,
+    ) -> State<'a> {
         let mut stuck = BTreeSet::new();
         let mut bound_by = BTreeSet::new();
         loop {
@@ -206,7 +244,7 @@ impl<'a> Rounds<'a> {
             (self.observe)(Phase::Evict);
             let rest = place::place(&mut state, pool);
             (self.observe)(Phase::Place);
-            dissolve::dissolve(&mut state, &mut Chains::new(self.table.problem.effort));
+            dissolve::dissolve(&mut state, chains);
             (self.observe)(Phase::Dissolve);
             // Whoever was given up makes room for a new consumer.
             let rest = place::place(&mut state, rest);
@@ -220,8 +258,7 @@ impl<'a> Rounds<'a> {
             let before = stuck.len();
             stuck.extend(without_place);
             debug_assert!(before < stuck.len(), "what is stuck does not leave again");
-            Kept { state, pool, .. } = keep::keep(self.table, &self.current);
-            (self.observe)(Phase::Keep);
+            Kept { state, pool, .. } = self.keep();
         }
     }
 

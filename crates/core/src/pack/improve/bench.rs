@@ -177,15 +177,11 @@ impl Bench {
         bins.all(|bin| self.pieces[*bin].len() < 2 || self.load[*bin] <= self.overload[*bin])
     }
 
-    /// The same partitions packed anew: heaviest first, at home unless another consumer is filled much better. `None` when
-    /// it is not allowed, or has no room.
+    /// The same partitions packed anew: heaviest first, at home unless another consumer is filled much better; one without weight
+    /// fills none and stays, if its consumer is still needed. `None` when it is not allowed, or has no room.
     pub(super) fn packed_anew(&self, homesick_permille: u32) -> Option<Self> {
         let mut bench = self.clone();
-        let mut loose: Vec<Piece> =
-            (0..bench.at.len()).filter(|piece| !bench.fixed[*piece]).collect();
-        for piece in &loose {
-            bench.take(*piece);
-        }
+        let mut loose = bench.take_all();
         loose.sort_by_key(|piece| (core::cmp::Reverse(bench.weight[*piece]), *piece));
         let mut rooms = Rooms::new(&bench);
         for piece in loose {
@@ -198,6 +194,9 @@ impl Bench {
     }
 
     fn fitting_place(&self, piece: Piece, rooms: &Rooms, homesick_permille: u32) -> Option<Bin> {
+        if let Some(bin) = self.place_of_idle(piece).filter(|_| self.weight[piece] == 0) {
+            return Some(bin);
+        }
         let best = rooms.best_fit(self, piece);
         let home = self.home[piece].filter(|home| self.fits(piece, *home));
         match (best, home) {
@@ -210,6 +209,14 @@ impl Bench {
             (None, Some(home)) => Some(home),
             (None, None) => rooms.closed.iter().copied().find(|bin| self.fits(piece, *bin)),
         }
+    }
+
+    /// Where a partition goes that has no weight and fills nothing: home, or where it was found; when those are given up, idle ones
+    /// spread over the others.
+    fn place_of_idle(&self, piece: Piece) -> Option<Bin> {
+        let spread = self.open().get(piece % self.len().max(1)).copied();
+        let places = [self.home[piece], Some(self.at[piece]), spread];
+        places.into_iter().flatten().find(|bin| self.is_open(*bin) && self.fits(piece, *bin))
     }
 
     // === what it costs ===
@@ -349,6 +356,28 @@ impl Bench {
         }
     }
 
+    /// Takes all that are not fixed; each is said to be still where it was last.
+    fn take_all(&mut self) -> Vec<Piece> {
+        let mut loose = Vec::new();
+        for bin in self.open().to_vec() {
+            let (fixed, taken): (Vec<_>, Vec<_>) = core::mem::take(&mut self.pieces[bin])
+                .into_iter()
+                .partition(|piece| self.fixed[*piece]);
+            for piece in &taken {
+                self.load[bin] -= self.weight[*piece];
+                self.guests[bin] -= u32::from(self.is_guest(*piece, bin));
+                self.moved -= self.moved_by(*piece, bin);
+            }
+            if fixed.is_empty() {
+                self.open -= 1;
+                self.swap(bin, self.open);
+            }
+            self.pieces[bin] = fixed;
+            loose.extend(taken);
+        }
+        loose
+    }
+
     fn moved_by(&self, piece: Piece, bin: Bin) -> u64 {
         let is_moved = |home: usize| home != bin && !self.drives_out[home];
         if self.home[piece].is_some_and(is_moved) { self.weight[piece] } else { 0 }
@@ -380,6 +409,9 @@ mod tests {
     /// The same choice as [`Bench::fitting_place`] by a look at every consumer.
     fn by_scanning(bench: &Bench, piece: Piece, homesick_permille: u32) -> Option<Bin> {
         let fitting = |bin: &&Bin| bench.fits(piece, **bin);
+        if let Some(bin) = bench.place_of_idle(piece).filter(|_| bench.weight[piece] == 0) {
+            return Some(bin);
+        }
         let open = bench.open().iter().filter(fitting);
         let best = open.min_by_key(|bin| (bench.room(**bin), **bin)).copied();
         let home = bench.home[piece].filter(|home| bench.fits(piece, *home));
@@ -393,6 +425,28 @@ mod tests {
             (None, Some(home)) => Some(home),
             (None, None) => bench.closed().iter().filter(fitting).min().copied(),
         }
+    }
+
+    #[test]
+    fn idle_partitions_stay_and_those_of_a_consumer_that_is_given_up_spread() {
+        // 1 and 2 can be one; of 50 idle partitions each, those of the one that stays do not move.
+        let idle = (0..100).map(|piece| (0, 1 + piece % 2));
+        let items: Vec<(u64, u32)> =
+            [(30, 1), (20, 2), (60, 3), (61, 4)].into_iter().chain(idle).collect();
+        let problem = world(&items);
+        let table = Table::new(&problem);
+        let found: Placement = table.homes.clone();
+        let bench = Bench::new(&table, &found).expect("it is sound");
+        let packed = bench.packed_anew(150).expect("there is room");
+        assert_eq!(packed.len(), 3);
+        let mut counts: Vec<usize> =
+            packed.open().iter().map(|bin| packed.pieces[*bin].len()).collect();
+        counts.sort_unstable();
+        assert_eq!(counts.iter().sum::<usize>(), 104);
+        assert!(counts[0] >= 17, "{counts:?}");
+        let stayed =
+            (0..packed.at.len()).filter(|piece| packed.home[*piece] == Some(packed.at[*piece]));
+        assert!(stayed.count() >= 50 + 3);
     }
 
     proptest! {
