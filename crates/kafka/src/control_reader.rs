@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::Connection;
 use crate::errors::{self, Right, refused};
+use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH};
 use crate::records;
 
 /// How long a broker may hold a fetch back when there is nothing new. It is no delay: records end the wait.
@@ -47,13 +48,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the same batch may fail to decode: a transfer can be garbled once, a log that is garbled stays so.
 const MAX_GARBLED: u32 = 5;
-
-/// From this version on a fetch names topics by id, so that a topic of the same name is not taken for this one.
-const FETCH_BY_ID: i16 = 13;
-
-/// From this version on a fetch names the leader's epoch: a leader that was replaced and does not know it would else answer
-/// that what was read from its successor is beyond its end.
-const WITH_EPOCH: i16 = 9;
 
 /// The port's reader.
 #[derive(Debug)]
@@ -210,7 +204,7 @@ impl Fetcher {
         let partition = FetchPartition::default()
             .with_partition(i32::try_from(self.partition).unwrap_or(i32::MAX))
             .with_fetch_offset(i64::try_from(self.next).unwrap_or(i64::MAX))
-            .with_current_leader_epoch(if version >= WITH_EPOCH { leader_epoch } else { -1 })
+            .with_current_leader_epoch(if version >= FETCH_WITH_EPOCH { leader_epoch } else { -1 })
             .with_last_fetched_epoch(if version >= 12 { self.last_epoch } else { -1 })
             .with_log_start_offset(-1)
             .with_partition_max_bytes(MAX_BYTES);

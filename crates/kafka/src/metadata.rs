@@ -12,6 +12,13 @@ use tidegate_core::ids::TopicId;
 
 use crate::transport::Address;
 
+/// From this version on a fetch names topics by id, so that a topic of the same name is not taken for this one.
+pub(crate) const FETCH_BY_ID: i16 = 13;
+
+/// From this version on a fetch names the leader's epoch: a leader that was replaced and does not know it would else answer
+/// that what was read from its successor is beyond its end.
+pub(crate) const FETCH_WITH_EPOCH: i16 = 9;
+
 /// The cluster at one moment, as one broker saw it.
 #[derive(Debug)]
 pub(crate) struct Metadata {

@@ -26,6 +26,9 @@ const CHECKSUMMED_FROM: usize = 21;
 /// Bytes in front of the first record.
 const HEADER: usize = 61;
 
+/// A batch's length counts what stands behind it.
+const LENGTH_ENDS_AT: u64 = 12;
+
 const MAGIC_AT: usize = 16;
 const CODEC: i16 = 0x07;
 const CONTROL: i16 = 0x20;
@@ -34,6 +37,40 @@ const CONTROL: i16 = 0x20;
 #[derive(Debug, thiserror::Error)]
 #[error("a record batch is garbled: {0}")]
 pub(crate) struct Garbled(pub(crate) String);
+
+/// What a batch tells of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) base_offset: u64,
+    /// All of the batch, as it is stored.
+    pub(crate) bytes: u64,
+    /// Offsets that it takes: as many as it was written with records, however many compaction has left.
+    pub(crate) offsets: u64,
+    /// It holds a marker of a transaction.
+    pub(crate) is_control: bool,
+}
+
+/// The header of a batch, of which only the beginning needs to be there.
+pub(crate) fn header(batch: &Bytes) -> Result<Header, Garbled> {
+    if batch.len() < HEADER || batch[MAGIC_AT] != 2 {
+        return Err(Garbled("it does not begin with the header of a batch".to_owned()));
+    }
+    let mut header = batch.slice(..HEADER);
+    let base_offset = header.get_i64();
+    let length = header.get_i32();
+    header.advance(4 + 1 + 4);
+    let attributes = header.get_i16();
+    let last_delta = header.get_i32();
+    let not_negative = |number: i64| {
+        u64::try_from(number).map_err(|_| Garbled(format!("its header has {number}")))
+    };
+    Ok(Header {
+        base_offset: not_negative(base_offset)?,
+        bytes: not_negative(length.into())? + LENGTH_ENDS_AT,
+        offsets: not_negative(last_delta.into())? + 1,
+        is_control: attributes & CONTROL != 0,
+    })
+}
 
 /// Decodes one whole batch. A batch of markers of transactions has no records.
 pub(crate) fn decode(batch: &Bytes) -> Result<Vec<RawRecord>, Garbled> {
@@ -160,8 +197,10 @@ mod tests {
     fn what_was_encoded_is_one_batch_and_is_decoded() {
         let values: Vec<Bytes> = (0..300_u32).map(|n| format!("value {n}").into()).collect();
         let batch = encode(&values, 7).unwrap();
-        let length = batch.slice(8..12).get_u32();
-        assert_eq!(usize::try_from(length).unwrap() + 12, batch.len(), "one batch");
+        let header = header(&batch).unwrap();
+        assert_eq!(usize::try_from(header.bytes).unwrap(), batch.len(), "one batch");
+        assert_eq!((header.base_offset, header.offsets, header.is_control), (0, 300, false));
+        assert!(super::header(&batch.slice(..60)).is_err());
         let records = decode(&batch).unwrap();
         let told: Vec<_> = records.iter().map(|record| record.value.clone().unwrap()).collect();
         assert_eq!(told, values);

@@ -21,11 +21,13 @@ use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
 use kafka_protocol::messages::{DescribeLogDirsRequest, TopicName};
 use tidegate_runtime::ports::{
-    Bound, BrokerFailure, Class, Error, LogSizes, MeasuredTopic, PartitionSample, Round,
+    BatchAt, BatchSize, Bound, BrokerFailure, Class, Error, LogSizes, MeasuredTopic,
+    PartitionSample, Round,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::batch_sizes;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{self, Right, refused};
@@ -183,6 +185,12 @@ impl LogSizes for KafkaLogSizes {
         view.report(&mut round);
         view.merge(told, &mut round);
         Ok(round)
+    }
+
+    async fn batch_sizes(&mut self, records: Vec<BatchAt>) -> Vec<Result<BatchSize, Error>> {
+        let none = BTreeMap::new();
+        let topics = self.view.as_ref().map_or(&none, |view| &view.topics);
+        batch_sizes::look(&self.cluster, topics, records).await
     }
 }
 

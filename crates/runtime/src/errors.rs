@@ -70,7 +70,7 @@ codes! {
     RightMissing = "TG005" {
         cause: "The user has no access-control entry for what was tried.",
         see: "The message names the operation and the topic, group or cluster.",
-        cure: "Grant the right; `docs/security.md` lists those of each process. Without the right to describe log directories (Describe on the cluster) the monitor goes on with offsets, for partitions whose bytes per record it has learned.",
+        cure: "Grant the right; `docs/security.md` lists those of each process. Without the right to describe log directories (Describe on the cluster) the monitor goes on with offsets and with bytes per record, which it learns from batches if it may read the topic (Read on the data topics).",
     }
     /// The ledger belongs to another group.
     ForeignLedger = "TG006" {

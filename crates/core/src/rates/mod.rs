@@ -8,10 +8,12 @@
 //! Invariants: a rate is never negative; a missing sample is missing and never a rate of zero; floats stay inside [`LowPass`].
 
 mod filter;
+mod looks;
 mod monitor;
 mod window;
 
 pub use filter::LowPass;
+pub use looks::BatchLooks;
 pub use monitor::{Monitor, Round, Settings, TopicReport, TopicRound};
 pub use window::{Basis, BytesPerRecord, Measurement, RateWindow, Sample, Source};
 

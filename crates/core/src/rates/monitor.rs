@@ -72,6 +72,8 @@ pub struct TopicReport {
 pub struct Monitor {
     settings: Settings,
     topics: BTreeMap<TopicId, Topic>,
+    /// From batches, since the last step.
+    learned: BTreeMap<TopicId, BTreeMap<u32, BytesPerRecord>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -93,21 +95,19 @@ struct Partition {
 impl Monitor {
     /// A monitor that has seen nothing.
     pub const fn new(settings: Settings) -> Self {
-        Self { settings, topics: BTreeMap::new() }
+        Self { settings, topics: BTreeMap::new(), learned: BTreeMap::new() }
     }
 
-    /// Believes that records of a partition have so many bytes, until log sizes tell better.
-    pub fn set_bytes_per_record(&mut self, partition: PartitionId, ratio: BytesPerRecord) {
-        let topic = self.topics.get_mut(&partition.topic);
-        if let Some(known) = topic.and_then(|topic| topic.partitions.get_mut(&partition.number)) {
-            known.window.set_bytes_per_record(ratio);
-        }
+    /// Takes in how many bytes and offsets a batch of a partition has, for the next step; for where log sizes are not told.
+    pub fn learn(&mut self, partition: PartitionId, batch: BytesPerRecord) {
+        self.learned.entry(partition.topic).or_default().insert(partition.number, batch);
     }
 
     /// Takes in a round; says what to publish for each topic.
     pub fn step(&mut self, now: Instant, round: &Round) -> BTreeMap<TopicId, TopicReport> {
         self.topics.retain(|topic, _| round.topics.contains_key(topic));
         let settings = self.settings;
+        let mut learned = core::mem::take(&mut self.learned);
         let mut reports = BTreeMap::new();
         for (id, seen) in &round.topics {
             let absent_at = match self.topics.get(id) {
@@ -115,7 +115,13 @@ impl Monitor {
                 None => seen.absent_at,
             };
             let topic = self.topics.entry(*id).or_default();
-            topic.sample(settings, now, seen, absent_at);
+            topic.appear(settings, seen, absent_at);
+            for (number, batch) in learned.remove(id).unwrap_or_default() {
+                if let Some(partition) = topic.partitions.get_mut(&number) {
+                    partition.window.learn(batch);
+                }
+            }
+            topic.sample(now, seen);
             reports.insert(*id, topic.report(settings, now));
         }
         reports
@@ -126,13 +132,7 @@ impl Monitor {
 
 impl Topic {
     /// Partitions that are new now did not exist at `absent_at`.
-    fn sample(
-        &mut self,
-        settings: Settings,
-        now: Instant,
-        seen: &TopicRound,
-        absent_at: Option<Instant>,
-    ) {
+    fn appear(&mut self, settings: Settings, seen: &TopicRound, absent_at: Option<Instant>) {
         self.listed_at = seen.listed_at;
         if !self.partitions.keys().eq(seen.partitions.keys()) {
             self.partitions.retain(|number, _| seen.partitions.contains_key(number));
@@ -142,6 +142,9 @@ impl Topic {
             let mut new: BTreeMap<u32, Partition> = new.collect();
             self.partitions.append(&mut new);
         }
+    }
+
+    fn sample(&mut self, now: Instant, seen: &TopicRound) {
         // Both have the same partitions now, in the same order.
         for (partition, sample) in self.partitions.values_mut().zip(seen.partitions.values()) {
             match sample {

@@ -139,7 +139,7 @@ fn by_log_sizes_alone_a_log_that_grows_is_right_and_one_that_shrinks_is_not_meas
 fn by_log_sizes_alone_nothing_is_known_where_they_are_refused() {
     let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
     let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly);
-    window.set_bytes_per_record(BytesPerRecord::new(123, 1).expect("it is a ratio"));
+    window.learn(BytesPerRecord::new(123, 1).expect("it is a ratio"));
     for second in 0..10 {
         window.push(at(second), offsets_only(second * 10));
         assert_eq!(window.measure(at(second)), None, "second {second}");
@@ -198,13 +198,13 @@ fn a_log_that_was_cut_is_measured_again_from_where_it_is() {
 }
 
 #[test]
-fn without_log_sizes_bytes_come_from_consumers_and_are_missing_before() {
+fn without_log_sizes_bytes_come_from_batches_and_are_missing_before() {
     let mut window = window();
     for second in 0..10 {
         window.push(at(second), offsets_only(second * 10));
     }
     assert_eq!(window.measure(at(9)), None, "no zero for what is not known");
-    window.set_bytes_per_record(BytesPerRecord::new(500, 2).expect("both are above zero"));
+    window.learn(BytesPerRecord::new(500, 2).expect("both are above zero"));
     for second in 10..13 {
         window.push(at(second), offsets_only(second * 10));
     }
@@ -414,11 +414,22 @@ fn a_topic_that_was_created_again_is_another_topic() {
 }
 
 #[test]
-fn bytes_per_record_reach_a_partition_without_log_sizes() {
+fn what_batches_tell_reaches_a_partition_without_log_sizes_and_follows_its_records() {
     let mut monitor = Monitor::new(Settings::default());
-    step(&mut monitor, 0, &[(0, Some(offsets_only(0)))]);
-    let ratio = BytesPerRecord::new(200, 1).expect("both are above zero");
-    monitor.set_bytes_per_record(PartitionId { topic: topic(), number: 0 }, ratio);
-    let report = step(&mut monitor, 1, &[(0, Some(offsets_only(10)))]);
-    assert_eq!(report.rates[&0].write_rate, 2000);
+    let partition = PartitionId { topic: topic(), number: 0 };
+    let batch = |bytes| BytesPerRecord::new(bytes, 5).expect("both are above zero");
+    monitor.learn(partition, batch(1000));
+    let nothing = step(&mut monitor, 0, &[(0, Some(offsets_only(10)))]);
+    assert_eq!(nothing.missing, BTreeSet::from([0]), "one sample is no rate");
+    let report = step(&mut monitor, 1, &[(0, Some(offsets_only(20)))]);
+    assert_eq!((report.rates[&0].write_rate, report.rates[&0].bytes_per_record), (2000, Some(200)));
+    let mut last = None;
+    for second in 2..300 {
+        monitor.learn(partition, batch(2000));
+        let report = step(&mut monitor, second, &[(0, Some(offsets_only(10 + 10 * second)))]);
+        last = report.rates.get(&0).copied().or(last);
+    }
+    let last = last.expect("a full report comes every 30 seconds");
+    assert_eq!(last.bytes_per_record, Some(400));
+    assert!(last.write_rate.abs_diff(4000) <= 1, "rounded each second: {}", last.write_rate);
 }

@@ -102,12 +102,13 @@ pub struct RateWindow {
     learned: Learned,
     /// Bytes that were counted as the log grew, and whose records the high watermark has not shown yet.
     ahead: u64,
-    /// From consumers, or from a batch's header, or over the whole log: believed until something is learned.
+    /// Over the whole log: believed until something is learned.
     given: Option<BytesPerRecord>,
     source: Source,
 }
 
-/// Bytes per record over the recent steps that log sizes measured, older steps counting less.
+/// Bytes per record over the recent steps that log sizes measured, or the recent batches that were looked at, older ones counting
+/// less.
 ///
 /// One step alone would not do: a log's size runs ahead of its high watermark by whatever is not replicated yet. A step without
 /// records teaches nothing: its bytes belong to the records that come next.
@@ -213,9 +214,9 @@ impl RateWindow {
         self
     }
 
-    /// Believes that records have so many bytes, until log sizes tell better.
-    pub fn set_bytes_per_record(&mut self, ratio: BytesPerRecord) {
-        self.given = Some(ratio);
+    /// Takes in how many bytes and offsets a batch has.
+    pub fn learn(&mut self, batch: BytesPerRecord) {
+        self.learned.add(batch.bytes, batch.records);
     }
 
     /// Takes in a sample. One that is not later than the last changes nothing.

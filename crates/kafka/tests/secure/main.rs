@@ -45,7 +45,9 @@ macro_rules! essentials {
             offsets: commits_are_found_again_and_missing_ones_are_absent, bounds_follow_the_log;
             produce: many_records_are_pipelined_and_acknowledged_in_order;
             reader: records_come_in_order_from_the_position_asked_for;
-            sizes: a_round_follows_pattern_growth_and_writes;
+            sizes:
+                a_round_follows_pattern_growth_and_writes,
+                the_headers_of_all_batches_add_up_to_the_log;
         }
     };
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use tidegate_core::ids::Position;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::{Class, Error, ReadError, ReadEvent};
+use tidegate_runtime::ports::{BatchAt, Class, Error, ReadError, ReadEvent};
 use tidegate_runtime::security::{Cluster, Mechanism};
 use tidegate_testing::{KafkaVersion, SecureListener, unique_name};
 
@@ -79,6 +79,9 @@ async fn only_described(stranger: &Kafka, admin: &Kafka, topic: &str) {
     let round = sizes.sample(&[topic.to_owned()]).await.unwrap();
     assert!(!round.log_sizes_permitted);
     assert_eq!(round.topics[0].samples.len(), 1);
+    let batch = BatchAt { topic: topic.to_owned(), number: 0, offset: 0 };
+    let told = sizes.batch_sizes(vec![batch]).await.remove(0);
+    missing(&told.unwrap_err(), "Read", &what);
 }
 
 /// A row of the table of rights.

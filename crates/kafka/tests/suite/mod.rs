@@ -142,7 +142,8 @@ macro_rules! suite {
                 a_topic_made_again_is_read_while_the_old_one_is_given_up,
                 a_reader_ends_a_partition_whose_topic_was_made_again;
             sizes:
-                a_round_follows_pattern_growth_and_writes;
+                a_round_follows_pattern_growth_and_writes,
+                the_headers_of_all_batches_add_up_to_the_log;
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_kafka::Kafka;
-use tidegate_runtime::ports::{LogSizes, MeasuredTopic};
+use tidegate_runtime::ports::{BatchAt, LogSizes, MeasuredTopic};
 use tidegate_testing::unique_name;
 
 use super::{new_log, new_topic, raw, soon};
@@ -58,4 +58,24 @@ pub(crate) async fn a_round_follows_pattern_growth_and_writes(kafka: Kafka) {
     assert_eq!(topics.len(), 1);
     assert_eq!((topics[0].name.as_str(), topics[0].samples.len()), (other.as_str(), 1));
     assert_ne!(topics[0].id.0, [0; 16]);
+}
+
+pub(crate) async fn the_headers_of_all_batches_add_up_to_the_log(kafka: Kafka) {
+    let (topic, log) = new_log(&kafka, "headers", 2).await;
+    let topics = [topic.clone()];
+    let mut sizes = kafka.log_sizes(Duration::from_secs(5));
+    for length in [1, 10, 5000, 200] {
+        log.append(1, raw("x".repeat(length))).await.unwrap();
+    }
+    let size = sample(&mut sizes, &topics).await[0].samples[&1].size;
+    let at = |number, offset| BatchAt { topic: topic.clone(), number, offset };
+    let told = sizes.batch_sizes((0..4).map(|offset| at(1, offset)).collect()).await;
+    let batches: Vec<_> = told.into_iter().collect::<Result<_, _>>().unwrap();
+    assert!(batches.iter().all(|batch| batch.offsets == 1));
+    assert_eq!(Some(batches.iter().map(|batch| batch.bytes).sum()), size);
+
+    // Partition 0 has no batch, and nobody leads a third; the answers keep the order of the questions.
+    let told = sizes.batch_sizes(vec![at(1, 2), at(0, 0), at(2, 0), at(1, 0)]).await;
+    let told: Vec<_> = told.into_iter().map(Result::ok).collect();
+    assert_eq!(told, [Some(batches[2]), None, None, Some(batches[0])]);
 }

@@ -2,6 +2,7 @@
 //!
 //! A round that fails leaves its partitions missing, which is said; a period that was missed is not made up for.
 
+mod batches;
 mod face;
 mod shrinking;
 
@@ -14,6 +15,7 @@ use tidegate_core::rates::{self, Sample, TopicReport, TopicRound};
 use tidegate_wire::{PartitionRates, RatesOf};
 use tokio_util::sync::CancellationToken;
 
+use self::batches::Batches;
 use self::face::Face;
 pub use self::face::Shown;
 use self::shrinking::Shrinking;
@@ -80,6 +82,7 @@ pub struct Monitor {
     last_listing: Option<Instant>,
     told_refusal: bool,
     shrinking: Shrinking,
+    batches: Batches,
 }
 
 impl Monitor {
@@ -96,6 +99,7 @@ impl Monitor {
             last_listing: None,
             told_refusal: false,
             shrinking: Shrinking::default(),
+            batches: Batches::default(),
         }
     }
 
@@ -154,13 +158,13 @@ impl Monitor {
         };
         self.tell(&round);
         let permitted = round.log_sizes_permitted;
-        let reports = self.reports(round);
+        let reports = self.reports(round).await;
         let took = self.ports.clock.now().since(began);
         self.face.round(&reports, took, permitted, self.ports.clock.unix_ms());
         reports
     }
 
-    fn reports(&mut self, round: Round) -> Vec<PartitionRates> {
+    async fn reports(&mut self, round: Round) -> Vec<PartitionRates> {
         let now = self.ports.clock.now();
         let listed_at = now.before(round.metadata_age);
         let topics: Vec<MeasuredTopic> = round
@@ -171,9 +175,18 @@ impl Monitor {
         self.note_topics(&topics, listed_at);
         let partitions: BTreeMap<_, _> =
             topics.iter().map(|topic| (topic.id, topic.partitions)).collect();
-        let rounds = topics.iter().map(|topic| (topic.id, self.topic_round(listed_at, topic)));
-        let reports = self.core.step(now, &rates::Round { topics: rounds.collect() });
         let sampled_unix_ms = self.ports.clock.unix_ms();
+        let rounds = topics.iter().map(|topic| (topic.id, self.topic_round(listed_at, topic)));
+        let rounds = rates::Round { topics: rounds.collect() };
+        if !round.log_sizes_permitted {
+            let name = |topic: TopicId| self.seen.get(&topic).map(|seen| seen.name.clone());
+            for (partition, batch) in
+                self.batches.look(&mut *self.ports.sizes, name, now, &rounds).await
+            {
+                self.core.learn(partition, batch);
+            }
+        }
+        let reports = self.core.step(now, &rounds);
         let record = |(topic_id, report): (TopicId, TopicReport)| {
             let topic = self.seen.get(&topic_id)?.name.clone();
             let partitions = *partitions.get(&topic_id)?;

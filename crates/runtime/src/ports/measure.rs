@@ -65,10 +65,34 @@ pub struct Round {
     pub log_sizes_permitted: bool,
 }
 
+/// A record, of whose batch the size is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchAt {
+    /// Topic.
+    pub topic: String,
+    /// Partition number.
+    pub number: u32,
+    /// Offset of the record.
+    pub offset: u64,
+}
+
+/// What a batch's header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSize {
+    /// Its bytes in the log.
+    pub bytes: u64,
+    /// How many offsets it takes.
+    pub offsets: u64,
+}
+
 /// Samples the partitions of topics.
 #[async_trait]
 pub trait LogSizes: Send + std::fmt::Debug {
     /// Samples the named topics; an entry that ends in `*` is a prefix pattern. Metadata is refreshed by the
     /// adapter when it is older than the refresh period it was made with.
     async fn sample(&mut self, topics: &[String]) -> Result<Round, Error>;
+
+    /// The sizes of the batches with these records, in their order, for topics that were sampled before; instead of one that is a
+    /// marker of a transaction that of the batch before. For clusters that do not tell log sizes: each costs reading a batch.
+    async fn batch_sizes(&mut self, records: Vec<BatchAt>) -> Vec<Result<BatchSize, Error>>;
 }

@@ -22,7 +22,9 @@ pub use control::{
 pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
 pub use error::{Class, Error};
 pub use feeds::{Overrides, Rates};
-pub use measure::{Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round};
+pub use measure::{
+    BatchAt, BatchSize, Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round,
+};
 pub use produce::{Delivery, DeliverySender, OutgoingRecord, Producer};
 pub use sink::{Batch, Guarantee, Sink, SinkError};
 pub use state::{Persisted, StateError, StateFile};
