@@ -135,6 +135,47 @@ fn by_log_sizes_alone_a_log_that_grows_is_right_and_one_that_shrinks_is_not_meas
     assert_eq!(measured(&window, 13).source, Source::LogSize);
 }
 
+/// The log of the new leader was 5 MB larger, as its segments had not been deleted yet: a rate of 5 MB/s.
+#[test]
+fn by_log_sizes_alone_a_new_leader_with_another_log_size_makes_no_rate() {
+    let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
+    let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly);
+    for second in 0..20 {
+        let (leader, more) = if second < 10 { (1, 0) } else { (2, 5_000_000) };
+        window.push(at(second), Sample { leader, ..sample(second * 10, second * 1000 + more) });
+        match second {
+            // One sample of the new leader is no rate, and it has been forgotten that there was one.
+            0 | 10 | 11 => assert_eq!(window.measure(at(second)), None),
+            _ => {
+                let measured = measured(&window, second);
+                assert_eq!((measured.write_rate, measured.filtered_rate), (1000, 1000));
+            }
+        }
+    }
+}
+
+#[test]
+fn by_log_sizes_alone_a_leader_that_is_not_known_is_no_other() {
+    let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
+    let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly).empty_at(at(0));
+    for (second, leader) in [(1, 1), (2, -1), (3, 1)] {
+        window.push(at(second), Sample { leader, ..sample(second * 10, second * 1000) });
+        assert_eq!(measured(&window, second).write_rate, 1000);
+    }
+}
+
+#[test]
+fn by_log_sizes_alone_bytes_per_record_follow_what_is_written() {
+    let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));
+    let mut window = RateWindow::new(span, time_constant, Basis::LogSizesOnly);
+    window.push(at(0), sample(1000, 100_000));
+    assert_eq!(window.measure(at(0)), None);
+    for second in 1..100 {
+        window.push(at(second), sample(1000 + second * 10, 100_000 + second * 5000));
+        assert_eq!(measured(&window, second).bytes_per_record, Some(500), "and not the log's 100");
+    }
+}
+
 #[test]
 fn by_log_sizes_alone_nothing_is_known_where_they_are_refused() {
     let (span, time_constant) = (Duration::from_secs(30), Duration::from_secs(10));

@@ -57,7 +57,7 @@ pub enum Basis {
     #[default]
     Best,
     /// From the log's size and nothing else, as published: what retention or compaction takes away in between is missing, and where
-    /// a log has shrunk nothing is known.
+    /// a log has shrunk or has another leader nothing is known.
     LogSizesOnly,
 }
 
@@ -304,11 +304,18 @@ impl RateWindow {
 
     /// The bytes that were written between two samples, and the source that says so.
     fn step(&mut self, before: Sample, sample: Sample, records: u64) -> Option<u64> {
-        if self.basis == Basis::LogSizesOnly {
-            self.source = Source::LogSize;
-            return sample.size?.checked_sub(before.size?);
-        }
         let grown = growth(before, sample);
+        let has_told = self.learn_growth(grown, records);
+        self.source = Source::LogSize;
+        match self.basis {
+            Basis::LogSizesOnly => difference(before, sample),
+            Basis::Best if has_told => grown,
+            Basis::Best => self.by_offsets(sample, records),
+        }
+    }
+
+    /// Takes in how much the log has grown, if that is what was written; false if it tells nothing.
+    fn learn_growth(&mut self, grown: Option<u64>, records: u64) -> bool {
         match (grown, records) {
             (Some(grown), 0) => self.ahead = self.ahead.saturating_add(grown),
             (Some(grown), _) if grown > 0 || self.ahead > 0 => {
@@ -318,11 +325,10 @@ impl RateWindow {
             // A log that stays as it is while offsets advance is one whose size is not reported in time; offsets tell more.
             (Some(_) | None, _) => {
                 self.ahead = 0;
-                return self.by_offsets(sample, records);
+                return false;
             }
         }
-        self.source = Source::LogSize;
-        grown
+        true
     }
 
     fn by_offsets(&mut self, sample: Sample, records: u64) -> Option<u64> {
@@ -355,6 +361,15 @@ const UNKNOWN_LEADER: i32 = -1;
 fn growth(before: Sample, sample: Sample) -> Option<u64> {
     let same_leader = before.leader == sample.leader || before.leader == UNKNOWN_LEADER;
     if !same_leader || before.log_start != sample.log_start {
+        return None;
+    }
+    sample.size?.checked_sub(before.size?)
+}
+
+/// The difference of two sizes, as published. Those of two replicas have none: each deletes and compacts when it comes to it.
+fn difference(before: Sample, sample: Sample) -> Option<u64> {
+    let is_known = before.leader != UNKNOWN_LEADER && sample.leader != UNKNOWN_LEADER;
+    if is_known && before.leader != sample.leader {
         return None;
     }
     sample.size?.checked_sub(before.size?)
