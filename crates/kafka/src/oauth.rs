@@ -6,8 +6,8 @@
 //!  librdkafka, when it asks ────┘            └── endpoint: kept while fresh ◄── a thread of its own
 //! ```
 //!
-//! librdkafka asks on the threads that read records and report deliveries. While the kept token holds they are therefore
-//! held up by a slow endpoint for [`A_MOMENT`] and no longer: they get the old token and ask again.
+//! librdkafka asks on the threads that read records and report deliveries. A slow endpoint therefore holds them up for
+//! [`A_MOMENT`] and no longer: they get the old token while it holds, else an error that passes, and ask again.
 
 mod endpoint;
 mod token;
@@ -27,7 +27,7 @@ pub(crate) use self::token::Token;
 /// beside the time-outs of leases.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// How long an asker waits that has no token: the fetch has its own time-out, and this one is for what it lacks.
+/// How long the thin layer waits that has no token: the fetch has its own time-out, and this one is for what it lacks.
 const PATIENCE: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(5));
 
 /// For how long a failure is the answer to whoever asks next. Endpoints lock out those who ask too often.
@@ -97,9 +97,14 @@ impl Tokens {
 
     /// A token that holds. Blocks the thread while it is got.
     pub(crate) fn current(&self) -> Result<Token, Error> {
+        self.within(PATIENCE)
+    }
+
+    /// The same for who cannot wait for longer than that.
+    fn within(&self, patience: Duration) -> Result<Token, Error> {
         let path = match &self.0.source {
             Source::File(path) => path,
-            Source::Endpoint(_) => return self.kept_or_new(),
+            Source::Endpoint(_) => return self.kept_or_new(patience),
         };
         read_file(path, self.0.clock.unix_ms())
     }
@@ -112,9 +117,9 @@ impl Tokens {
         }
     }
 
-    /// The same for librdkafka, in its words.
+    /// A token in the words of librdkafka, which asks again after an error. Blocks the thread for a moment at most.
     pub(crate) fn for_library(&self) -> Result<OAuthToken, Error> {
-        let token = self.current()?;
+        let token = self.within(A_MOMENT)?;
         Ok(OAuthToken {
             token: token.value().to_owned(),
             principal_name: token.subject().to_owned(),
@@ -122,7 +127,7 @@ impl Tokens {
         })
     }
 
-    fn kept_or_new(&self) -> Result<Token, Error> {
+    fn kept_or_new(&self, patience: Duration) -> Result<Token, Error> {
         let inner = &self.0;
         let mut state = inner.lock();
         let now_ms = inner.clock.unix_ms();
@@ -138,7 +143,7 @@ impl Tokens {
             state.fetching = true;
         }
         let before = state.fetched;
-        let patience = if old.is_some() { A_MOMENT } else { PATIENCE };
+        let patience = if old.is_some() { A_MOMENT } else { patience };
         let waited =
             inner.changed.wait_timeout_while(state, patience, |state| state.fetched == before);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +154,7 @@ impl Tokens {
         }
         let failure = || match &state.failure {
             Some((error, _)) => again(error),
-            None => Error::new(Class::Transient, "the token endpoint does not answer"),
+            None => Error::new(Class::Transient, "the token endpoint has not answered yet"),
         };
         old.ok_or_else(failure)
     }
@@ -308,6 +313,20 @@ mod tests {
         world.answers.send(Ok("second")).unwrap();
         // It was fetched at 800.
         assert_eq!(world.at(1_000).unwrap(), "second");
+    }
+
+    #[test]
+    fn librdkafka_is_not_held_up_by_an_endpoint_that_gives_it_no_first_token() {
+        let world = world();
+        let began = std::time::Instant::now();
+        let error = world.tokens.for_library().err().unwrap();
+        // Far from both: the thin layer would wait for fifteen seconds.
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        assert_eq!(error.class(), Class::Transient);
+        // The fetch goes on, and serves who asks next.
+        world.answers.send(Ok("first")).unwrap();
+        assert_eq!(world.at(0).unwrap(), "first");
+        assert_eq!(world.tokens.for_library().unwrap().token, "first");
     }
 
     #[test]
