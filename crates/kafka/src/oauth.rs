@@ -52,6 +52,13 @@ enum Source {
     Endpoint(Fetch),
 }
 
+/// A fetch. However it ends, those who wait for it are told, and the next one can begin.
+struct UnderWay<'a> {
+    inner: &'a Inner,
+    /// `None` until there is one, and for ever when the thread panics.
+    outcome: Option<Result<Token, Error>>,
+}
+
 #[derive(Default)]
 struct State {
     token: Option<Token>,
@@ -164,26 +171,36 @@ impl Tokens {
         let tokens = self.clone();
         let thread = std::thread::Builder::new().name("kafka-token".to_owned());
         let started = thread.spawn(move || {
-            let inner = &tokens.0;
-            let Source::Endpoint(fetch) = &inner.source else { return };
-            let outcome = fetch(now_ms);
-            let mut state = inner.lock();
-            state.fetching = false;
-            state.fetched += 1;
-            match outcome {
-                Ok(token) => {
-                    state.failure = None;
-                    state.token = Some(token);
-                }
-                Err(error) => state.failure = Some((error, inner.clock.unix_ms())),
+            let mut under_way = UnderWay { inner: &tokens.0, outcome: None };
+            if let Source::Endpoint(fetch) = &tokens.0.source {
+                under_way.outcome = Some(fetch(now_ms));
             }
-            drop(state);
-            inner.changed.notify_all();
         });
         started.map(drop).map_err(|cause| {
             Error::new(Class::Transient, "failed to start a thread to ask for a token")
                 .because(cause)
         })
+    }
+}
+
+// === impl UnderWay ===
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let given_up = || Err(Error::new(Class::Transient, "the asking for a token was given up"));
+        let outcome = self.outcome.take().unwrap_or_else(given_up);
+        let mut state = self.inner.lock();
+        state.fetching = false;
+        state.fetched += 1;
+        match outcome {
+            Ok(token) => {
+                state.failure = None;
+                state.token = Some(token);
+            }
+            Err(error) => state.failure = Some((error, self.inner.clock.unix_ms())),
+        }
+        drop(state);
+        self.inner.changed.notify_all();
     }
 }
 
@@ -318,15 +335,31 @@ mod tests {
     #[test]
     fn librdkafka_is_not_held_up_by_an_endpoint_that_gives_it_no_first_token() {
         let world = world();
-        let began = std::time::Instant::now();
-        let error = world.tokens.for_library().err().unwrap();
+        let (tokens, (done, told)) = (world.tokens.clone(), mpsc::channel());
+        let asker = std::thread::spawn(move || done.send(tokens.for_library().err().unwrap()));
         // Far from both: the thin layer would wait for fifteen seconds.
-        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        let error = told.recv_timeout(PATIENCE / 2).expect("librdkafka is answered");
+        asker.join().unwrap().unwrap();
         assert_eq!(error.class(), Class::Transient);
         // The fetch goes on, and serves who asks next.
         world.answers.send(Ok("first")).unwrap();
         assert_eq!(world.at(0).unwrap(), "first");
         assert_eq!(world.tokens.for_library().unwrap().token, "first");
+    }
+
+    #[test]
+    fn a_fetch_that_panics_is_an_error_that_passes() {
+        let world = world();
+        // There is no answer for it to take.
+        let World { tokens, clock, answers } = world;
+        drop(answers);
+        for at in [0, FAILURE_KEPT_MS] {
+            clock.0.store(at, Ordering::SeqCst);
+            let error = tokens.current().unwrap_err();
+            assert_eq!(error.class(), Class::Transient);
+            assert_eq!(error.to_string(), "the asking for a token was given up");
+        }
+        assert_eq!(tokens.0.lock().fetched, 2, "each asked anew");
     }
 
     #[test]
