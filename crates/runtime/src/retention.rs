@@ -13,8 +13,16 @@ const TIME: &str = "retention.ms";
 const SIZE: &str = "retention.bytes";
 const POLICY: &str = "cleanup.policy";
 
+/// With tiered storage: older records are elsewhere, and no longer in the log that is measured.
+const TIERED: &str = "remote.storage.enable";
+const LOCAL_TIME: &str = "local.retention.ms";
+const LOCAL_SIZE: &str = "local.retention.bytes";
+
 /// Kafka's word for a retention without limit.
 const UNLIMITED: &str = "-1";
+
+/// Kafka's word for a local retention that is the whole one.
+const AS_THE_WHOLE: &str = "-2";
 
 /// How long records are to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,21 +102,25 @@ fn settings(retention: Retention) -> BTreeMap<String, String> {
 pub fn why_logs_shrink(topic: &TopicState) -> Option<String> {
     let policy = topic.config.get(POLICY)?;
     let limit = |name: &str| {
-        let value = topic.config.get(name).filter(|value| *value != UNLIMITED)?;
+        let unlimited = |value: &str| value == UNLIMITED || value == AS_THE_WHOLE;
+        let value = topic.config.get(name).filter(|value| !unlimited(value))?;
         Some(format!("{name} is {value}"))
     };
-    let deleted =
-        if policy.contains("delete") { limit(TIME).or_else(|| limit(SIZE)) } else { None };
+    let is_tiered = topic.config.get(TIERED).is_some_and(|value| value == "true");
+    let local: &[&str] = if is_tiered { &[LOCAL_TIME, LOCAL_SIZE] } else { &[] };
+    let limits = [TIME, SIZE].into_iter().chain(local.iter().copied());
+    let deleted = limits.filter(|_| policy.contains("delete")).find_map(limit);
     deleted.or_else(|| policy.contains("compact").then(|| format!("{POLICY} is {policy}")))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tidegate_core::ids::TopicId;
 
     use super::*;
 
-    fn topic(settings: &[(&str, &str)]) -> TopicState {
+    /// A topic with these settings.
+    pub(crate) fn topic(settings: &[(&str, &str)]) -> TopicState {
         let config = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         TopicState {
             name: "orders".to_owned(),
@@ -133,6 +145,26 @@ mod tests {
         assert_eq!(why(&compacted).as_deref(), Some("cleanup.policy is compact"));
         let both = [(POLICY, "compact,delete"), (TIME, "-1"), (SIZE, "-1")];
         assert_eq!(why(&both).as_deref(), Some("cleanup.policy is compact,delete"));
+    }
+
+    #[test]
+    fn local_logs_shrink_by_their_own_limits_where_storage_is_tiered() {
+        let kept = [(POLICY, "delete"), (TIME, "-1"), (SIZE, "-1")];
+        let local = |time, size| [(TIERED, "true"), (LOCAL_TIME, time), (LOCAL_SIZE, size)];
+        let why = |local: &[(&'static str, &'static str)]| why(&[&kept[..], local].concat());
+        assert_eq!(why(&local("3600000", "-2")).as_deref(), Some("local.retention.ms is 3600000"));
+        assert_eq!(why(&local("-2", "1000")).as_deref(), Some("local.retention.bytes is 1000"));
+        assert_eq!(why(&local("-2", "-2")), None, "they are as the whole retention");
+        assert_eq!(why(&local("-1", "-1")), None);
+        let unused = [(TIERED, "false"), (LOCAL_TIME, "3600000"), (LOCAL_SIZE, "1000")];
+        assert_eq!(why(&unused), None, "nothing is tiered");
+        assert_eq!(why(&unused[1..]), None, "a version without tiered storage");
+    }
+
+    #[test]
+    fn local_limits_as_the_whole_retention_shrink_by_it() {
+        let settings = [(POLICY, "delete"), (TIME, "1000"), (TIERED, "true"), (LOCAL_TIME, "-2")];
+        assert_eq!(why(&settings).as_deref(), Some("retention.ms is 1000"));
     }
 
     #[test]
