@@ -44,6 +44,13 @@ fn wrong_usage_ends_with_2_and_says_what_is_known() {
 }
 
 #[test]
+fn a_retention_of_nothing_is_wrong_usage_that_names_the_option() {
+    let output = run(&["topics", "retain", "--spec", "x", "--time", "0s", "orders"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("'--time <TIME>'"), "{}", stderr(&output));
+}
+
+#[test]
 fn help_and_version_are_data_and_end_with_0() {
     let version = run(&["--version"]);
     assert_eq!(version.status.code(), Some(0));

@@ -83,8 +83,9 @@ fn retention_is_changed(spec: &str) {
     let quiet = run(&["monitor", "--once", "--for", "1s", "--spec", spec]);
     assert!(!stderr(&quiet).contains("retention"), "{}", stderr(&quiet));
     for (topics, told) in [
-        (vec![TOPIC, "nowhere"], "topic nowhere does not exist"),
-        (vec!["data-engineering-monitor"], "is a control topic of the group"),
+        (vec![TOPIC, "example.nowhere"], "topic example.nowhere does not exist"),
+        (vec![TOPIC, "nowhere"], "topic nowhere is no data topic of group"),
+        (vec!["data-engineering-monitor"], "is a control topic of group"),
     ] {
         let refused =
             run(&[&["topics", "retain", "--time", "1h", "--spec", spec], &topics[..]].concat());

@@ -3,7 +3,7 @@
 //! The published method takes the growth of a log for what was written to it. That is right only while nothing is deleted from
 //! the log and nothing in it is compacted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ports::{Admin, Class, Error, TopicState};
@@ -48,33 +48,43 @@ pub struct Retained {
     pub shrinks: Option<String>,
 }
 
-/// Changes how long topics keep their records: all of them, or none where one is missing or is not a data topic.
+/// What came of a change.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was changed.
+    pub changed: Vec<Retained>,
+    /// Why the change ended before all topics were done. What became of the first one that is not in `changed` is not
+    /// known then, and those after it are as they were.
+    pub failure: Option<Error>,
+}
+
+/// Changes how long topics keep their records: all of them, or none where one is missing or is not a data topic. A failure on
+/// the way is told together with what was done before.
 pub async fn retain(
     admin: &dyn Admin,
     config: &Config,
     topics: &[String],
     retention: Retention,
-) -> Result<Vec<Retained>, Error> {
+) -> Result<Outcome, Error> {
     let refuse = |text: String| Err(Error::new(Class::Permanent, text));
-    if let Some(topic) =
-        topics.iter().find(|topic| config.control_topics.names().any(|name| name == *topic))
-    {
-        return refuse(format!(
-            "topic {topic} is a control topic of the group: `tidegate topics create --fix` sets its retention"
-        ));
+    if let Some(topic) = topics.iter().find(|topic| config.topic(topic).is_none()) {
+        return refuse(not_data(config, topic));
     }
-    let found = admin.describe(topics).await?;
+    let wanted: Vec<String> = BTreeSet::from_iter(topics).into_iter().cloned().collect();
+    let found = admin.describe(&wanted).await?;
     if let Some(topic) =
-        topics.iter().find(|topic| !found.iter().any(|found| found.name == **topic))
+        wanted.iter().find(|topic| !found.iter().any(|found| found.name == **topic))
     {
         return refuse(format!(
             "topic {topic} does not exist, or may not be seen: nothing was changed"
         ));
     }
     let after = settings(retention);
-    let mut done = Vec::new();
+    let mut changed = Vec::new();
     for topic in found {
-        admin.configure(&topic.name, &after).await?;
+        if let Err(error) = admin.configure(&topic.name, &after).await {
+            return Ok(Outcome { changed, failure: Some(error) });
+        }
         let before =
             after.keys().filter_map(|name| Some((name.clone(), topic.config.get(name)?.clone())));
         let before = before.collect();
@@ -83,9 +93,24 @@ pub async fn retain(
             now.config.extend(after.clone());
         }
         let shrinks = why_logs_shrink(&now);
-        done.push(Retained { topic: now.name, before, after: after.clone(), shrinks });
+        changed.push(Retained { topic: now.name, before, after: after.clone(), shrinks });
     }
-    Ok(done)
+    Ok(Outcome { changed, failure: None })
+}
+
+/// Why a topic is left alone.
+fn not_data(config: &Config, topic: &str) -> String {
+    let group = &config.group.0;
+    if config.control_topics.names().any(|name| name == topic) {
+        return format!(
+            "topic {topic} is a control topic of group {group}: `tidegate topics create --fix` sets its retention; \
+             nothing was changed"
+        );
+    }
+    format!(
+        "topic {topic} is no data topic of group {group}, as nothing in `topics` of its specification matches it: \
+         correct the name, or add it there; nothing was changed"
+    )
 }
 
 fn settings(retention: Retention) -> BTreeMap<String, String> {
@@ -115,9 +140,14 @@ pub fn why_logs_shrink(topic: &TopicState) -> Option<String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
     use tidegate_core::ids::TopicId;
 
     use super::*;
+    use crate::ports::TopicSpec;
+    use crate::spec::GroupSpec;
 
     /// A topic with these settings.
     pub(crate) fn topic(settings: &[(&str, &str)]) -> TopicState {
@@ -133,6 +163,94 @@ pub(crate) mod tests {
 
     fn why(settings: &[(&str, &str)]) -> Option<String> {
         why_logs_shrink(&topic(settings))
+    }
+
+    /// A cluster that has every topic, and changes them until it comes to one that it refuses.
+    #[derive(Debug, Default)]
+    struct Cluster {
+        refused: Option<&'static str>,
+        changed: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Admin for Cluster {
+        async fn brokers(&self) -> Result<u32, Error> {
+            Ok(1)
+        }
+
+        async fn list(&self) -> Result<BTreeMap<TopicId, String>, Error> {
+            Ok(BTreeMap::new())
+        }
+
+        async fn describe(&self, names: &[String]) -> Result<Vec<TopicState>, Error> {
+            let settings = [(POLICY, "delete"), (TIME, "7"), (SIZE, "-1")];
+            let state = |name: &String| TopicState { name: name.clone(), ..topic(&settings) };
+            Ok(names.iter().map(state).collect())
+        }
+
+        async fn create(&self, _: &TopicSpec) -> Result<bool, Error> {
+            Ok(false)
+        }
+
+        async fn grow(&self, _: &str, _: u32) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn configure(&self, topic: &str, _: &BTreeMap<String, String>) -> Result<(), Error> {
+            if self.refused == Some(topic) {
+                return Err(Error::new(Class::Permanent, format!("{topic} is refused")));
+            }
+            self.changed.lock().unwrap().push(topic.to_owned());
+            Ok(())
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    fn config() -> Config {
+        let yaml = "{group: shop, cluster: {bootstrapServers: 'localhost:9092'}, \
+                     controlTopics: {controller: orders.commands, ledger: orders.ledger}, \
+                     topics: [{name: 'orders.*', sink: 'blackhole:'}, {name: bills, sink: 'blackhole:'}]}";
+        GroupSpec::parse(yaml, &BTreeMap::new()).unwrap().validate().unwrap()
+    }
+
+    async fn forever(cluster: &Cluster, topics: &[&str]) -> Result<Outcome, Error> {
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        retain(cluster, &config(), &topics, Retention::Forever).await
+    }
+
+    #[tokio::test]
+    async fn none_but_data_topics_are_changed() {
+        for (topic, why) in [
+            ("bills2", "is no data topic of group shop"),
+            ("order", "correct the name, or add it there"),
+            ("__consumer_offsets", "is no data topic"),
+            // The patterns fit these.
+            ("orders.commands", "is a control topic of group shop"),
+            ("orders.ledger", "`tidegate topics create --fix` sets its retention"),
+        ] {
+            let cluster = Cluster::default();
+            let error = forever(&cluster, &["bills", topic]).await.unwrap_err();
+            let (sentence, named) = (error.to_string(), format!("topic {topic} is "));
+            assert!(sentence.starts_with(&named) && sentence.contains(why), "{sentence}");
+            assert!(cluster.changed.lock().unwrap().is_empty(), "{topic}");
+        }
+        let cluster = Cluster::default();
+        let outcome = forever(&cluster, &["orders.eu", "bills", "orders.eu"]).await.unwrap();
+        assert!(outcome.failure.is_none());
+        assert_eq!(*cluster.changed.lock().unwrap(), ["bills", "orders.eu"], "each once");
+    }
+
+    #[tokio::test]
+    async fn a_failure_on_the_way_hides_nothing_of_what_was_changed() {
+        let cluster = Cluster { refused: Some("orders.b"), ..Cluster::default() };
+        let outcome = forever(&cluster, &["orders.a", "orders.b", "orders.c"]).await.unwrap();
+        assert_eq!(outcome.failure.unwrap().to_string(), "orders.b is refused");
+        let changed: Vec<_> = outcome.changed.iter().map(|topic| topic.topic.as_str()).collect();
+        assert_eq!(changed, ["orders.a"]);
+        assert_eq!(outcome.changed[0].before[TIME], "7");
     }
 
     #[test]

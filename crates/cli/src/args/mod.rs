@@ -158,7 +158,7 @@ pub(crate) enum TopicsCommand {
     /// Change how long data topics keep their records.
     #[command(group = clap::ArgGroup::new("retention").required(true))]
     Retain {
-        /// The topics; all of them are changed, or none where one does not exist.
+        /// Data topics of the group; all of them are changed, or none where one is no data topic or does not exist.
         #[arg(required = true, value_name = "TOPIC")]
         topics: Vec<String>,
         #[command(flatten)]
@@ -167,7 +167,7 @@ pub(crate) enum TopicsCommand {
         #[arg(long, group = "retention")]
         forever: bool,
         /// Keeps records for so long, such as 7d: sets retention.ms, and leaves a limit of the size as it is.
-        #[arg(long, group = "retention", value_parser = Span::parse)]
+        #[arg(long, group = "retention", value_parser = some_time)]
         time: Option<Duration>,
     },
 }
@@ -466,6 +466,14 @@ impl From<LogFormat> for logging::Format {
 fn preset(name: &str) -> Result<Preset, String> {
     let names = Preset::ALL.map(Preset::name).join(", ");
     Preset::parse(name).ok_or_else(|| format!("expected one of {names}"))
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = Span::parse(text)?;
+    let some = (!time.is_zero()).then_some(time);
+    some.ok_or_else(|| {
+        "expected more than nothing: all records would be deleted at once".to_owned()
+    })
 }
 
 fn consumer_number(text: &str) -> Result<ConsumerNumber, String> {

@@ -35,6 +35,24 @@ struct Description {
     drift: Vec<Drift>,
 }
 
+// === impl Changed ===
+
+impl Changed {
+    fn text(&self, retention: Retention) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        for Retained { topic, before, after, shrinks } in &self.topics {
+            for (setting, value) in after {
+                let before = before.get(setting).map_or("unknown", String::as_str);
+                writeln!(text, "{topic}: {setting} set to {value}, was {before}")?;
+            }
+            if let (Some(why), Retention::Forever) = (shrinks, retention) {
+                writeln!(text, "{topic}: its log shrinks all the same, as {why}")?;
+            }
+        }
+        Ok(text)
+    }
+}
+
 pub(super) async fn run(command: TopicsCommand, output: &Output) -> anyhow::Result<Exit> {
     let (spec, repair) = match &command {
         TopicsCommand::Create { spec, fix: true } => (spec, Repair::Fix),
@@ -65,19 +83,18 @@ async fn retain(
 ) -> anyhow::Result<Exit> {
     let config = setup::load_config(spec)?;
     let kafka = setup::connect(&config.cluster, "tidegate-topics", Patience::Command).await?;
-    let topics = retention::retain(&*kafka.admin(), &config, topics, retention).await?;
-    let mut text = String::new();
-    for Retained { topic, before, after, shrinks } in &topics {
-        for (setting, value) in after {
-            let before = before.get(setting).map_or("unknown", String::as_str);
-            writeln!(text, "{topic}: {setting} set to {value}, was {before}")?;
-        }
-        if let (Some(why), Retention::Forever) = (shrinks, retention) {
-            writeln!(text, "{topic}: its log shrinks all the same, as {why}")?;
-        }
+    let outcome = retention::retain(&*kafka.admin(), &config, topics, retention).await?;
+    let changed = Changed { topics: outcome.changed };
+    let Some(error) = outcome.failure else {
+        output.result(&changed.text(retention)?, &changed)?;
+        return Ok(Exit::Done);
+    };
+    if changed.topics.is_empty() {
+        return Err(error.into());
     }
-    output.result(&text, &Changed { topics })?;
-    Ok(Exit::Done)
+    output.result(&changed.text(retention)?, &changed)?;
+    let told = "only the topics that are told above were changed";
+    Err(anyhow::Error::new(error).context(told))
 }
 
 fn describe(found: Vec<TopicState>, outcome: Outcome, output: &Output) -> anyhow::Result<Exit> {
