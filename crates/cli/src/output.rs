@@ -67,10 +67,36 @@ pub(crate) fn redraw(lines_before: usize, text: &str) {
     }
 }
 
-/// Width of the terminal in characters.
-pub(crate) fn width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col));
-    columns.ok().filter(|columns| *columns > 0).unwrap_or(100)
+/// A terminal's lines, and the characters of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl Size {
+    /// That of the terminal; a usual one where it is not told.
+    pub(crate) fn of_terminal() -> Self {
+        let told = rustix::termios::tcgetwinsize(io::stdout()).ok();
+        let or =
+            |told: Option<u16>, usual| told.filter(|told| *told > 0).map_or(usual, usize::from);
+        Self {
+            rows: or(told.map(|size| size.ws_row), 24),
+            columns: or(told.map(|size| size.ws_col), 100),
+        }
+    }
+
+    /// Lines of a picture that can be replaced: the cursor stands below it, and what has left the screen stays.
+    pub(crate) fn picture_rows(self) -> usize {
+        self.rows.saturating_sub(1)
+    }
+
+    /// The text with lines that do not wrap, each ended.
+    pub(crate) fn cut(self, text: &str) -> String {
+        let columns = self.columns.saturating_sub(1);
+        let cut = |line: &str| line.chars().take(columns).collect::<String>() + "\n";
+        text.lines().map(cut).collect()
+    }
 }
 
 /// Writes to standard error.

@@ -193,7 +193,8 @@ pub(crate) struct MonitorArgs {
     /// How long `--once` measures: a window's length is as exact as it gets.
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = Span::parse, requires = "once")]
     pub(crate) time: Duration,
-    /// Shows the table in this terminal, renewed with each sample, until it is told to end. Publishes nothing.
+    /// Shows the table in this terminal, as much as it has room for, renewed with each sample, until it is told to end. Publishes
+    /// nothing.
     #[arg(long, conflicts_with = "http")]
     pub(crate) live: bool,
 }

@@ -18,13 +18,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{processes, table};
 use crate::args::{MonitorArgs, SpecArgs};
 use crate::failure::{Exit, Refused};
-use crate::output::{self, Output};
+use crate::output::{self, Output, Size};
 use crate::setup::{self, Patience};
 use crate::signals::Signals;
 use crate::wiring;
-
-/// Lines of the live picture: what does not fit on a screen is counted.
-const LIVE_LINES: usize = 40;
 
 pub(super) async fn run(
     args: MonitorArgs,
@@ -83,7 +80,7 @@ async fn live(spec: &SpecArgs, output: &Output, mut signals: Signals) -> anyhow:
         if output.is_json() {
             output.result("", &seen)?;
         } else {
-            let picture = seen.text(LIVE_LINES) + "\n";
+            let picture = seen.picture(Size::of_terminal());
             output::redraw(lines, &picture);
             lines = picture.lines().count();
         }
@@ -166,6 +163,16 @@ impl Seen {
         // Stable: partitions of one rate stay in the order of topics and numbers.
         partitions.sort_by_key(|row| std::cmp::Reverse(row.write_rate));
         Self { partitions, missing }
+    }
+
+    /// What a terminal has room for: partitions that it has none for are counted.
+    fn picture(&self, size: Size) -> String {
+        let rows = size.picture_rows();
+        let frame = self.text(0).lines().count();
+        let text = size.cut(&self.text(rows.saturating_sub(frame)));
+        // Where there is not even room for the frame, the sums at its end are what matters.
+        let surplus = text.lines().count().saturating_sub(rows);
+        text.split_inclusive('\n').skip(surplus).collect()
     }
 
     /// At most so many lines of partitions.
@@ -265,5 +272,27 @@ orders-0     2.0 kB/s   2.0 kB/s         20           100  log-size
 3 partitions, 1 of them not shown, 1.50 MB/s in all, 15020 records/s
 1 not measured: orders-2";
         assert_eq!(seen.text(2), text);
+    }
+
+    #[test]
+    fn the_live_picture_never_leaves_the_terminal() {
+        let missing = vec![Name { topic: "a-topic-with-a-long-name".repeat(9), partition: 2 }];
+        let partitions = (0..50).map(|number| row(number, 1000)).collect();
+        let seen = Seen { partitions, missing };
+        for (rows, columns) in [(1, 80), (2, 80), (5, 80), (10, 60), (24, 20), (200, 300)] {
+            let picture = seen.picture(Size { rows, columns });
+            // One more line is the cursor's; one more character would wrap.
+            assert!(picture.lines().count() < rows, "{rows} rows: {picture}");
+            assert!(picture.lines().all(|line| line.len() < columns), "{columns}: {picture}");
+            assert!(picture.is_empty() || picture.ends_with('\n'), "{picture}");
+        }
+        let picture = seen.picture(Size { rows: 10, columns: 60 });
+        let shown = picture.lines().filter(|line| line.starts_with("orders-")).count();
+        assert_eq!(shown, 5, "all room is used: {picture}");
+        assert!(picture.contains("\n50 partitions, 45 of them not shown, "), "{picture}");
+        let large = seen.picture(Size { rows: 200, columns: 80 });
+        assert!(large.contains("orders-49 ") && large.contains("\n50 partitions, 50"), "{large}");
+        let small = seen.picture(Size { rows: 3, columns: 80 });
+        assert!(small.starts_with("50 partitions, 50 of them not shown"), "{small}");
     }
 }

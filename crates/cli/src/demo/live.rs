@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::observed::Sample;
 use super::setting::Setting;
-use crate::output::{self, Output};
+use crate::output::{self, Output, Size};
 
 /// Time between two lines where no picture can be shown.
 const LINE_EVERY_MS: u64 = 5000;
@@ -95,10 +95,7 @@ impl<'a> Screen<'a> {
         let mut text = String::new();
         let drawn = self.draw(&mut text, act, sample, kills);
         let text = drawn.map(|()| text).unwrap_or_default();
-        let width = output::width();
-        let cut =
-            |line: &str| line.chars().take(width.saturating_sub(1)).collect::<String>() + "\n";
-        text.lines().map(cut).collect()
+        Size::of_terminal().cut(&text)
     }
 
     fn draw(&self, text: &mut String, act: Act, sample: &Sample, kills: usize) -> std::fmt::Result {
