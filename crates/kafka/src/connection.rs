@@ -35,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::oauth::Tokens;
+use crate::sasl::Unproven;
 use crate::transport::{self, Address, Stream};
 use crate::{bounded, sasl, tls};
 
@@ -123,8 +124,16 @@ struct Outgoing {
 // === impl Connection ===
 
 impl Connection {
-    /// Connects, and learns which versions the broker speaks.
+    /// Connects, learns which versions the broker speaks, and tells it who this is.
     pub(crate) async fn open(address: Address, access: Arc<Access>) -> Result<Self, Error> {
+        match Self::open_once(address.clone(), Arc::clone(&access)).await {
+            // That token is kept no longer.
+            Err(Unproven::Token(_)) => Ok(Self::open_once(address, access).await?),
+            other => Ok(other?),
+        }
+    }
+
+    async fn open_once(address: Address, access: Arc<Access>) -> Result<Self, Unproven> {
         let stream = transport::open(&address, access.security.tls.as_ref()).await?;
         let (requests, incoming) = mpsc::channel(MAX_PIPELINED);
         let fate = Arc::new(Fate::default());

@@ -37,6 +37,14 @@ const FAILURE_KEPT_MS: u64 = 1000;
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<Inner>);
 
+/// A token as somebody was given it.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    token: Token,
+    /// Got for this asker. One that was kept may have been revoked since.
+    is_new: bool,
+}
+
 struct Inner {
     source: Source,
     clock: Arc<dyn Clock>,
@@ -61,7 +69,12 @@ struct UnderWay<'a> {
 
 #[derive(Default)]
 struct State {
+    /// The last one that was got, unless a broker has refused it.
     token: Option<Token>,
+    /// The file had a token once.
+    had_token: bool,
+    /// A broker has taken a token.
+    taken: bool,
     /// Why the last attempt failed, and when.
     failure: Option<(Error, u64)>,
     fetching: bool,
@@ -72,6 +85,14 @@ struct State {
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Tokens")
+    }
+}
+
+// === impl Given ===
+
+impl Given {
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
     }
 }
 
@@ -103,30 +124,37 @@ impl Tokens {
     }
 
     /// A token that holds. Blocks the thread while it is got.
-    pub(crate) fn current(&self) -> Result<Token, Error> {
+    pub(crate) fn current(&self) -> Result<Given, Error> {
         self.within(PATIENCE)
     }
 
     /// The same for who cannot wait for longer than that.
-    fn within(&self, patience: Duration) -> Result<Token, Error> {
-        let path = match &self.0.source {
-            Source::File(path) => path,
-            Source::Endpoint(_) => return self.kept_or_new(patience),
-        };
-        read_file(path, self.0.clock.unix_ms())
+    fn within(&self, patience: Duration) -> Result<Given, Error> {
+        match &self.0.source {
+            Source::File(path) => self.read_or_kept(path),
+            Source::Endpoint(_) => self.kept_or_new(patience),
+        }
     }
 
-    /// A broker does not take a token: the next one who asks gets another.
-    pub(crate) fn drop_refused(&self, refused: &Token) {
+    /// A broker has taken a token.
+    pub(crate) fn note_taken(&self) {
+        self.0.lock().taken = true;
+    }
+
+    /// A broker does not take a token: the next one who asks gets another. True when that one may be better: this one was kept
+    /// for a while, or is in a file that had a good one, and will have again.
+    pub(crate) fn drop_refused(&self, refused: &Given) -> bool {
         let mut state = self.0.lock();
-        if state.token.as_ref() == Some(refused) {
+        if state.token.as_ref() == Some(&refused.token) {
             state.token = None;
         }
+        let in_good_file = matches!(self.0.source, Source::File(_)) && state.taken;
+        !refused.is_new || in_good_file
     }
 
     /// A token in the words of librdkafka, which asks again after an error. Blocks the thread for a moment at most.
     pub(crate) fn for_library(&self) -> Result<OAuthToken, Error> {
-        let token = self.within(A_MOMENT)?;
+        let Given { token, .. } = self.within(A_MOMENT)?;
         Ok(OAuthToken {
             token: token.value().to_owned(),
             principal_name: token.subject().to_owned(),
@@ -134,14 +162,39 @@ impl Tokens {
         })
     }
 
-    fn kept_or_new(&self, patience: Duration) -> Result<Token, Error> {
+    /// The token that is in the file. Files are caught while they are replaced: once one had a token, what is wrong with it passes,
+    /// and the token of before serves while it holds.
+    fn read_or_kept(&self, path: &str) -> Result<Given, Error> {
+        let now_ms = self.0.clock.unix_ms();
+        let read = read_file(path, now_ms);
+        let mut state = self.0.lock();
+        let error = match read {
+            Ok(token) => {
+                state.token = Some(token.clone());
+                state.had_token = true;
+                return Ok(Given { token, is_new: true });
+            }
+            Err(error) if !state.had_token => return Err(error),
+            Err(error) => of_class(Class::Transient, &error),
+        };
+        let kept = state.token.as_ref().filter(|token| token.holds(now_ms));
+        let Some(token) = kept else { return Err(error) };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the bearer token that was read before goes on serving"
+        );
+        Ok(Given { token: token.clone(), is_new: false })
+    }
+
+    fn kept_or_new(&self, patience: Duration) -> Result<Given, Error> {
         let inner = &self.0;
         let mut state = inner.lock();
         let now_ms = inner.clock.unix_ms();
         if let Some(token) = state.token.as_ref().filter(|token| token.is_fresh(now_ms)) {
-            return Ok(token.clone());
+            return Ok(Given { token: token.clone(), is_new: false });
         }
         let old = state.token.clone().filter(|token| token.holds(now_ms));
+        let old = old.map(|token| Given { token, is_new: false });
         if let Some(failure) = state.recent_failure(now_ms) {
             return old.ok_or(failure);
         }
@@ -157,10 +210,10 @@ impl Tokens {
         if let (None, Some(token)) = (&state.failure, &state.token)
             && state.fetched != before
         {
-            return Ok(token.clone());
+            return Ok(Given { token: token.clone(), is_new: true });
         }
         let failure = || match &state.failure {
-            Some((error, _)) => again(error),
+            Some((error, _)) => of_class(error.class(), error),
             None => Error::new(Class::Transient, "the token endpoint has not answered yet"),
         };
         old.ok_or_else(failure)
@@ -217,7 +270,7 @@ impl State {
         let (error, at) = self.failure.as_ref()?;
         // A clock that was set back is no reason to wait.
         let recent = now_ms.checked_sub(*at).is_some_and(|age| age < FAILURE_KEPT_MS);
-        recent.then(|| again(error))
+        recent.then(|| of_class(error.class(), error))
     }
 }
 
@@ -240,9 +293,9 @@ fn read_file(path: &str, now_ms: u64) -> Result<Token, Error> {
     Ok(token)
 }
 
-/// The same error for another one who asked.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.class(), error.to_string()).coded(error.code());
+/// The same error for another one who asked, or of another class.
+pub(crate) fn of_class(class: Class, error: &Error) -> Error {
+    let copy = Error::new(class, error.to_string()).coded(error.code());
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let causes: Vec<String> = causes.map(ToString::to_string).collect();
     if causes.is_empty() { copy } else { copy.because(causes.join(": ")) }
@@ -290,7 +343,7 @@ mod tests {
     impl World {
         fn at(&self, ms: u64) -> Result<String, Error> {
             self.clock.0.store(ms, Ordering::SeqCst);
-            self.tokens.current().map(|token| token.value().to_owned())
+            self.tokens.current().map(|given| given.token.value().to_owned())
         }
     }
 
@@ -363,15 +416,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_not_given_again() {
+    fn a_refused_token_is_not_given_again_and_the_next_one_may_be_better_than_a_kept_one() {
         let world = world();
         world.answers.send(Ok("first")).unwrap();
-        let first = world.tokens.current().unwrap();
-        world.tokens.drop_refused(&first);
+        let new = world.tokens.current().unwrap();
+        let kept = world.tokens.current().unwrap();
+        assert!(world.tokens.drop_refused(&kept), "it may have been revoked");
         world.answers.send(Ok("second")).unwrap();
         assert_eq!(world.at(1).unwrap(), "second");
-        world.tokens.drop_refused(&first);
-        assert_eq!(world.at(2).unwrap(), "second");
+        assert!(!world.tokens.drop_refused(&new), "it was fetched to be refused");
+        assert_eq!(world.at(2).unwrap(), "second", "another one was refused");
+        world.tokens.note_taken();
+        assert!(!world.tokens.drop_refused(&new), "endpoints are not files");
     }
 
     #[test]
@@ -380,7 +436,9 @@ mod tests {
         let askers: Vec<_> = (0..4)
             .map(|_| {
                 let tokens = world.tokens.clone();
-                std::thread::spawn(move || tokens.current().map(|token| token.value().to_owned()))
+                std::thread::spawn(move || {
+                    tokens.current().map(|given| given.token.value().to_owned())
+                })
             })
             .collect();
         world.answers.send(Ok("shared")).unwrap();
@@ -389,22 +447,82 @@ mod tests {
         }
     }
 
+    /// A token file, and until when the tokens in it hold.
+    struct File {
+        folder: tidegate_testing::TempDir,
+        clock: Arc<Hand>,
+        tokens: Tokens,
+    }
+
+    impl File {
+        fn new() -> Self {
+            let folder = tidegate_testing::TempDir::new().unwrap();
+            let clock = Arc::new(Hand::default());
+            let source = Source::File(folder.path().join("token").to_str().unwrap().to_owned());
+            let tokens = Tokens::new(source, Arc::clone(&clock) as Arc<dyn Clock>);
+            Self { folder, clock, tokens }
+        }
+
+        fn write(&self, text: &str) {
+            std::fs::write(self.folder.path().join("token"), text).unwrap();
+        }
+
+        fn class(&self) -> Class {
+            self.tokens.current().unwrap_err().class()
+        }
+    }
+
+    #[test]
+    fn a_token_file_that_is_just_being_replaced_stops_nobody() {
+        let file = File::new();
+        let token = |expires: u64| token::tests::jwt(&format!(r#"{{"exp":{expires}}}"#));
+        for wrong in ["", "two words", &token(0)] {
+            file.write(wrong);
+            assert_eq!(file.class(), Class::Permanent, "{wrong}: there was never a token");
+        }
+        file.write(&token(100));
+        assert!(file.tokens.current().unwrap().is_new);
+        for wrong in ["", "two words", &token(0)] {
+            file.write(wrong);
+            let given = file.tokens.current().unwrap();
+            assert_eq!((given.token.value(), given.is_new), (token(100).as_str(), false));
+        }
+        file.clock.0.store(100_000, Ordering::SeqCst);
+        for wrong in ["", "two words", &token(0), &token(100)] {
+            file.write(wrong);
+            assert_eq!(file.class(), Class::Transient, "{wrong}: its writer is late");
+        }
+        file.write(&token(200));
+        assert_eq!(file.tokens.current().unwrap().token.value(), token(200));
+    }
+
+    #[test]
+    fn a_refused_token_of_a_file_passes_once_a_broker_took_one() {
+        let file = File::new();
+        file.write("whole");
+        let first = file.tokens.current().unwrap();
+        assert!(!file.tokens.drop_refused(&first), "a start with a wrong file");
+        file.tokens.note_taken();
+        file.write("hal");
+        let half = file.tokens.current().unwrap();
+        assert!(file.tokens.drop_refused(&half), "the rest of it may be on its way");
+        file.write("");
+        assert_eq!(file.class(), Class::Transient, "what was refused serves nobody");
+    }
+
     #[test]
     fn a_token_file_is_read_each_time_and_an_expired_token_is_told() {
-        let file = tidegate_testing::TempDir::new().unwrap();
-        let path = file.path().join("token");
-        let clock = Arc::new(Hand::default());
-        let source = Source::File(path.to_str().unwrap().to_owned());
-        let tokens = Tokens::new(source, Arc::clone(&clock) as Arc<dyn Clock>);
+        let file = File::new();
+        let File { tokens, clock, .. } = &file;
         let error = tokens.current().unwrap_err();
         assert!(error.to_string().contains("tokenFile: failed to read"), "{error}");
-        std::fs::write(&path, "no token: hunter2").unwrap();
+        file.write("no token: hunter2");
         let error = tokens.current().unwrap_err();
         assert!(error.to_string().contains("holds no bearer token"), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         let text = token::tests::jwt(r#"{"sub":"me","exp":100}"#);
-        std::fs::write(&path, format!("{text}\n")).unwrap();
-        assert_eq!(tokens.current().unwrap().value(), text);
+        file.write(&format!("{text}\n"));
+        assert_eq!(tokens.current().unwrap().token.value(), text);
         clock.0.store(103_000, Ordering::SeqCst);
         let error = tokens.current().unwrap_err();
         assert!(error.to_string().contains("expired 3 s ago"), "{error}");

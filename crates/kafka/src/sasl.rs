@@ -22,7 +22,7 @@ use tidegate_runtime::security::{Mechanism, Sasl, Secret};
 
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{self, Answer};
-use crate::oauth::{Token, Tokens};
+use crate::oauth::{self, Given, Token, Tokens};
 use crate::scram::{Hash, Scram, ScramError};
 
 /// Most letters of a broker's answer that are passed on.
@@ -65,22 +65,42 @@ fn password_of(sasl: &Sasl) -> Result<&Secret, Error> {
     })
 }
 
+/// Why a broker does not know who this is.
+#[derive(Debug)]
+pub(crate) enum Unproven {
+    /// A token was refused, and the next one may be taken. Brokers want another connection for another try.
+    Token(Error),
+    /// Another try brings the same.
+    Other(Error),
+}
+
+impl From<Error> for Unproven {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Unproven> for Error {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Token(error) | Unproven::Other(error) => error,
+        }
+    }
+}
+
 /// Tells a broker who this is. Returns for how long the broker believes it; `None` is for ever.
 pub(crate) async fn authenticate(
     connection: &Connection,
     sasl: &Sasl,
     tokens: Option<&Tokens>,
-) -> Result<Option<Duration>, Error> {
+) -> Result<Option<Duration>, Unproven> {
     let name = name_of(sasl.mechanism);
     let last = if let Some(tokens) = tokens {
         let asked = tokens.clone();
-        let token = blocking(move || asked.current()).await?;
+        let given = blocking(move || asked.current()).await?;
         choose(connection, name).await?;
-        bearer(connection, &token).await.inspect_err(|error| {
-            if error.class() == Class::Permanent {
-                tokens.drop_refused(&token);
-            }
-        })?
+        let outcome = bearer(connection, given.token()).await;
+        judged(tokens, &given, outcome)?
     } else {
         let reading = sasl.clone();
         let password = blocking(move || read_password(&reading)).await?;
@@ -91,12 +111,30 @@ pub(crate) async fn authenticate(
             Mechanism::ScramSha512 => scram(connection, sasl, Hash::sha512(), password).await?,
             Mechanism::OauthBearer => {
                 let text = "OAUTHBEARER has no source of tokens";
-                return Err(Error::new(Class::Permanent, text));
+                return Err(Error::new(Class::Permanent, text).into());
             }
         }
     };
     let lifetime = u64::try_from(last.session_lifetime_ms).unwrap_or_default();
     Ok((lifetime > 0).then(|| Duration::from_millis(lifetime)))
+}
+
+/// What a broker said to a token. A refusal is for good only when no other token is to be had.
+fn judged<T>(tokens: &Tokens, given: &Given, outcome: Result<T, Error>) -> Result<T, Unproven> {
+    match outcome {
+        Ok(said) => {
+            tokens.note_taken();
+            Ok(said)
+        }
+        Err(error) if error.class() == Class::Permanent && tokens.drop_refused(given) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a bearer token is refused, and the next one tried"
+            );
+            Err(Unproven::Token(oauth::of_class(Class::Transient, &error)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Agrees on the mechanism.
@@ -230,7 +268,129 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use bytes::{Buf as _, BytesMut};
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::{
+        ApiVersionsResponse, RequestHeader, ResponseHeader, SaslHandshakeResponse,
+    };
+    use kafka_protocol::protocol::{Decodable as _, Encodable};
+    use tidegate_runtime::security::Security;
+    use tidegate_runtime::task::{Task, spawn_named};
+    use tidegate_testing::TempDir;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::connection::Access;
+    use crate::transport::Address;
+
+    /// A broker that takes one token. When it has refused another, the issuer writes that one to the client's file.
+    struct Broker {
+        address: Address,
+        _task: Task<()>,
+    }
+
+    impl Broker {
+        async fn start(takes: &'static str, file: PathBuf) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let serving = async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    serve(stream, takes, &file).await;
+                }
+            };
+            let task = spawn_named("broker that takes one token", serving);
+            Self { address: Address::parse_list(&address).remove(0), _task: task }
+        }
+
+        async fn greet(&self, access: &Arc<Access>) -> Result<(), Error> {
+            Connection::open(self.address.clone(), Arc::clone(access)).await.map(drop)
+        }
+    }
+
+    /// Answers the first questions of a connection, until it ends.
+    async fn serve(mut stream: TcpStream, takes: &str, file: &std::path::Path) {
+        while let Ok(length) = stream.read_i32().await {
+            let mut frame = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut frame).await.unwrap();
+            let mut frame = Bytes::from(frame);
+            let (key, version) = ((&frame[..]).get_i16(), (&frame[2..]).get_i16());
+            let head = if key == 17 { 1 } else { 2 };
+            let header = RequestHeader::decode(&mut frame, head).unwrap();
+            let body = match key {
+                18 => {
+                    let known = |key, highest| {
+                        ApiVersion::default().with_api_key(key).with_max_version(highest)
+                    };
+                    let keys = vec![known(17, 1), known(36, 2)];
+                    encoded(&ApiVersionsResponse::default().with_api_keys(keys), version)
+                }
+                17 => encoded(&SaslHandshakeResponse::default(), version),
+                _ => {
+                    let said = SaslAuthenticateRequest::decode(&mut frame, version).unwrap();
+                    encoded(&judge(&said.auth_bytes, takes, file), version)
+                }
+            };
+            let header_version = i16::from(key == 36);
+            let head = ResponseHeader::default().with_correlation_id(header.correlation_id);
+            let answer = [encoded(&head, header_version), body].concat();
+            stream.write_i32(i32::try_from(answer.len()).unwrap()).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+
+    fn judge(said: &[u8], takes: &str, file: &std::path::Path) -> SaslAuthenticateResponse {
+        let answer = SaslAuthenticateResponse::default();
+        let said = String::from_utf8_lossy(said);
+        if said == "\u{1}" {
+            return answer.with_error_code(ResponseError::SaslAuthenticationFailed.code());
+        }
+        if said.contains(&format!("Bearer {takes}\u{1}")) {
+            return answer;
+        }
+        std::fs::write(file, takes).unwrap();
+        answer.with_auth_bytes(Bytes::from_static(br#"{"status":"invalid_token"}"#))
+    }
+
+    fn encoded(message: &impl Encodable, version: i16) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        message.encode(&mut bytes, version).unwrap();
+        bytes.to_vec()
+    }
+
+    fn by_file(file: &std::path::Path) -> Arc<Access> {
+        let token_file = Some(file.to_str().unwrap().to_owned());
+        let sasl = Sasl { token_file, ..Sasl::new(Mechanism::OauthBearer) };
+        Arc::new(Access::new(Security { tls: None, sasl: Some(sasl) }, "test").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_taken_before_is_replaced_when_it_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "first").unwrap();
+        let access = by_file(&file);
+        Broker::start("first", file.clone()).await.greet(&access).await.unwrap();
+        // Another one takes its place: it was revoked.
+        Broker::start("second", file).await.greet(&access).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_first_token_that_is_refused_is_refused_for_good() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "wrong").unwrap();
+        let broker = Broker::start("right", file.clone()).await;
+        let access = by_file(&file);
+        let error = broker.greet(&access).await.unwrap_err();
+        assert_eq!(error.class(), Class::Permanent);
+        assert!(error.to_string().starts_with("the broker refused the bearer token"), "{error}");
+        // The file is right by now.
+        broker.greet(&access).await.unwrap();
+    }
 
     #[test]
     fn plain_is_user_and_password_between_nuls() {
