@@ -25,6 +25,7 @@ use tidegate_core::ids::{PartitionId, Position};
 use tidegate_runtime::ports::{Class, Error, PartitionReader, ReadEvent, TopicPartition};
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::trouble::{QUIET, Suspect, fault};
 use crate::cluster::Cluster;
@@ -67,6 +68,8 @@ pub(crate) struct KafkaReader {
     ready: VecDeque<ReadEvent>,
     /// An error whose partition is not known yet.
     trouble: Option<KafkaError>,
+    /// When the thread was told last to go on with another client.
+    renewed: Option<Instant>,
     suspects: BTreeMap<PartitionId, Suspect>,
     ends: Arc<Ends>,
     _watcher: Task<()>,
@@ -133,6 +136,7 @@ impl KafkaReader {
             next_generation: 0,
             ready: VecDeque::new(),
             trouble: None,
+            renewed: None,
             suspects: BTreeMap::new(),
             ends,
             _watcher: spawn_named("kafka ends", watch),

@@ -39,9 +39,23 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the thread is told.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Assign { partition: TopicPartition, from: Position, generation: u64, done: Done },
-    Unassign { partition: TopicPartition, done: Done },
-    Pause { partition: TopicPartition, paused: bool, done: Done },
+    Assign {
+        partition: TopicPartition,
+        from: Position,
+        generation: u64,
+        done: Done,
+    },
+    Unassign {
+        partition: TopicPartition,
+        done: Done,
+    },
+    Pause {
+        partition: TopicPartition,
+        paused: bool,
+        done: Done,
+    },
+    /// Another client takes over where this one is, with the bearer token of now.
+    Renew,
 }
 
 /// Where the outcome of a command goes.
@@ -148,6 +162,13 @@ impl Poller {
             }
             Command::Unassign { partition, done } => (self.unassign(&partition), done),
             Command::Pause { partition, paused, done } => (self.pause(&partition, paused), done),
+            Command::Renew => {
+                let renewed = self.renew().and_then(|()| self.assign_all());
+                if let Err(error) = renewed {
+                    self.waiting.push_back(Polled::Trouble(error));
+                }
+                return;
+            }
         };
         // Whoever asked may have given up.
         let _gone = done.send(outcome);
@@ -163,7 +184,7 @@ impl Poller {
         match self.known.get(&partition.topic) {
             Some(known) if *known == partition.id.topic => {}
             Some(_) => {
-                self.renew(&partition)?;
+                self.renew_for(&partition)?;
                 self.known.insert(partition.topic.clone(), partition.id.topic);
             }
             None => self.look_for_leaders(&partition),
@@ -202,14 +223,24 @@ impl Poller {
 
     /// Goes on with another client, which knows nothing of a topic that was deleted. This one keeps by name what leader epoch
     /// it has seen, and believes no leader of the new topic before that has been reached again.
-    fn renew(&mut self, new: &TopicPartition) -> Result<(), KafkaError> {
+    fn renew_for(&mut self, new: &TopicPartition) -> Result<(), KafkaError> {
+        self.renew()?;
+        if let Some(numbers) = self.held.get_mut(&new.topic) {
+            numbers.retain(|_, held| held.partition.id.topic == new.id.topic);
+        }
+        self.assign_all()
+    }
+
+    fn renew(&mut self) -> Result<(), KafkaError> {
         let mut consumer = (self.make)()?;
         wake_on_records(&mut consumer);
         self.consumer = consumer;
         self.greet();
-        if let Some(numbers) = self.held.get_mut(&new.topic) {
-            numbers.retain(|_, held| held.partition.id.topic == new.id.topic);
-        }
+        Ok(())
+    }
+
+    /// Tells a new client what is held.
+    fn assign_all(&self) -> Result<(), KafkaError> {
         for held in self.held.values().flat_map(BTreeMap::values) {
             self.consumer.incremental_assign(&listed(&held.partition, at(held.next))?)?;
             if held.paused {

@@ -10,7 +10,7 @@ use tidegate_core::ids::{PartitionId, Position, TopicId};
 use tidegate_runtime::ports::{Bound, Class, Error, ReadEvent, TopicPartition};
 use tokio::time::Instant;
 
-use super::{Assigned, KafkaReader};
+use super::{Assigned, Command, KafkaReader};
 use crate::errors::{self, Right};
 use crate::list_offsets::{self, Isolation};
 use crate::metadata::TopicMeta;
@@ -18,6 +18,10 @@ use crate::metadata::TopicMeta;
 /// For how long a partition that looks out of range must give no record before it is said to be: what librdkafka had
 /// fetched of it before the log was cut may still come.
 pub(super) const QUIET: Duration = Duration::from_millis(200);
+
+/// The shortest time from one client of librdkafka to the next for the sake of credentials. Each of its connections tells that it
+/// was refused, also some that belong to the client before; and it tries again by itself, every ten seconds at least.
+const RENEWAL: Duration = Duration::from_secs(10);
 
 /// A partition that looks out of range.
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +84,17 @@ impl KafkaReader {
         }
     }
 
-    /// What librdkafka says of credentials may be about a bearer token that has ended since, and passing failures of a token
-    /// endpoint are no reason to stop: librdkafka asks for another one by itself. So this asks a broker whether it takes
-    /// the token of now. Cancel-safe: nothing changes before the answer.
+    /// What librdkafka says of credentials may be about a bearer token that has ended or was revoked since, and passing failures
+    /// of a token endpoint are no reason to stop. So this asks a broker whether it takes the token of now. If so, another
+    /// client of librdkafka goes on with it: this one would keep its own for most of that token's time. Cancel-safe: nothing
+    /// changes before the command is sent, and that only begins what would be begun again.
     async fn prove_token(&mut self) {
-        let outcome = self.cluster.authenticate().await;
+        let mut outcome = self.cluster.authenticate().await;
+        let is_due = self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEWAL);
+        if outcome.is_ok() && is_due {
+            outcome = self.thread.send(Command::Renew).await;
+            self.renewed = Some(Instant::now());
+        }
         self.trouble = None;
         let Err(error) = outcome else { return };
         if error.class() == Class::Transient {

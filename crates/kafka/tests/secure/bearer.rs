@@ -14,7 +14,7 @@ use tidegate_runtime::security::{Cluster, Mechanism, Sasl, Secret};
 use tidegate_testing::unique_name;
 use tokio::time::Instant;
 
-use crate::issuer::{Endpoint, Issuer, gives, says};
+use crate::issuer::{Endpoint, Issuer, gives, promises, says};
 use crate::mechanisms::works;
 use crate::suite::produce::record;
 use crate::suite::{new_topic, partition, soon};
@@ -151,6 +151,58 @@ pub(crate) async fn an_endpoint_that_fails_for_a_while_stops_nothing_for_good(wo
     };
     soon("the next token", healed).await;
     work.pass_on().await;
+}
+
+/// Tokens that brokers refuse long before their time is over, as when they are revoked: both clients have kept them.
+pub(crate) async fn a_kept_token_that_is_refused_is_replaced(world: &World) {
+    let endpoint = endpoint(world, BRIEF).await;
+    endpoint.answers(promises(Issuer::of(world), BRIEF, Duration::from_secs(3600)));
+    let mut work = Work::begin(&connect(&world.bearer(endpoint.sasl()))).await;
+    work.step().await;
+    endpoint.answers(gives(Issuer::of(world), Duration::from_secs(600)));
+    let another_token = async {
+        while endpoint.asked() < 2 {
+            // With the last of the token's time a session begins that ends at once.
+            if let Err(error) = work.admin.brokers().await {
+                assert_eq!(error.class(), Class::Transient, "{}", chain(&error));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = soon("another token", another_token) => {}
+        event = work.reader.next() => panic!("{event:?} in place of nothing"),
+    }
+    // librdkafka gets it, too, long before it would ask.
+    let writer = connect(&world.as_bearer()).producer(ProducerOptions::default()).unwrap();
+    let record = record(&work.topic, 0, Bytes::from_static(b"x"));
+    let delivery = writer.enqueue(record).await.unwrap();
+    assert_eq!(soon("the acknowledgement", delivery).await.unwrap(), work.records);
+    match soon("the record", work.reader.next()).await {
+        ReadEvent::Records(batches) => assert_eq!(batches[0].records[0].offset, work.records),
+        other => panic!("{other:?} in place of a record"),
+    }
+}
+
+/// Files are also replaced in place, and not all at once.
+pub(crate) async fn a_token_file_that_is_caught_half_written_passes(world: &World) {
+    let (issuer, name) = (Issuer::of(world), unique_name("caught"));
+    let token = issuer.token("admin", Duration::from_secs(600));
+    let cluster = world.bearer(by_file(&write(world, &name, &token)));
+    let kafka = connect(&cluster);
+    kafka.admin().brokers().await.unwrap();
+    // The first connection was to whoever listens; the next one is to a broker by its number.
+    for (wrong, sentence) in [
+        (&token[..token.len() - 9], "the broker refused the bearer token"),
+        ("", "holds no bearer token"),
+    ] {
+        write(world, &name, wrong);
+        let error = kafka.admin().brokers().await.unwrap_err();
+        assert!(error.to_string().contains(sentence), "{}", chain(&error));
+        assert_eq!(error.class(), Class::Transient, "{}", chain(&error));
+    }
+    write(world, &name, &token);
+    kafka.admin().brokers().await.unwrap();
 }
 
 /// Sees to it that a cluster is refused with this sentence.

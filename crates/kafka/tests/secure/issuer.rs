@@ -144,6 +144,11 @@ impl Endpoint {
 
 /// Tokens for the user who may do everything, each for a while.
 pub(crate) fn gives(issuer: Issuer, lifetime: Duration) -> Answer {
+    promises(issuer, lifetime, lifetime)
+}
+
+/// The same, said to hold for another time than brokers take them.
+pub(crate) fn promises(issuer: Issuer, lifetime: Duration, said: Duration) -> Answer {
     Box::new(move |request| {
         let asked = request.starts_with("POST /token HTTP/1.1\r\n")
             && request.ends_with("\r\n\r\ngrant_type=client_credentials&scope=kafka");
@@ -151,7 +156,7 @@ pub(crate) fn gives(issuer: Issuer, lifetime: Duration) -> Answer {
         let token = issuer.token("admin", lifetime);
         let body = format!(
             r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":{}}}"#,
-            lifetime.as_secs()
+            said.as_secs()
         );
         response("200 OK", &body)
     })

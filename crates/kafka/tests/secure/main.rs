@@ -98,6 +98,8 @@ macro_rules! on {
                     a_token_that_expires_is_replaced_from_a_file,
                     a_token_that_expires_is_replaced_from_an_endpoint,
                     an_endpoint_that_fails_for_a_while_stops_nothing_for_good,
+                    a_kept_token_that_is_refused_is_replaced,
+                    a_token_file_that_is_caught_half_written_passes,
                     a_refused_token_is_told_and_a_corrected_file_is_picked_up,
                     a_token_file_that_is_of_no_use_is_told,
                     what_is_wrong_with_an_endpoint_is_told,
