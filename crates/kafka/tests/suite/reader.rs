@@ -243,7 +243,8 @@ pub(crate) async fn a_partition_that_was_paused_when_it_was_given_up_is_read_whe
 async fn make_again(kafka: &Kafka, topic: &str) {
     let admin = kafka.admin();
     admin.delete(topic).await.unwrap();
-    let config = BTreeMap::new();
+    // What is written has timestamps of long ago.
+    let config = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
     let name = topic.to_owned();
     let spec = TopicSpec { name, partitions: 1, replication: Some(1), config };
     let created = async {
