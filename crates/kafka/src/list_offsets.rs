@@ -1,4 +1,4 @@
-//! First and next offsets of many partitions: one request per broker.
+//! First and next offsets of many partitions: one request per broker, or a few where they are very many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ pub(crate) const VERSION: i16 = 7;
 
 /// From this version on a request names the leader's epoch.
 const WITH_EPOCH: i16 = 4;
+
+/// So many partitions are in one request at most: about 300 KB. Brokers take 100 MB by default, and less where somebody has lowered
+/// `socket.request.max.bytes`; and while the first of several is on its way the next is made.
+pub(crate) const MOST_PARTITIONS: usize = 16_384;
 
 /// Which records count for the latest offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,10 @@ pub(crate) async fn of_partitions(
 ) -> Result<BTreeMap<(String, u32), u64>, Error> {
     let by_leader = by_leader(cluster, partitions).await?;
     let mut rounds = JoinSet::new();
-    for (broker, targets) in by_leader {
+    let parts = by_leader.into_iter().flat_map(|(broker, targets)| {
+        parts(targets, MOST_PARTITIONS).into_iter().map(move |targets| (broker, targets))
+    });
+    for (broker, targets) in parts {
         let cluster = Arc::clone(cluster);
         rounds.spawn(async move {
             let answer = match cluster.broker(broker).await {
@@ -137,6 +144,27 @@ fn collect(cluster: &Cluster, offsets: Offsets, found: &mut BTreeMap<(String, u3
             }
         }
     }
+}
+
+/// Partitions of one broker in parts of at most so many, in order.
+pub(crate) fn parts(targets: Targets, most: usize) -> Vec<Targets> {
+    let mut parts = Vec::new();
+    let (mut part, mut room) = (Targets::new(), most);
+    for (topic, partitions) in targets {
+        let mut partitions: Vec<(u32, i32)> = partitions.into_iter().collect();
+        while !partitions.is_empty() {
+            let rest = partitions.split_off(partitions.len().min(room));
+            room -= partitions.len();
+            part.insert(topic.clone(), partitions.into_iter().collect());
+            partitions = rest;
+            if room == 0 {
+                parts.push(std::mem::take(&mut part));
+                room = most;
+            }
+        }
+    }
+    parts.extend(Some(part).filter(|part| !part.is_empty()));
+    parts
 }
 
 /// Puts partitions of a topic to those of their leaders; false when one has none.
@@ -186,4 +214,34 @@ async fn by_leader(
         }
     }
     Ok(by_leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_partitions_are_asked_for_in_parts_that_are_full_but_for_the_last() {
+        let of = |numbers: std::ops::Range<u32>| numbers.map(|number| (number, 7)).collect();
+        let targets = || Targets::from([(topic_name("a"), of(0..7)), (topic_name("b"), of(0..4))]);
+        let counts = |most| {
+            let counted = |part: &Targets| part.values().flat_map(Numbered::iter).count();
+            parts(targets(), most).iter().map(counted).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(3), [3, 3, 3, 2]);
+        assert_eq!(counts(11), [11]);
+        assert_eq!(
+            parts(targets(), 3)[2].len(),
+            2,
+            "the end of one topic and the start of another"
+        );
+        assert_eq!(parts(Targets::new(), 3).len(), 0);
+        let mut whole: BTreeMap<TopicName, Vec<(u32, i32)>> = BTreeMap::new();
+        for (topic, partitions) in parts(targets(), 3).into_iter().flatten() {
+            whole.entry(topic).or_default().extend(partitions);
+        }
+        let whole: Targets =
+            whole.into_iter().map(|(topic, all)| (topic, all.into_iter().collect())).collect();
+        assert_eq!(whole, targets());
+    }
 }

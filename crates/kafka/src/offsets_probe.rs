@@ -18,14 +18,15 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::cluster::{Cluster, topic_name};
-use crate::list_offsets::{self, EARLIEST, Isolation, LATEST, Targets, VERSION};
+use crate::list_offsets::{self, EARLIEST, Isolation, LATEST, MOST_PARTITIONS, Targets, VERSION};
 use crate::numbered::Numbered;
 
 /// Asks for both bounds of every partition of some topics, in two ways.
 #[derive(Debug)]
 pub struct OffsetsProbe {
     cluster: Arc<Cluster>,
-    by_leader: BTreeMap<i32, Arc<Targets>>,
+    /// In the parts of a round of samples.
+    parts: Vec<(i32, Arc<Targets>)>,
     bare: Vec<Bare>,
 }
 
@@ -54,14 +55,17 @@ impl OffsetsProbe {
             let questions = [LATEST, EARLIEST].map(|timestamp| question(targets, timestamp));
             bare.push(Bare { socket, questions });
         }
-        let by_leader = by_leader.into_iter().map(|(id, targets)| (id, Arc::new(targets)));
-        Ok(Self { cluster, by_leader: by_leader.collect(), bare })
+        let parts = by_leader.into_iter().flat_map(|(broker, targets)| {
+            let parts = list_offsets::parts(targets, MOST_PARTITIONS).into_iter();
+            parts.map(move |part| (broker, Arc::new(part)))
+        });
+        Ok(Self { cluster, parts: parts.collect(), bare })
     }
 
     /// Asks all leaders at once as a round of samples does; tells how many offsets there were.
     pub async fn ask(&self) -> Result<usize, Error> {
         let mut asked = JoinSet::new();
-        for (broker, targets) in &self.by_leader {
+        for (broker, targets) in &self.parts {
             let (broker, targets) = (*broker, Arc::clone(targets));
             let cluster = Arc::clone(&self.cluster);
             asked.spawn(async move {

@@ -31,7 +31,7 @@ use crate::batch_sizes;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{self, Right, refused};
-use crate::list_offsets::{self, Isolation, Offsets, Targets};
+use crate::list_offsets::{self, Isolation, MOST_PARTITIONS, Offsets, Targets};
 use crate::metadata::TopicMeta;
 use crate::numbered::Numbered;
 
@@ -59,7 +59,8 @@ struct View {
     taken: Instant,
     topics: BTreeMap<String, TopicMeta>,
     denied: Vec<(String, ResponseError)>,
-    by_leader: BTreeMap<i32, Arc<Targets>>,
+    /// In parts, each for requests of its own.
+    by_leader: BTreeMap<i32, Vec<Arc<Targets>>>,
     leaderless: bool,
     wrong: bool,
 }
@@ -129,11 +130,14 @@ impl KafkaLogSizes {
         Ok(View::new(patterns.to_vec(), taken, topics, denied))
     }
 
-    /// Asks every leader at once.
-    async fn ask(&mut self) -> BTreeMap<i32, Told> {
+    /// Asks every leader at once, for all parts.
+    async fn ask(&mut self) -> Vec<(i32, Told)> {
         let with_sizes = self.refused_until.is_none_or(|until| Instant::now() >= until);
         let mut asked = JoinSet::new();
-        for (broker, targets) in self.view.iter().flat_map(|view| &view.by_leader) {
+        let leaders = self.view.iter().flat_map(|view| &view.by_leader);
+        let parts =
+            leaders.flat_map(|(broker, parts)| parts.iter().map(move |part| (broker, part)));
+        for (broker, targets) in parts {
             let (broker, targets) = (*broker, Arc::clone(targets));
             let cluster = Arc::clone(&self.cluster);
             asked.spawn(async move {
@@ -144,7 +148,7 @@ impl KafkaLogSizes {
                 (broker, told)
             });
         }
-        let mut told = BTreeMap::new();
+        let mut told = Vec::new();
         while let Some(joined) = asked.join_next().await {
             // A task that panicked has told nothing.
             told.extend(joined.ok());
@@ -153,9 +157,9 @@ impl KafkaLogSizes {
     }
 
     /// Notes whether log sizes may be read; says so when that changes.
-    fn note_permission(&mut self, told: &BTreeMap<i32, Told>) {
-        let refused = told.values().any(|told| matches!(told.sizes, Ok(Sizes::Refused)));
-        let known = told.values().any(|told| matches!(told.sizes, Ok(Sizes::Known(_))));
+    fn note_permission(&mut self, told: &[(i32, Told)]) {
+        let refused = told.iter().any(|(_, told)| matches!(told.sizes, Ok(Sizes::Refused)));
+        let known = told.iter().any(|(_, told)| matches!(told.sizes, Ok(Sizes::Known(_))));
         if refused {
             if self.refused_until.is_none() {
                 tracing::warn!(
@@ -208,7 +212,11 @@ impl View {
         for (name, topic) in &topics {
             leaderless |= !list_offsets::file(&mut by_leader, &topic_name(name), topic.numbered());
         }
-        let by_leader = by_leader.into_iter().map(|(id, targets)| (id, Arc::new(targets)));
+        let in_parts = |targets| {
+            let parts = list_offsets::parts(targets, MOST_PARTITIONS).into_iter();
+            parts.map(Arc::new).collect()
+        };
+        let by_leader = by_leader.into_iter().map(|(id, targets)| (id, in_parts(targets)));
         Self {
             by_leader: by_leader.collect(),
             wrong: leaderless,
@@ -233,7 +241,7 @@ impl View {
         }
     }
 
-    fn merge(&mut self, told: BTreeMap<i32, Told>, round: &mut Round) {
+    fn merge(&mut self, told: Vec<(i32, Told)>, round: &mut Round) {
         let mut samples = Samples::new();
         for (broker, told) in told {
             let sizes = match told.sizes {
