@@ -163,8 +163,8 @@ impl KafkaLogSizes {
         if refused {
             if self.refused_until.is_none() {
                 tracing::warn!(
-                    "missing Describe on cluster kafka-cluster: rates are measured from offsets \
-                     instead of log sizes"
+                    "missing Describe on cluster kafka-cluster: rates are measured from offsets and bytes \
+                     per record instead of log sizes, and partitions whose sizes were never seen have none"
                 );
             }
             self.refused_until = Some(Instant::now() + ASK_AGAIN);

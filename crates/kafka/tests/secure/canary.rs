@@ -19,9 +19,16 @@ use crate::mechanisms::accepted;
 use crate::suite::raw;
 use crate::world::{World, chain, openssl, sasl, text};
 
-/// All that is logged in this process from the first look on.
+/// What is logged.
 #[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -42,6 +49,7 @@ impl MakeWriter<'_> for Log {
     }
 }
 
+/// All that is logged in this process from the first look on.
 fn log() -> &'static Log {
     static LOG: OnceLock<Log> = OnceLock::new();
     LOG.get_or_init(|| {
@@ -170,8 +178,7 @@ pub(crate) async fn secrets_appear_in_no_error_no_debug_text_and_no_log(world: &
     // It was said at all.
     assert!(said.contains("refused the credentials") && said.contains("keyPassword is wrong"));
     assert!(said.contains("refused the bearer token") && said.contains("gave no token"));
-    let log =
-        String::from_utf8_lossy(&log.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    let log = log.text();
     assert!(log.contains("DEBUG"), "the log was listened to");
     for secret in &secrets {
         assert!(!said.contains(secret), "a secret was said");

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::{
-    AlterUserScramCredentialsRequest, CreateAclsRequest, DescribeAclsRequest, RequestHeader,
-    ResponseHeader,
+    AlterUserScramCredentialsRequest, CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest,
+    RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{
     Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes,
@@ -84,15 +85,37 @@ pub(crate) fn grant(bootstrap: &str, grants: &[Grant]) {
         assert_eq!(result.error_code, 0, "{:?}", result.error_message);
     }
     for grant in grants {
-        let shows = (0..600).any(|_| {
-            let shows = is_known(bootstrap, grant);
-            if !shows {
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-            shows
-        });
-        assert!(shows, "{grant:?} shows");
+        assert!(shows(|| is_known(bootstrap, grant)), "{grant:?} shows");
     }
+}
+
+/// Takes a right away, and returns when the broker goes by that.
+pub(crate) fn revoke(bootstrap: &str, grant: &Grant) {
+    let (kind, name) = resource(&grant.object);
+    let filter = DeleteAclsFilter::default()
+        .with_resource_type_filter(kind)
+        .with_resource_name_filter(Some(name))
+        .with_pattern_type_filter(LITERAL)
+        .with_principal_filter(Some(StrBytes::from_string(format!("User:{}", grant.user))))
+        .with_host_filter(None)
+        .with_operation(grant.operation as i8)
+        .with_permission_type(ALLOW);
+    let request = DeleteAclsRequest::default().with_filters(vec![filter]);
+    for result in ask(bootstrap, &request, 3).filter_results {
+        assert_eq!((result.error_code, result.matching_acls.len()), (0, 1), "{grant:?}");
+    }
+    assert!(shows(|| !is_known(bootstrap, grant)), "that {grant:?} is gone shows");
+}
+
+/// Waits until something is so; false if it is not in time.
+fn shows(is_so: impl Fn() -> bool) -> bool {
+    (0..600).any(|_| {
+        let shows = is_so();
+        if !shows {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        shows
+    })
 }
 
 /// Kafka's numbers and name of an object.

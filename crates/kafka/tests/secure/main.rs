@@ -14,11 +14,19 @@ mod grants;
 mod issuer;
 #[path = "../main_job/job.rs"]
 mod job;
+#[path = "../rates/judge.rs"]
+mod judge;
+#[expect(dead_code, reason = "the other stories have more kinds of load")]
+#[path = "../rates/load.rs"]
+mod load;
 mod mechanisms;
 mod refusals;
 mod rights;
+mod sizes;
 #[path = "../suite/mod.rs"]
 mod suite;
+#[path = "../rates/watch.rs"]
+mod watch;
 mod world;
 
 /// One `#[test]` for each story of a module.
@@ -107,6 +115,8 @@ macro_rules! on {
                 rights:
                     a_user_without_rights_learns_which_is_missing,
                     the_main_job_needs_the_rights_of_the_table;
+                sizes:
+                    refused_log_sizes_are_said_once_and_rates_go_on_by_offsets;
                 canary:
                     secrets_appear_in_no_error_no_debug_text_and_no_log;
             }

@@ -80,7 +80,6 @@ pub struct Monitor {
     face: Face,
     seen: BTreeMap<TopicId, Seen>,
     last_listing: Option<Instant>,
-    told_refusal: bool,
     shrinking: Shrinking,
     batches: Batches,
 }
@@ -97,7 +96,6 @@ impl Monitor {
             face,
             seen: BTreeMap::new(),
             last_listing: None,
-            told_refusal: false,
             shrinking: Shrinking::default(),
             batches: Batches::default(),
         }
@@ -196,19 +194,13 @@ impl Monitor {
         reports.into_iter().filter_map(record).collect()
     }
 
-    fn tell(&mut self, round: &Round) {
+    fn tell(&self, round: &Round) {
         for failure in &round.failures {
             self.face.failed(failure.error.class());
             tracing::warn!(
                 broker = failure.broker,
                 error = &failure.error as &dyn std::error::Error,
                 "a broker was not sampled"
-            );
-        }
-        if !round.log_sizes_permitted && !self.told_refusal {
-            self.told_refusal = true;
-            tracing::warn!(
-                "the cluster does not tell log sizes (Describe on the cluster is missing): rates are measured by offsets and bytes per record"
             );
         }
     }
