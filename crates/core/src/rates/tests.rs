@@ -197,6 +197,17 @@ fn compaction_below_the_former_size_does_not_show_in_the_rate() {
     assert_eq!(measured(&window, 2).source, Source::HighWatermark);
 }
 
+/// Smaller records would look the same: the limit that `docs/rates.md` names.
+#[test]
+fn compaction_that_takes_away_less_than_was_written_is_missing_in_one_sample() {
+    let mut window = window();
+    for second in 0..=20 {
+        let taken = if second < 10 { 0 } else { 700 };
+        window.push(at(second), sample(second * 10, second * 1000 - taken));
+    }
+    assert_eq!(measured(&window, 20).write_rate, (20_000 - 700) / 20);
+}
+
 #[test]
 fn a_new_leader_with_another_log_size_makes_no_spike() {
     let mut window = window();

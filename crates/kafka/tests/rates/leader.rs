@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_core::ids::TopicId;
-use tidegate_core::rates::Source;
+use tidegate_core::rates::{Measurement, Source};
 use tidegate_kafka::Kafka;
 use tidegate_testing::{KafkaOptions, KafkaVersion, RealKafka, unique_name};
 
@@ -29,7 +29,9 @@ pub(crate) async fn a_killed_leader_does_not_show(kafka: &RealKafka) {
     let config = config(bootstrap, &topic);
     let control = &config.control_topics.monitor;
     create(&admin, control, 1, &[]).await;
-    let id = create(&admin, &topic, PARTITIONS, &[]).await;
+    // Each replica deletes when it comes to it: the new leader's log may have another size and another start.
+    let settings = [("segment.bytes", "1048576"), ("retention.bytes", "1048576")];
+    let id = create(&admin, &topic, PARTITIONS, &settings).await;
     let mut watch = Watch::start(&monitor, &admin, &config);
     watch.until_measured(id, PARTITIONS).await;
     // Each partition has a producer of its own: that of the killed leader's holds no other back.
@@ -37,7 +39,11 @@ pub(crate) async fn a_killed_leader_does_not_show(kafka: &RealKafka) {
     let load = |number| Load::start(&client(bootstrap), &topic, vec![number], records);
     let loads: Vec<_> = (0..PARTITIONS).map(load).collect();
     let steady = Duration::from_secs(8);
-    let all = |seen: &Published| (0..PARTITIONS).all(|n| seen.window(id, n) >= steady);
+    let is_steady = |seen: &Published, number| {
+        let has_deleted = |(_, last): &(u64, Measurement)| last.sample.log_start.0 > 0;
+        seen.window(id, number) >= steady && seen.track(id, number).last().is_some_and(has_deleted)
+    };
+    let all = |seen: &Published| (0..PARTITIONS).all(|number| is_steady(seen, number));
     watch.until("steady rate", all).await;
 
     let killed = other_leader(&watch.published, id, leader_of(&admin, control).await);
