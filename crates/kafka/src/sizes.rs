@@ -163,8 +163,8 @@ impl KafkaLogSizes {
         if refused {
             if self.refused_until.is_none() {
                 tracing::warn!(
-                    "missing Describe on cluster kafka-cluster: rates are measured from offsets and bytes \
-                     per record instead of log sizes, and partitions whose sizes were never seen have none"
+                    "missing Describe on cluster kafka-cluster: rates are measured from offsets, and \
+                     from the bytes of some batches, instead of log sizes"
                 );
             }
             self.refused_until = Some(Instant::now() + ASK_AGAIN);

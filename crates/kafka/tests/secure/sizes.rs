@@ -46,7 +46,7 @@ pub(crate) async fn refused_log_sizes_are_said_once_and_rates_go_on_by_offsets(w
 
 async fn on_one_thread(monitor: &Kafka, admin: &Kafka, bootstrap: &str, user: &str) {
     let prefix = unique_name("unseen");
-    let (known, unknown) = (format!("{prefix}-1"), format!("{prefix}-2"));
+    let [known, unknown, readable] = [1, 2, 3].map(|number| format!("{prefix}-{number}"));
     let config = config(bootstrap, &format!("{prefix}*"));
     let right = |operation, object| Grant { user: user.to_owned(), operation, object };
     let sizes = right(Operation::Describe, Object::Cluster);
@@ -58,6 +58,7 @@ async fn on_one_thread(monitor: &Kafka, admin: &Kafka, bootstrap: &str, user: &s
             right(Operation::Write, topic(&config.control_topics.monitor)),
             right(Operation::Describe, topic(&known)),
             right(Operation::Describe, topic(&unknown)),
+            right(Operation::Read, topic(&readable)),
         ],
     );
     create(admin, &config.control_topics.monitor, 1, &[]).await;
@@ -83,11 +84,17 @@ async fn on_one_thread(monitor: &Kafka, admin: &Kafka, bootstrap: &str, user: &s
         |seen: &Published| seen.of(new).filter(|report| report.missing.contains(&0)).count() >= 5;
     watch.until("missing partition", is_missing).await;
     watch.until("rate by offsets", |seen| by_offsets(seen) >= 8).await;
+    // Unless its batches may be looked at.
+    let by_batches = create(admin, &readable, 1, &[]).await;
+    let third = Load::start(admin, &readable, vec![0], records);
+    watch.until("rate by batches", |seen| seen.window(by_batches, 0) >= some).await;
 
-    let (wrote, _) = (load.end().await, other.end().await);
+    let (wrote, _, third) = (load.end().await, other.end().await, third.end().await);
     let seen = watch.end().await;
     let records = Records::in_batches(RECORDS, wrote.batch_bytes);
     records.judge("without sizes", &seen.track(id, 0));
+    let records = Records::in_batches(RECORDS, third.batch_bytes);
+    records.judge("by batches", &seen.track(by_batches, 0));
     for (_, measured) in seen.track(new, 0) {
         assert_eq!(measured.sample.high_watermark.0, 0, "{measured:?}");
     }
