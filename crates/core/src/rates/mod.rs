@@ -10,6 +10,7 @@
 mod filter;
 mod looks;
 mod monitor;
+mod steps;
 mod window;
 
 pub use filter::LowPass;

@@ -1,22 +1,17 @@
 //! One partition's measurement: the samples of at most the last 30 seconds and what follows from them.
 //!
-//! Every sample adds to a running count of bytes and records, by the best source there is for that step. The window keeps the
-//! counts, so its rate is (last - first) / dt whatever sources it mixes, and deletion by retention, compaction and a move of the
-//! leader cannot show in it.
+//! Every sample adds a step of bytes and records, by the best source there is for it. The window's rate is the sum of its steps over
+//! its time whatever sources it mixes, so deletion by retention, compaction and a move of the leader cannot show in it.
 
-use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::filter::LowPass;
+use super::steps::Steps;
 use crate::ids::{Instant, Position};
 
 /// A high watermark that falls and stays is a truncated log, not a replica that lags. A new leader's watermark catches up within
 /// one fetch of its followers (0.5 s by default); ten times that is no election.
 const TRUNCATED_AFTER: Duration = Duration::from_secs(5);
-
-/// By how many points a window grows: there is one window for each of very many partitions, and doubling would leave half
-/// of most empty.
-const POINTS_AT_ONCE: usize = 4;
 
 /// What was seen of a partition at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +89,7 @@ pub struct Measurement {
 pub struct RateWindow {
     span: Duration,
     basis: Basis,
-    points: VecDeque<Point>,
+    steps: Steps,
     filter: LowPass,
     last: Option<(Instant, Sample)>,
     /// Since when the high watermark is below one seen before.
@@ -117,32 +112,6 @@ pub struct RateWindow {
 struct Learned {
     bytes: u128,
     records: u128,
-}
-
-/// Running counts at the time of a sample.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    at: Nanos,
-    bytes: u64,
-    records: u64,
-}
-
-/// A point in time in eight bytes instead of sixteen: there are some thirty of them for each of very many partitions. Enough
-/// for five hundred years since boot.
-#[derive(Clone, Copy, Debug)]
-struct Nanos(u64);
-
-// === impl Nanos ===
-
-impl Nanos {
-    fn of(at: Instant) -> Self {
-        let since_boot = at.since(Instant::default());
-        Self(u64::try_from(since_boot.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
 }
 
 // === impl BytesPerRecord ===
@@ -192,7 +161,7 @@ impl RateWindow {
         Self {
             span,
             basis,
-            points: VecDeque::new(),
+            steps: Steps::new(),
             filter: LowPass::new(time_constant),
             last: None,
             lowered_since: None,
@@ -210,7 +179,7 @@ impl RateWindow {
         let zero = Position::default();
         let sample = Sample { high_watermark: zero, log_start: zero, size: Some(0), leader };
         self.last = Some((absent_at, sample));
-        self.points.push_back(Point { at: Nanos::of(absent_at), bytes: 0, records: 0 });
+        self.steps.begin(absent_at);
         self
     }
 
@@ -237,41 +206,36 @@ impl RateWindow {
         self.last = Some((now, sample));
         match self.step(before, sample, records) {
             Some(bytes) => self.advance(now, elapsed, bytes, records),
-            None => self.points.clear(),
+            None => self.steps.clear(),
         }
     }
 
     /// Takes in that there was no sample: what left the window is gone, and nothing else changes.
     pub fn missing(&mut self, now: Instant) {
-        let now = Nanos::of(now);
-        while self.points.front().is_some_and(|oldest| now.since(oldest.at) > self.span) {
-            self.points.pop_front();
-        }
+        self.steps.forget(now, self.span);
     }
 
     /// The filtered rate of [`Self::measure`] at the moment of a sample, for less; `None` if none was taken now.
     pub fn rate_at(&self, now: Instant) -> Option<u64> {
         let (at, _) = self.last?;
-        let (first, last) = (self.points.front()?, self.points.back()?);
-        let measured = now.since(at).is_zero() && !last.at.since(first.at).is_zero();
-        if measured { self.filter.rate() } else { None }
+        let is_measured = now.since(at).is_zero() && self.steps.sum().is_some();
+        if is_measured { self.filter.rate() } else { None }
     }
 
     /// What is known now; `None` while fewer than two samples of the last 30 seconds say something about bytes.
     pub fn measure(&self, now: Instant) -> Option<Measurement> {
         let (at, sample) = self.last?;
         let staleness = now.since(at);
-        let (first, last) = (self.points.front()?, self.points.back()?);
-        let window = last.at.since(first.at);
-        if window.is_zero() || staleness > self.span {
+        let sum = self.steps.sum()?;
+        if staleness > self.span {
             return None;
         }
         Some(Measurement {
             sample,
-            window,
-            write_rate: per_second(last.bytes.saturating_sub(first.bytes), window),
+            window: sum.time(),
+            write_rate: per_second(sum.bytes, sum.time()),
             filtered_rate: self.filter.rate()?,
-            records_per_sec: per_second(last.records.saturating_sub(first.records), window),
+            records_per_sec: per_second(sum.records, sum.time()),
             bytes_per_record: self.ratio().map(BytesPerRecord::rounded),
             staleness,
             source: self.source,
@@ -280,8 +244,7 @@ impl RateWindow {
 
     /// Begins anew at a sample, which itself says nothing about a rate.
     fn restart(&mut self, now: Instant, sample: Sample) {
-        self.points.clear();
-        self.points.push_back(Point { at: Nanos::of(now), bytes: 0, records: 0 });
+        self.steps.begin(now);
         self.last = Some((now, sample));
         self.ahead = 0;
         self.lowered_since = None;
@@ -339,18 +302,9 @@ impl RateWindow {
 
     fn advance(&mut self, now: Instant, elapsed: Duration, bytes: u64, records: u64) {
         self.filter.push(bytes, elapsed);
-        let (at, last) = (Nanos::of(now), self.points.back().copied());
-        let point = last.map_or(Point { at, bytes: 0, records: 0 }, |last| Point {
-            at,
-            bytes: last.bytes.saturating_add(bytes),
-            records: last.records.saturating_add(records),
-        });
         // What is left behind makes room first.
         self.missing(now);
-        if self.points.len() == self.points.capacity() {
-            self.points.reserve_exact(POINTS_AT_ONCE);
-        }
-        self.points.push_back(point);
+        self.steps.push(now, bytes, records);
     }
 }
 
