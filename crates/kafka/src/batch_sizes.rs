@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -12,12 +13,17 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{BrokerId, FetchRequest};
 use tidegate_runtime::ports::{BatchAt, BatchSize, Class, Error};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{Right, refused};
 use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH, TopicMeta};
 use crate::record_batch::{self, Header};
+
+/// A broker is not asked any further in a round once its batches had so many bytes, or took so long: the round waits for them.
+const MOST_BYTES: u64 = 8 << 20;
+const MOST_TIME: Duration = Duration::from_millis(200);
 
 /// So many batches are looked at in search of one with records: behind each transaction stands one with its marker.
 const MARKERS: u32 = 4;
@@ -39,17 +45,13 @@ enum Trouble {
     Partition(Error),
 }
 
-/// Looks at the headers of batches; `topics` tells who leads. In the order of `wanted`.
+/// Looks at the headers of batches; `topics` tells who leads. In the order of `wanted`; those that were not asked are `None`.
 pub(crate) async fn look(
     cluster: &Arc<Cluster>,
     topics: &BTreeMap<String, TopicMeta>,
     wanted: Vec<BatchAt>,
-) -> Vec<Result<BatchSize, Error>> {
-    let unknown = |at: &BatchAt| {
-        let text = format!("nobody leads partition {}-{}", at.topic, at.number);
-        Err(Error::new(Class::Transient, text))
-    };
-    let mut answers: Vec<Result<BatchSize, Error>> = wanted.iter().map(unknown).collect();
+) -> Vec<Option<Result<BatchSize, Error>>> {
+    let mut answers: Vec<_> = wanted.iter().map(|_| None).collect();
     let mut by_leader: BTreeMap<i32, Vec<Wanted>> = BTreeMap::new();
     for (place, at) in wanted.into_iter().enumerate() {
         let Some(topic) = topics.get(&at.topic) else { continue };
@@ -66,7 +68,7 @@ pub(crate) async fn look(
     while let Some(joined) = asked.join_next().await {
         for (place, answer) in joined.into_iter().flatten() {
             if let Some(slot) = answers.get_mut(place) {
-                *slot = answer;
+                *slot = Some(answer);
             }
         }
     }
@@ -80,13 +82,21 @@ async fn of_broker(
     wanted: Vec<Wanted>,
 ) -> Vec<(usize, Result<BatchSize, Error>)> {
     let mut answers = Vec::with_capacity(wanted.len());
+    let began = Instant::now();
+    let mut bytes: u64 = 0;
     for wanted in wanted {
+        if bytes > MOST_BYTES || began.elapsed() > MOST_TIME {
+            break;
+        }
         let answer = match cluster.broker(leader).await {
             Ok(connection) => of_partition(&connection, &wanted).await,
             Err(error) => Err(Trouble::Broker(error)),
         };
         match answer {
-            Ok(size) => answers.push((wanted.place, Ok(size))),
+            Ok(size) => {
+                bytes = bytes.saturating_add(size.bytes);
+                answers.push((wanted.place, Ok(size)));
+            }
             Err(Trouble::Partition(error)) => answers.push((wanted.place, Err(error))),
             Err(Trouble::Broker(error)) => {
                 answers.push((wanted.place, Err(error)));
@@ -148,6 +158,10 @@ async fn header_at(
         return Err(Trouble::Partition(error));
     }
     let records = told.and_then(|told| told.records).unwrap_or_else(Bytes::new);
+    if records.is_empty() {
+        // A quota of the broker holds records back, or the log was cut.
+        return Err(Trouble::Partition(failed(wanted, "no records came")));
+    }
     let header = record_batch::header(&records);
     header.map_err(|error| Trouble::Partition(failed(wanted, "it is garbled").because(error)))
 }

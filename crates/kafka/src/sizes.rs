@@ -163,8 +163,8 @@ impl KafkaLogSizes {
         if refused {
             if self.refused_until.is_none() {
                 tracing::warn!(
-                    "missing Describe on cluster kafka-cluster: rates are measured from offsets, and \
-                     from the bytes of some batches, instead of log sizes"
+                    "missing Describe on cluster kafka-cluster: log sizes are not told, so that rates can be \
+                     measured from offsets only"
                 );
             }
             self.refused_until = Some(Instant::now() + ASK_AGAIN);
@@ -191,7 +191,10 @@ impl LogSizes for KafkaLogSizes {
         Ok(round)
     }
 
-    async fn batch_sizes(&mut self, records: Vec<BatchAt>) -> Vec<Result<BatchSize, Error>> {
+    async fn batch_sizes(
+        &mut self,
+        records: Vec<BatchAt>,
+    ) -> Vec<Option<Result<BatchSize, Error>>> {
         let none = BTreeMap::new();
         let topics = self.view.as_ref().map_or(&none, |view| &view.topics);
         batch_sizes::look(&self.cluster, topics, records).await

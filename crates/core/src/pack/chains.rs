@@ -9,7 +9,7 @@
     reason = "pieces and links are indexes that were handed out; costs are sums of weights that were found to fit"
 )]
 
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -93,8 +93,8 @@ impl Chains {
         self.looks
     }
 
-    /// A cheapest chain that begins with this partition, which is nowhere; without looks only one that ends with it. Or what kept all
-    /// that were looked at from being one.
+    /// A cheapest chain that begins with this partition, which is nowhere; without looks only one that ends with it. Or why there is
+    /// none: the price or the limit on moved load where one of these alone cut off what had the room, else fragmentation.
     ///
     /// No consumer is on a chain twice. A way to a partition is forgotten when a cheaper one is found, though that may go through a
     /// consumer which the rest of the chain needs: so of long chains the one that is found need not be the cheapest of all.
@@ -109,7 +109,7 @@ impl Chains {
         let mut next = BinaryHeap::from([Reverse((0, weight, piece, 0))]);
         let mut least = BTreeMap::from([(piece, 0)]);
         let mut followed = 0;
-        let mut bound_by = Binding::Fragmentation;
+        let mut cut_off = BTreeSet::new();
         while let Some(Reverse((cost, weight, piece, at))) = next.pop() {
             if least.get(&piece).is_some_and(|least| *least < cost) {
                 continue;
@@ -122,23 +122,23 @@ impl Chains {
                 return Ok(Chain::new(&links, at, to, cost));
             }
             if followed == LINKS {
-                break;
+                return Err(Binding::Fragmentation);
             }
             followed += 1;
             let roomiest = state.roomiest().take(CANDIDATES).filter(is_free);
             for slot in roomiest.chain(home) {
                 let Some(left) = self.looks.checked_sub(looks(state, slot)) else {
                     self.looks = 0;
-                    return Err(bound_by);
+                    return Err(Binding::Fragmentation);
                 };
                 self.looks = left;
                 for (other, lighter) in state.makes_room(slot, weight) {
                     let cost = cost + state.weight_at_home(&[other], slot);
                     let moved = links[at].moved + state.table.load_at_home(&[other], slot);
                     if wanted.price <= cost {
-                        bound_by = Binding::Alpha;
+                        cut_off.insert(Binding::Alpha);
                     } else if state.movable < moved {
-                        bound_by = Binding::MaxMovedLoad;
+                        cut_off.insert(Binding::MaxMovedLoad);
                     } else if least.get(&other).is_none_or(|least| cost < *least) {
                         least.insert(other, cost);
                         next.push(Reverse((cost, lighter, other, links.len())));
@@ -147,7 +147,8 @@ impl Chains {
                 }
             }
         }
-        Err(bound_by)
+        let only = if cut_off.len() == 1 { cut_off.pop_first() } else { None };
+        Err(only.unwrap_or(Binding::Fragmentation))
     }
 }
 

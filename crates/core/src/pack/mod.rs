@@ -14,7 +14,7 @@
 //! What no round could better is searched only for fewer consumers, from where it stands, so that the next search there finds
 //! nothing either. Constant load therefore means no moves for ever, even where the maximum of consumers leaves an overload that no
 //! move can cure; but for what waits for the limit on moved load, which is another one in the next decision, and where so many
-//! searches found fewer consumers that a decision was not allowed another.
+//! searches or rounds with chains found fewer consumers that a decision was not allowed another.
 //!
 //! Invariants: a partition is placed exactly once; a consumer that gets a partition stays at most at its packing limit, unless the
 //! partition stands alone, is pinned there, or the maximum of consumers binds; nothing depends on the order of input.

@@ -11,6 +11,15 @@ use super::monitor::Round;
 use super::window::Sample;
 use crate::ids::{PartitionId, Position, TopicId};
 
+/// How many partitions to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    /// Of those that were not looked at yet.
+    pub unknown: usize,
+    /// Of the others.
+    pub again: usize,
+}
+
 /// Who was looked at, and whose turn it is.
 #[derive(Clone, Debug, Default)]
 pub struct BatchLooks {
@@ -23,12 +32,12 @@ pub struct BatchLooks {
 // === impl BatchLooks ===
 
 impl BatchLooks {
-    /// At most so many partitions of a round to look at, each with the offset of a record of its last batch. Only topics that are
-    /// open may be looked at.
+    /// Partitions of a round to look at, each with the offset of a record of its last batch: as many unknown ones and as many others
+    /// as `most` says. Only topics that are open may be looked at.
     pub fn next(
         &mut self,
         round: &Round,
-        most: usize,
+        most: Most,
         is_open: impl Fn(&TopicId) -> bool,
     ) -> Vec<(PartitionId, Position)> {
         let written = written(round, is_open);
@@ -42,7 +51,8 @@ impl BatchLooks {
         let (later, earlier): (Vec<_>, Vec<_>) =
             written.iter().filter(has_grown).partition(|(partition, _)| is_later(partition));
         let turn = later.into_iter().chain(earlier);
-        let next: Vec<_> = written.iter().filter(is_new).chain(turn).take(most).collect();
+        let new = written.iter().filter(is_new).take(most.unknown);
+        let next: Vec<_> = new.chain(turn.take(most.again)).collect();
         let next: Vec<_> = next.into_iter().map(|(partition, end)| (*partition, *end)).collect();
         for (partition, end) in &next {
             if self.looked.insert(*partition, *end).is_some() {
@@ -54,9 +64,15 @@ impl BatchLooks {
             .collect()
     }
 
-    /// Looks at a partition again in the next round, as there was no answer.
-    pub fn again(&mut self, partition: PartitionId) {
+    /// A partition was not asked after all.
+    pub fn not_asked(&mut self, partition: PartitionId) {
         self.looked.remove(&partition);
+    }
+
+    /// There was no answer of a partition: it is looked at again when its turn comes, whether it is written or not. Not before the
+    /// others: some never answer.
+    pub fn again(&mut self, partition: PartitionId) {
+        self.looked.insert(partition, Position::default());
     }
 }
 
@@ -92,7 +108,8 @@ mod tests {
         Round { topics: [(TopicId::default(), topic)].into() }
     }
 
-    fn next(looks: &mut BatchLooks, round: &Round, most: usize) -> Vec<(u32, u64)> {
+    fn next(looks: &mut BatchLooks, round: &Round, unknown: usize) -> Vec<(u32, u64)> {
+        let most = Most { unknown, again: 1 };
         let next = looks.next(round, most, |_| true).into_iter();
         next.map(|(partition, offset)| (partition.number, offset.0)).collect()
     }
@@ -103,7 +120,8 @@ mod tests {
         let round = round(&[(5, None), (9, Some(100)), (9, None)]);
         assert_eq!(next(&mut looks, &round, 8), [(2, 8)]);
         assert_eq!(next(&mut looks, &round, 8), [], "nothing was written since");
-        assert_eq!(BatchLooks::default().next(&round, 8, |_| false), []);
+        let most = Most { unknown: 8, again: 8 };
+        assert_eq!(BatchLooks::default().next(&round, most, |_| false), []);
     }
 
     #[test]
@@ -111,18 +129,25 @@ mod tests {
         let mut looks = BatchLooks::default();
         assert_eq!(next(&mut looks, &round(&[(9, None); 3]), 2), [(0, 8), (1, 8)]);
         assert_eq!(next(&mut looks, &round(&[(10, None); 3]), 2), [(2, 9), (0, 9)]);
-        assert_eq!(next(&mut looks, &round(&[(11, None); 3]), 2), [(1, 10), (2, 10)]);
-        assert_eq!(next(&mut looks, &round(&[(12, None); 3]), 2), [(0, 11), (1, 11)]);
+        assert_eq!(next(&mut looks, &round(&[(11, None); 3]), 2), [(1, 10)]);
+        assert_eq!(next(&mut looks, &round(&[(12, None); 3]), 2), [(2, 11)]);
+        assert_eq!(next(&mut looks, &round(&[(13, None); 3]), 2), [(0, 12)]);
     }
 
     #[test]
-    fn one_without_an_answer_is_looked_at_again_and_one_that_is_gone_is_forgotten() {
+    fn one_without_an_answer_is_looked_at_in_its_turn_and_one_that_is_gone_is_forgotten() {
         let mut looks = BatchLooks::default();
         let both = round(&[(9, None), (9, None)]);
         assert_eq!(next(&mut looks, &both, 2).len(), 2);
         looks.again(PartitionId { topic: TopicId::default(), number: 1 });
         assert_eq!(next(&mut looks, &both, 2), [(1, 8)]);
-        assert_eq!(next(&mut looks, &round(&[(9, None)]), 2), vec![]);
+        looks.not_asked(PartitionId { topic: TopicId::default(), number: 1 });
         assert_eq!(next(&mut looks, &both, 2), [(1, 8)]);
+        looks.again(PartitionId { topic: TopicId::default(), number: 1 });
+        let other = round(&[(10, None), (9, None)]);
+        assert_eq!(next(&mut looks, &other, 2), [(0, 9)], "it is the other one's turn");
+        assert_eq!(next(&mut looks, &other, 2), [(1, 8)]);
+        assert_eq!(next(&mut looks, &round(&[(10, None)]), 2), vec![]);
+        assert_eq!(next(&mut looks, &other, 2), [(1, 8)]);
     }
 }

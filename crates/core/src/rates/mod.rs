@@ -14,7 +14,7 @@ mod steps;
 mod window;
 
 pub use filter::LowPass;
-pub use looks::BatchLooks;
+pub use looks::{BatchLooks, Most};
 pub use monitor::{Monitor, Round, Settings, TopicReport, TopicRound};
 pub use window::{Basis, BytesPerRecord, Measurement, RateWindow, Sample, Source};
 

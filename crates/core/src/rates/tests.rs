@@ -266,6 +266,20 @@ fn without_log_sizes_bytes_come_from_batches_and_are_missing_before() {
 }
 
 #[test]
+fn batches_are_believed_soon_after_log_sizes_are_refused() {
+    let mut window = window();
+    for second in 0..100 {
+        window.push(at(second), sample(second * 10_000, second * 1_000_000));
+    }
+    for second in 100..140 {
+        window.learn(BytesPerRecord::new(50 * 400, 50).expect("both are above zero"));
+        window.push(at(second), offsets_only(second * 10_000));
+    }
+    let learned = measured(&window, 139).bytes_per_record.expect("batches told");
+    assert!((370..=400).contains(&learned), "{learned}, of 100 before and 400 now");
+}
+
+#[test]
 fn a_size_that_runs_ahead_of_the_high_watermark_does_not_spoil_bytes_per_record() {
     let mut window = window();
     for second in 0..20 {

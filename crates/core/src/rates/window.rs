@@ -139,6 +139,14 @@ impl BytesPerRecord {
 // === impl Learned ===
 
 impl Learned {
+    /// Makes what was learned weigh no more than sixteen batches of so many records: steps by log sizes have many more.
+    fn fade_to(&mut self, records: u64) {
+        let most = u128::from(records).saturating_mul(1 << 20);
+        let times = self.records.checked_div(most).unwrap_or(0).max(1);
+        self.bytes = self.bytes.checked_div(times).unwrap_or(0);
+        self.records = self.records.checked_div(times).unwrap_or(0);
+    }
+
     fn add(&mut self, bytes: u64, records: u64) {
         let blend = |sum: u128, new: u64| {
             let kept = sum.saturating_sub(sum / 16);
@@ -185,6 +193,7 @@ impl RateWindow {
 
     /// Takes in how many bytes and offsets a batch has.
     pub fn learn(&mut self, batch: BytesPerRecord) {
+        self.learned.fade_to(batch.records);
         self.learned.add(batch.bytes, batch.records);
     }
 

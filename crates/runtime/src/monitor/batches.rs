@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::ids::{Instant, PartitionId, Position, TopicId};
-use tidegate_core::rates::{BatchLooks, BytesPerRecord, Round};
+use tidegate_core::rates::{BatchLooks, BytesPerRecord, Most, Round};
 
-use crate::ports::{BatchAt, Class, LogSizes};
+use crate::errors::Code;
+use crate::ports::{BatchAt, LogSizes};
 
-/// Batches that are read in one round at most. 10,000 partitions are known after one and a half minutes; a batch has 16 KiB by
+/// Batches that are read in one round at most: 10,000 partitions are known after one and a half minutes. A batch has 16 KiB by
 /// default, and seldom more than 1 MiB.
-const MOST: usize = 128;
+const MOST: Most = Most { unknown: 128, again: 16 };
 
 /// After how long a topic is tried again that may not be read: rights are given by people.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
@@ -21,7 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     looks: BatchLooks,
-    /// Topics that may not be read, and since when that is known.
+    /// Topics that may not be read, and when that was found last.
     denied: BTreeMap<TopicId, Instant>,
 }
 
@@ -36,10 +37,9 @@ impl Batches {
         now: Instant,
         round: &Round,
     ) -> Vec<(PartitionId, BytesPerRecord)> {
-        self.denied.retain(|topic, since| {
-            round.topics.contains_key(topic) && now.since(*since) < ASK_AGAIN
-        });
-        let is_open = |topic: &TopicId| !self.denied.contains_key(topic);
+        self.denied.retain(|topic, _| round.topics.contains_key(topic));
+        let is_denied = |since: &Instant| now.since(*since) < ASK_AGAIN;
+        let is_open = |topic: &TopicId| !self.denied.get(topic).is_some_and(is_denied);
         let record = |(partition, offset): (PartitionId, Position)| {
             let topic = name(partition.topic)?;
             Some((partition, BatchAt { topic, number: partition.number, offset: offset.0 }))
@@ -52,14 +52,16 @@ impl Batches {
         let mut found = Vec::new();
         for (partition, size) in partitions.into_iter().zip(sizes.batch_sizes(records).await) {
             match size {
-                Ok(size) => {
+                None => self.looks.not_asked(partition),
+                Some(Ok(size)) => {
+                    self.denied.remove(&partition.topic);
                     let ratio = BytesPerRecord::new(size.bytes, size.offsets);
                     found.extend(ratio.map(|ratio| (partition, ratio)));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     self.looks.again(partition);
-                    let is_news = error.class() == Class::Permanent
-                        && self.denied.insert(partition.topic, now).is_none();
+                    let is_denied = error.code() == Some(Code::RightMissing);
+                    let is_news = is_denied && self.denied.insert(partition.topic, now).is_none();
                     let error = &error as &dyn std::error::Error;
                     if is_news {
                         tracing::warn!(

@@ -176,7 +176,7 @@ impl Monitor {
         let sampled_unix_ms = self.ports.clock.unix_ms();
         let rounds = topics.iter().map(|topic| (topic.id, self.topic_round(listed_at, topic)));
         let rounds = rates::Round { topics: rounds.collect() };
-        if !round.log_sizes_permitted {
+        if !round.log_sizes_permitted && !self.config.monitor.log_sizes_only {
             let name = |topic: TopicId| self.seen.get(&topic).map(|seen| seen.name.clone());
             for (partition, batch) in
                 self.batches.look(&mut *self.ports.sizes, name, now, &rounds).await

@@ -51,8 +51,8 @@ impl Shrinking {
             tracing::warn!(
                 topic,
                 why,
-                "rates of this topic are too low whenever its log shrinks, as monitor.logSizesOnly is set: leave that out, \
-                 or run `tidegate topics retain --forever {topic}`"
+                "rates of this topic are too low whenever its log shrinks, as monitor.logSizesOnly is set: leave that out; where it \
+                 shrinks by retention.ms or retention.bytes, `tidegate topics retain --forever {topic}` helps as well"
             );
         }
     }

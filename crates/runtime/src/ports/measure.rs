@@ -93,6 +93,8 @@ pub trait LogSizes: Send + std::fmt::Debug {
     async fn sample(&mut self, topics: &[String]) -> Result<Round, Error>;
 
     /// The sizes of the batches with these records, in their order, for topics that were sampled before; instead of one that is a
-    /// marker of a transaction that of the batch before. For clusters that do not tell log sizes: each costs reading a batch.
-    async fn batch_sizes(&mut self, records: Vec<BatchAt>) -> Vec<Result<BatchSize, Error>>;
+    /// marker of a transaction that of the batch before. For clusters that do not tell log sizes: each costs reading a batch, so that
+    /// a leader is not asked for all when they are large or take long; `None` stands for those.
+    async fn batch_sizes(&mut self, records: Vec<BatchAt>)
+    -> Vec<Option<Result<BatchSize, Error>>>;
 }

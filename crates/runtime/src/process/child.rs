@@ -179,8 +179,8 @@ fn start_ticks(pid: Pid) -> Option<u64> {
 async fn search(process: ProcessId) -> Option<(Pid, u64)> {
     for _ in 1..SEARCHES {
         match look_for(process)? {
-            (found, false) => return found,
-            (_, true) => tokio::time::sleep(SEARCH_PERIOD).await,
+            (None, true) => tokio::time::sleep(SEARCH_PERIOD).await,
+            (found, _) => return found,
         }
     }
     look_for(process)?.0
