@@ -52,8 +52,8 @@ impl BatchLooks {
             written.iter().filter(has_grown).partition(|(partition, _)| is_later(partition));
         let turn = later.into_iter().chain(earlier);
         let new = written.iter().filter(is_new).take(most.unknown);
-        let next: Vec<_> = new.chain(turn.take(most.again)).collect();
-        let next: Vec<_> = next.into_iter().map(|(partition, end)| (*partition, *end)).collect();
+        let next = new.chain(turn.take(most.again));
+        let next: Vec<_> = next.map(|(partition, end)| (*partition, *end)).collect();
         for (partition, end) in &next {
             if self.looked.insert(*partition, *end).is_some() {
                 self.last = Some(*partition);

@@ -74,7 +74,7 @@ pub(crate) fn grant(bootstrap: &str, grants: &[Grant]) {
             .with_resource_type(kind)
             .with_resource_name(name)
             .with_resource_pattern_type(LITERAL)
-            .with_principal(StrBytes::from_string(format!("User:{}", grant.user)))
+            .with_principal(principal(grant))
             .with_host(StrBytes::from_static_str("*"))
             .with_operation(grant.operation as i8)
             .with_permission_type(ALLOW)
@@ -96,7 +96,7 @@ pub(crate) fn revoke(bootstrap: &str, grant: &Grant) {
         .with_resource_type_filter(kind)
         .with_resource_name_filter(Some(name))
         .with_pattern_type_filter(LITERAL)
-        .with_principal_filter(Some(StrBytes::from_string(format!("User:{}", grant.user))))
+        .with_principal_filter(Some(principal(grant)))
         .with_host_filter(None)
         .with_operation(grant.operation as i8)
         .with_permission_type(ALLOW);
@@ -118,6 +118,10 @@ fn shows(is_so: impl Fn() -> bool) -> bool {
     })
 }
 
+fn principal(grant: &Grant) -> StrBytes {
+    StrBytes::from_string(format!("User:{}", grant.user))
+}
+
 /// Kafka's numbers and name of an object.
 fn resource(object: &Object) -> (i8, StrBytes) {
     let (kind, name) = match object {
@@ -134,7 +138,7 @@ fn is_known(bootstrap: &str, grant: &Grant) -> bool {
         .with_resource_type_filter(kind)
         .with_resource_name_filter(Some(name))
         .with_pattern_type_filter(LITERAL)
-        .with_principal_filter(Some(StrBytes::from_string(format!("User:{}", grant.user))))
+        .with_principal_filter(Some(principal(grant)))
         .with_host_filter(None)
         .with_operation(grant.operation as i8)
         .with_permission_type(ALLOW);

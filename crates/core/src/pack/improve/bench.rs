@@ -194,7 +194,9 @@ impl Bench {
     }
 
     fn fitting_place(&self, piece: Piece, rooms: &Rooms, homesick_permille: u32) -> Option<Bin> {
-        if let Some(bin) = self.place_of_idle(piece).filter(|_| self.weight[piece] == 0) {
+        if self.weight[piece] == 0
+            && let Some(bin) = self.place_of_idle(piece)
+        {
             return Some(bin);
         }
         let best = rooms.best_fit(self, piece);
