@@ -62,11 +62,11 @@ fn sink_faults(spec: &GroupSpec) -> Vec<Fault> {
 }
 
 /// Opens the sink that a target names.
-pub(crate) fn open_sink(
-    target: &SinkTarget,
-    clock: &Arc<dyn Clock>,
+pub(crate) async fn open_sink(
+    target: SinkTarget,
+    clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Sink>, Error> {
-    tidegate_sinks::open(&target.to_string(), Arc::clone(clock)).map_err(|error| {
+    tidegate_sinks::open(&target.to_string(), clock).await.map_err(|error| {
         Error::new(error.class(), format!("failed to use sink {target}")).because(error)
     })
 }

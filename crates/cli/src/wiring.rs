@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
@@ -17,7 +18,7 @@ use tidegate_runtime::errors::Code;
 use tidegate_runtime::manual::ManualWorkers;
 use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Workers};
 use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, new_process_id};
-use tidegate_runtime::spec::{Config, Mode, WorkerKind};
+use tidegate_runtime::spec::{Config, Mode, SinkTarget, WorkerKind};
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::TaskSet;
 use tidegate_runtime::telemetry::http::{Health, Pages, Server};
@@ -229,7 +230,9 @@ pub(crate) fn consumer_ports(
     };
     let clock = clock();
     let sink_clock = Arc::clone(&clock);
-    let open = Box::new(move |target: &_| setup::open_sink(target, &sink_clock));
+    let open = Box::new(move |target: &SinkTarget| {
+        Box::pin(setup::open_sink(target.clone(), Arc::clone(&sink_clock))) as BoxFuture<'_, _>
+    });
     Ok(consumer::Ports {
         clock,
         ledger,

@@ -49,10 +49,24 @@ pub enum Error {
     Open {
         /// What was asked for.
         url: String,
+        /// What the caller may do about it.
+        class: Class,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Cause,
     },
+}
+
+/// What went wrong in a library or on a disk.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a sink could not be opened; the URL is added by whoever knows it.
+#[derive(Debug)]
+pub struct NotOpened {
+    /// What the caller may do about it.
+    pub class: Class,
+    /// Why.
+    pub source: Cause,
 }
 
 /// A sink, described.
@@ -85,21 +99,23 @@ pub enum SinkSpec {
 /// use std::sync::Arc;
 /// use tidegate_runtime::ports::BootClock;
 ///
-/// let sink = tidegate_sinks::open("delay:10MB/s", Arc::new(BootClock))?;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let sink = tidegate_sinks::open("delay:10MB/s", Arc::new(BootClock)).await?;
 /// assert_eq!(sink.guarantee(), tidegate_runtime::ports::Guarantee::AtLeastOnce);
 ///
-/// let error = tidegate_sinks::open("ftp://host", Arc::new(BootClock)).unwrap_err();
+/// let error = tidegate_sinks::open("ftp://host", Arc::new(BootClock)).await.unwrap_err();
 /// assert!(error.to_string().contains("supported are file:///folder"));
 /// # Ok::<(), tidegate_sinks::Error>(())
+/// # }).unwrap();
 /// ```
-pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, Error> {
+pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, Error> {
     let spec: SinkSpec = url.parse()?;
-    spec.open(clock).map_err(|source| Error::Open { url: url.to_owned(), source })
+    spec.open(clock).await.map_err(|error| error.of(url))
 }
 
 /// Opens a reader of what the `object` sink with this URL has written; a delay before it does not matter. The
 /// folder must be there.
-pub fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReader, Error> {
+pub async fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReader, Error> {
     let mut spec: SinkSpec = url.parse()?;
     while let SinkSpec::Delay { inner, .. } = spec {
         spec = *inner;
@@ -107,8 +123,8 @@ pub fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReader, Err
     let SinkSpec::Object { root, config } = spec else {
         return Err(invalid(url, "only what file:///folder has written can be read back"));
     };
-    let store = FileStore::existing(&root, config.parallel_writes, clock);
-    let store = store.map_err(|source| Error::Open { url: url.to_owned(), source })?;
+    let store = FileStore::existing(&root, config.parallel_writes, clock).await;
+    let store = store.map_err(|error| NotOpened::from(error).of(url))?;
     Ok(ObjectReader::new(Arc::new(store), config))
 }
 
@@ -119,8 +135,22 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Scheme { .. } | Self::Url { .. } => Class::Permanent,
-            Self::Open { source, .. } => source.class,
+            Self::Open { class, .. } => *class,
         }
+    }
+}
+
+// === impl NotOpened ===
+
+impl NotOpened {
+    fn of(self, url: &str) -> Error {
+        Error::Open { url: url.to_owned(), class: self.class, source: self.source }
+    }
+}
+
+impl From<StoreError> for NotOpened {
+    fn from(error: StoreError) -> Self {
+        Self { class: error.class, source: error.into() }
     }
 }
 
@@ -128,16 +158,18 @@ impl Error {
 
 impl SinkSpec {
     /// Opens the sink: whatever can be found wrong with its place is found now.
-    pub fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, StoreError> {
+    pub async fn open(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Sink>, NotOpened> {
         Ok(match self {
             Self::Blackhole => Arc::new(Blackhole::default()),
             Self::Stdout => Arc::new(Lines::stdout()),
             Self::Object { root, config } => {
-                let store = FileStore::open(root, config.parallel_writes, Arc::clone(&clock))?;
+                let store =
+                    FileStore::open(root, config.parallel_writes, Arc::clone(&clock)).await?;
                 Arc::new(ObjectSink::new(Arc::new(store), *config, clock))
             }
             Self::Delay { bytes_per_sec, inner } => {
-                Arc::new(Delay::new(inner.open(Arc::clone(&clock))?, *bytes_per_sec, clock))
+                let inner = Box::pin(inner.open(Arc::clone(&clock))).await?;
+                Arc::new(Delay::new(inner, *bytes_per_sec, clock))
             }
         })
     }
@@ -252,20 +284,20 @@ mod tests {
         let root = tempfile::TempDir::new().unwrap();
         let url = format!("delay:1GB/s,file://{}", root.path().display());
         let clock: Arc<dyn Clock> = Arc::new(tidegate_runtime::ports::BootClock);
-        let open = async || open(&url, Arc::clone(&clock)).unwrap();
+        let open = async || open(&url, Arc::clone(&clock)).await.unwrap();
         tidegate_runtime::conformance::conformance(open).await.assert_passed();
-        let reader = open_reader(&url, Arc::clone(&clock)).unwrap();
+        let reader = open_reader(&url, Arc::clone(&clock)).await.unwrap();
         for partition in reader.partitions().await.unwrap() {
             assert!(reader.verify(&partition).await.unwrap().is_whole());
         }
     }
 
-    #[test]
-    fn a_file_where_the_folder_should_be_is_found_at_once() {
+    #[tokio::test]
+    async fn a_file_where_the_folder_should_be_is_found_at_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let url = format!("file://{}", file.path().display());
         let clock = Arc::new(tidegate_runtime::ports::BootClock);
-        let error = open(&url, clock).unwrap_err();
+        let error = open(&url, clock).await.unwrap_err();
         assert_eq!(error.to_string(), format!("failed to open sink {url:?}"));
         assert_eq!(error.class(), Class::Permanent);
         assert!(matches!(error, Error::Open { .. }));

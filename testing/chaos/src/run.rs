@@ -309,7 +309,7 @@ async fn judge(
     recording: Recording,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<bool> {
-    let reader = tidegate_sinks::open_reader(&folder.sink_url(), clock)?;
+    let reader = tidegate_sinks::open_reader(&folder.sink_url(), clock).await?;
     let report = audit(&reader, &recording.acknowledged).await?;
     std::fs::write(folder.acknowledged(), serde_json::to_vec(&recording.acknowledged)?)?;
     let Recording { kafka, observed, tally, partitions, record, scheduled, acknowledged } =

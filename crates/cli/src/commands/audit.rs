@@ -16,7 +16,7 @@ pub(super) async fn run(args: &AuditArgs, output: &Output) -> anyhow::Result<Exi
     let text = std::fs::read(&args.ledger).with_context(|| format!("failed to read {file}"))?;
     let ledger: Acknowledged = serde_json::from_slice(&text)
         .with_context(|| format!("{file} is not what `tidegate load --ledger` writes"))?;
-    let reader = tidegate_sinks::open_reader(&args.sink, wiring::clock())?;
+    let reader = tidegate_sinks::open_reader(&args.sink, wiring::clock()).await?;
     let report = audit(&reader, &ledger).await?;
     output.result(&describe(&report)?, &report)?;
     Ok(if report.is_clean() { Exit::Done } else { Exit::Failed })

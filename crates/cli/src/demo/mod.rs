@@ -94,7 +94,7 @@ async fn judge(
     recording: Recording,
     output: &Output,
 ) -> anyhow::Result<Exit> {
-    let reader = tidegate_sinks::open_reader(&folder.sink_url(), wiring::clock())?;
+    let reader = tidegate_sinks::open_reader(&folder.sink_url(), wiring::clock()).await?;
     let report = audit(&reader, &recording.acknowledged).await?;
     let summary = Summary::new(setting, stage, &recording, &report);
     let mut text = summary.text(&report);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,9 +63,13 @@ impl TaskWorkers {
             |topic: &str| self.kafka.control_log(topic, ControlOptions::default()).unwrap();
         let ledger = control(&config.control_topics.controller);
         let open = |target: &tidegate_runtime::spec::SinkTarget| {
-            tidegate_sinks::open(&target.to_string(), clock()).map_err(|error| {
-                Error::new(error.class(), "failed to open the sink").because(error)
-            })
+            let url = target.to_string();
+            let opened = async move {
+                tidegate_sinks::open(&url, clock()).await.map_err(|error| {
+                    Error::new(error.class(), "failed to open the sink").because(error)
+                })
+            };
+            Box::pin(opened) as Pin<Box<dyn Future<Output = _> + Send>>
         };
         let ports = consumer::Ports {
             clock: clock(),
@@ -293,7 +298,7 @@ async fn sink_shows(
 
 async fn audited(sink: &Path, acknowledged: &Acknowledged) -> AuditReport {
     let url = format!("file://{}", sink.display());
-    let reader = tidegate_sinks::open_reader(&url, clock()).unwrap();
+    let reader = tidegate_sinks::open_reader(&url, clock()).await.unwrap();
     audit(&reader, acknowledged).await.unwrap()
 }
 

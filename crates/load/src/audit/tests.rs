@@ -95,7 +95,7 @@ impl World {
     ) {
         self.clock.0.store(at_ms, Ordering::Relaxed);
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let sink = tidegate_sinks::open(&self.url(), clock).unwrap();
+        let sink = tidegate_sinks::open(&self.url(), clock).await.unwrap();
         let token = FencingToken { generation: Generation(1), epoch: Epoch(Offset(epoch)) };
         sink.acquire(&partition(number), token).await.unwrap();
         let batch = Batch { expected: Position(expected), records, end: Position(end) };
@@ -124,7 +124,7 @@ impl World {
 
     async fn audit(&self) -> AuditReport {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let reader = tidegate_sinks::open_reader(&self.url(), clock).unwrap();
+        let reader = tidegate_sinks::open_reader(&self.url(), clock).await.unwrap();
         audit(&reader, &self.ledger).await.unwrap()
     }
 }

@@ -4,20 +4,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::BoxFuture;
 use tidegate_core::ids::{PartitionId, TopicId};
+use tokio::sync::OnceCell;
 
 use crate::ports::{Admin, Class, Error, Sink, TopicPartition};
 use crate::spec::{Config, SinkTarget};
 
 /// Opens the sink that a target names.
-pub type SinkFactory = dyn Fn(&SinkTarget) -> Result<Arc<dyn Sink>, Error> + Send + Sync;
+pub type SinkFactory =
+    dyn Fn(&SinkTarget) -> BoxFuture<'static, Result<Arc<dyn Sink>, Error>> + Send + Sync;
+
+/// A sink that is opened once, by whoever needs it first; a failure is tried again by the next.
+type Opening = Arc<OnceCell<Arc<dyn Sink>>>;
 
 /// Finds the sink of a partition.
 pub struct Sinks {
     config: Arc<Config>,
     admin: Arc<dyn Admin>,
     open: Box<SinkFactory>,
-    opened: Mutex<BTreeMap<SinkTarget, Arc<dyn Sink>>>,
+    opened: Mutex<BTreeMap<SinkTarget, Opening>>,
     names: Mutex<BTreeMap<TopicId, String>>,
 }
 
@@ -48,18 +54,16 @@ impl Sinks {
                 format!("topic {topic} is not among the spec's topics: add it with its sink"),
             )
         })?;
-        let sink = self.sink(target)?;
+        let sink = self.sink(target).await?;
         Ok((TopicPartition { topic, id }, sink))
     }
 
-    fn sink(&self, target: &SinkTarget) -> Result<Arc<dyn Sink>, Error> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sink) = opened.get(target) {
-            return Ok(Arc::clone(sink));
-        }
-        let sink = (self.open)(target)?;
-        opened.insert(target.clone(), Arc::clone(&sink));
-        Ok(sink)
+    async fn sink(&self, target: &SinkTarget) -> Result<Arc<dyn Sink>, Error> {
+        let opening = {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(opened.entry(target.clone()).or_default())
+        };
+        opening.get_or_try_init(|| (self.open)(target)).await.cloned()
     }
 
     async fn name(&self, id: TopicId) -> Result<String, Error> {

@@ -26,6 +26,6 @@ pub use measure::{
     BatchAt, BatchSize, Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round,
 };
 pub use produce::{Delivery, DeliverySender, OutgoingRecord, Producer};
-pub use sink::{Batch, Guarantee, Sink, SinkError};
+pub use sink::{Batch, Guarantee, Rejection, Sink, SinkError};
 pub use state::{Persisted, StateError, StateFile};
 pub use workers::{Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers};

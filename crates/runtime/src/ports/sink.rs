@@ -25,6 +25,15 @@ pub struct Batch<'a> {
     pub end: Position,
 }
 
+/// A record that a sink will never take, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its offset.
+    pub offset: u64,
+    /// What the sink has against it.
+    pub reason: String,
+}
+
 /// A call to a sink that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,6 +63,15 @@ pub enum SinkError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It will never take these records, and has taken none of the batch: it stands where it stood and may be written to
+    /// without being acquired again. Whoever called can put them elsewhere and write the batch without them.
+    #[error("the sink rejects {} records of partition {partition}{}", records.len(), first(records))]
+    Rejected {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Which records, in order of their offsets.
+        records: Vec<Rejection>,
+    },
     /// It will not work until a person changes something.
     #[error("the sink refuses partition {partition}")]
     Refused {
@@ -71,16 +89,22 @@ impl SinkError {
         match self {
             Self::Fenced { .. } => Class::Fenced,
             Self::Unavailable { .. } => Class::Transient,
-            Self::Damaged { .. } | Self::Refused { .. } => Class::Permanent,
+            Self::Damaged { .. } | Self::Rejected { .. } | Self::Refused { .. } => Class::Permanent,
         }
     }
+}
+
+fn first(records: &[Rejection]) -> String {
+    let first = records.first();
+    first.map(|first| format!(", at offset {}: {}", first.offset, first.reason)).unwrap_or_default()
 }
 
 /// A place that makes records durable.
 ///
 /// For each partition the order of calls is `acquire`, any number of `write` (one at a time), `release`. Calls for
 /// different partitions may run at the same time. A `write` that returned an error, or whose future was dropped, may
-/// still have happened: the partition must be acquired again before the next write.
+/// still have happened: the partition must be acquired again before the next write. The one exception is
+/// [`SinkError::Rejected`], after which nothing has happened.
 #[async_trait]
 pub trait Sink: Send + Sync + std::fmt::Debug {
     /// What it promises.

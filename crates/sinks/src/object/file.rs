@@ -39,24 +39,24 @@ pub struct FileStore {
 impl FileStore {
     /// Opens a folder to write to, which is made when it is absent. At most `parallel_writes` objects are written at a
     /// time.
-    pub fn open(
+    pub async fn open(
         root: &Path,
         parallel_writes: usize,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        let made = fs::create_dir_all(root);
+        let made = tokio::fs::create_dir_all(root).await;
         made.map_err(|error| failed("make folder", &root.display().to_string(), error))?;
-        Self::existing(root, parallel_writes, clock)
+        Self::existing(root, parallel_writes, clock).await
     }
 
     /// Opens a folder that must be there, such as one to read from.
-    pub fn existing(
+    pub async fn existing(
         root: &Path,
         parallel_writes: usize,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
-        let listed = fs::read_dir(root);
-        listed.map_err(|error| failed("open folder", &root.display().to_string(), error))?;
+        let listed = tokio::fs::read_dir(root).await;
+        drop(listed.map_err(|error| failed("open folder", &root.display().to_string(), error))?);
         Ok(Self {
             root: Arc::new(root.to_owned()),
             clock,

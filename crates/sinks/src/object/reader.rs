@@ -163,9 +163,9 @@ impl ObjectReader {
     }
 
     /// A reader of the chains in a folder, which must be there.
-    pub fn folder(root: &Path) -> Result<Self, StoreError> {
+    pub async fn folder(root: &Path) -> Result<Self, StoreError> {
         let config = ObjectConfig::default();
-        let store = FileStore::existing(root, config.parallel_writes, Arc::new(BootClock))?;
+        let store = FileStore::existing(root, config.parallel_writes, Arc::new(BootClock)).await?;
         Ok(Self::new(Arc::new(store), config))
     }
 

@@ -18,9 +18,9 @@ fn token(epoch: u64) -> FencingToken {
     FencingToken { generation: Generation(1), epoch: Epoch(Offset(epoch)) }
 }
 
-fn sink(root: &Path) -> ObjectSink {
+async fn sink(root: &Path) -> ObjectSink {
     let config = ObjectConfig::default();
-    let store = FileStore::open(root, config.parallel_writes, Arc::new(BootClock)).unwrap();
+    let store = FileStore::open(root, config.parallel_writes, Arc::new(BootClock)).await.unwrap();
     ObjectSink::new(Arc::new(store), config, Arc::new(BootClock))
 }
 
@@ -38,7 +38,7 @@ async fn write(sink: &ObjectSink, epoch: u64, expected: u64, end: u64) -> Result
 /// A folder with the objects 0..3, 3..5 and 5..9, and the folder of the chain in it.
 async fn chain() -> (TempDir, std::path::PathBuf) {
     let root = TempDir::new().unwrap();
-    let sink = sink(root.path());
+    let sink = sink(root.path()).await;
     sink.acquire(&partition(), token(1)).await.unwrap();
     for (expected, end) in [(0, 3), (3, 5), (5, 9)] {
         write(&sink, 1, expected, end).await.unwrap();
@@ -48,7 +48,7 @@ async fn chain() -> (TempDir, std::path::PathBuf) {
 }
 
 async fn report(root: &TempDir) -> ChainReport {
-    ObjectReader::folder(root.path()).unwrap().verify(&partition()).await.unwrap()
+    ObjectReader::folder(root.path()).await.unwrap().verify(&partition()).await.unwrap()
 }
 
 async fn faults(root: &TempDir) -> Vec<String> {
@@ -56,7 +56,7 @@ async fn faults(root: &TempDir) -> Vec<String> {
 }
 
 async fn offsets(root: &Path, partition: &TopicPartition) -> Vec<u64> {
-    let mut chain = ObjectReader::folder(root).unwrap().chain(partition);
+    let mut chain = ObjectReader::folder(root).await.unwrap().chain(partition);
     let mut offsets = Vec::new();
     while let Some(link) = chain.next().await.unwrap() {
         let Link::Object(object) = link else { panic!("expected an object, found {link:?}") };
@@ -72,7 +72,7 @@ fn object(position: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sink_conforms_and_what_it_wrote_is_there() {
     let root = TempDir::new().unwrap();
-    let report = conformance(async || Arc::new(sink(root.path())) as Arc<dyn Sink>).await;
+    let report = conformance(async || Arc::new(sink(root.path()).await) as Arc<dyn Sink>).await;
     report.assert_passed();
     assert!(report.written.len() >= 8);
     for (partition, wanted) in &report.written {
@@ -83,13 +83,13 @@ async fn the_sink_conforms_and_what_it_wrote_is_there() {
 #[tokio::test]
 async fn records_are_read_back_as_they_were() {
     let root = TempDir::new().unwrap();
-    let sink = sink(root.path());
+    let sink = sink(root.path()).await;
     sink.acquire(&partition(), token(9)).await.unwrap();
     let records =
         vec![record(12), Record { value: Some(Bytes::from(vec![0xff; 10])), ..record(14) }];
     let batch = Batch { expected: Position(10), records: &records, end: Position(20) };
     sink.write(&partition(), token(9), batch).await.unwrap();
-    let reader = ObjectReader::folder(root.path()).unwrap();
+    let reader = ObjectReader::folder(root.path()).await.unwrap();
     assert_eq!(reader.partitions().await.unwrap(), vec![partition()]);
     let mut chain = reader.chain(&partition());
     let Some(Link::Object(object)) = chain.next().await.unwrap() else { panic!("an object") };
@@ -129,7 +129,7 @@ async fn faults_in_a_chain_are_named() {
 
     std::fs::remove_file(&middle).unwrap();
     assert_eq!(faults(&root).await, ["nothing follows position 3: the next object is at 5"]);
-    let again = sink(root.path());
+    let again = sink(root.path()).await;
     let error = again.acquire(&partition(), token(2)).await.unwrap_err();
     assert!(matches!(error, SinkError::Damaged { .. }), "{error}");
 
@@ -156,7 +156,7 @@ async fn a_damaged_tail_is_not_built_upon() {
     let tail = folder.join(object(5));
     let whole = std::fs::read(&tail).unwrap();
     std::fs::write(&tail, &whole[..whole.len() - 1]).unwrap();
-    let again = sink(root.path());
+    let again = sink(root.path()).await;
     let error = again.acquire(&partition(), token(2)).await.unwrap_err();
     assert!(error.to_string().contains("bytes instead of"), "{error}");
     assert_eq!(error.class(), Class::Permanent);
@@ -168,7 +168,7 @@ async fn a_chain_whose_beginning_was_expired_goes_on() {
     for gone in [0, 3] {
         std::fs::remove_file(folder.join(object(gone))).unwrap();
     }
-    let again = sink(root.path());
+    let again = sink(root.path()).await;
     assert_eq!(again.acquire(&partition(), token(2)).await.unwrap(), Some(Position(9)));
     write(&again, 2, 9, 10).await.unwrap();
     let report = report(&root).await;
@@ -182,7 +182,7 @@ async fn unfinished_files_of_earlier_owners_are_removed_and_others_kept() {
     for name in [".1-1-77-0.tmp", ".1-2-77-0.tmp", ".1-3-77-0.tmp", ".keep"] {
         std::fs::write(folder.join(name), "half an obj").unwrap();
     }
-    let again = sink(root.path());
+    let again = sink(root.path()).await;
     assert_eq!(again.acquire(&partition(), token(2)).await.unwrap(), Some(Position(9)));
     let kept = |name| folder.join(name).exists();
     assert!(!kept(".1-1-77-0.tmp"));
@@ -192,10 +192,10 @@ async fn unfinished_files_of_earlier_owners_are_removed_and_others_kept() {
 #[tokio::test]
 async fn a_lower_token_cannot_acquire_what_a_higher_one_has_written() {
     let (root, _) = chain().await;
-    let new = sink(root.path());
+    let new = sink(root.path()).await;
     new.acquire(&partition(), token(5)).await.unwrap();
     write(&new, 5, 9, 10).await.unwrap();
-    let error = sink(root.path()).acquire(&partition(), token(4)).await.unwrap_err();
+    let error = sink(root.path()).await.acquire(&partition(), token(4)).await.unwrap_err();
     assert_eq!(error.class(), Class::Fenced);
     assert!(error.to_string().ends_with("epoch 5 has acquired it, ours is 4"), "{error}");
 }
@@ -204,7 +204,7 @@ async fn a_lower_token_cannot_acquire_what_a_higher_one_has_written() {
 async fn what_cannot_be_written_is_refused_before_it_is() {
     let (root, _) = chain().await;
     let config = ObjectConfig { max_object_bytes: 64 << 10, parallel_writes: 1 };
-    let store = FileStore::open(root.path(), 1, Arc::new(BootClock)).unwrap();
+    let store = FileStore::open(root.path(), 1, Arc::new(BootClock)).await.unwrap();
     let sink = ObjectSink::new(Arc::new(store), config, Arc::new(BootClock));
     let refusal = async |records: &[Record], end: u64| {
         sink.acquire(&partition(), token(2)).await.unwrap();
@@ -297,8 +297,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         runtime.block_on(async {
             let root = TempDir::new().unwrap();
-            let mut old = Actor { sink: sink(root.path()), epoch: 1, at: None };
-            let mut new = Actor { sink: sink(root.path()), epoch: 2, at: None };
+            let mut old = Actor { sink: sink(root.path()).await, epoch: 1, at: None };
+            let mut new = Actor { sink: sink(root.path()).await, epoch: 2, at: None };
             let mut known = 0;
             for (is_new, act) in acts {
                 let actor = if is_new { &mut new } else { &mut old };
