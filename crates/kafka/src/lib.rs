@@ -18,6 +18,7 @@
 //! in one table, and whoever calls retries by them.
 
 mod admin;
+mod batch;
 mod batch_sizes;
 mod batch_writer;
 mod bounded;

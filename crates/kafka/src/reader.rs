@@ -32,7 +32,7 @@ use crate::cluster::Cluster;
 use crate::config::{self, Callbacks};
 use crate::ends::{self, Ends};
 use crate::errors::{self, Right};
-use crate::reader_thread::{Command, Polled, Poller, Tagged};
+use crate::reader_thread::{Command, Maker, Polled, Poller, Tagged, Trouble};
 
 /// Events that may wait for the caller: with the thread's limits, a few megabytes.
 const QUEUE: usize = 4;
@@ -66,8 +66,8 @@ pub(crate) struct KafkaReader {
     assigned: BTreeMap<PartitionId, Assigned>,
     next_generation: u64,
     ready: VecDeque<ReadEvent>,
-    /// An error whose partition is not known yet.
-    trouble: Option<KafkaError>,
+    /// An error that was not looked into yet.
+    trouble: Option<Trouble>,
     /// When the thread was told last to go on with another client.
     renewed: Option<Instant>,
     suspects: BTreeMap<PartitionId, Suspect>,
@@ -115,14 +115,16 @@ impl KafkaReader {
             // Corrupt batches are an error, not data.
             .set("check.crcs", "true");
         let callbacks = Callbacks::new(cluster.tokens());
+        let context = callbacks.clone();
         let make =
-            move || settings.create_with_context::<_, BaseConsumer<Callbacks>>(callbacks.clone());
+            move || settings.create_with_context::<_, BaseConsumer<Callbacks>>(context.clone());
         let consumer = make().map_err(|error| config::not_made("consumer", &error))?;
+        let make = Maker { make: Box::new(make), callbacks };
         let (sender, polled) = mpsc::channel(QUEUE);
         let (commands, obeyed) = mpsc::channel(QUEUE);
         let handle = std::thread::Builder::new()
             .name("kafka-reader".to_owned())
-            .spawn(move || Poller::new(consumer, Box::new(make), obeyed, sender).run())
+            .spawn(move || Poller::new(consumer, make, obeyed, sender).run())
             .map_err(|cause| {
                 Error::new(Class::Permanent, "failed to start the reader's thread").because(cause)
             })?;
@@ -147,8 +149,8 @@ impl KafkaReader {
     fn accept(&mut self, polled: Polled) {
         let batches = match polled {
             Polled::Batches(batches) => batches,
-            Polled::Trouble(error) => {
-                self.note_trouble(error);
+            Polled::Trouble(trouble) => {
+                self.note_trouble(trouble);
                 return;
             }
         };
@@ -169,14 +171,14 @@ impl KafkaReader {
         }
     }
 
-    fn note_trouble(&mut self, error: KafkaError) {
-        match errors::code_of(&error) {
+    fn note_trouble(&mut self, trouble: Trouble) {
+        match errors::code_of(&trouble.error) {
             // The group is never joined: it may be unknown, and its coordinator out of reach.
             Some(Code::GroupAuthorizationFailed | Code::GroupIdNotFound) => {}
             Some(code) if errors::class_of_code(code) == Class::Transient => {
-                tracing::debug!(error = %error, "reading goes on by itself");
+                tracing::debug!(error = %trouble.error, of = ?trouble.of, "reading goes on by itself");
             }
-            _ => self.trouble = Some(error),
+            _ => self.trouble = Some(trouble),
         }
     }
 

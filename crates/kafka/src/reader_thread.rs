@@ -1,25 +1,33 @@
-//! The thread that owns librdkafka's consumer: it obeys commands, and copies records out of the client's queue.
+//! The thread that owns librdkafka's consumer: it obeys commands, and copies records out of the client's queue, so that
+//! the buffers of whole fetches can go.
 //!
 //! One thread does both, so that a record polled after an unassignment can never be taken for one of the next
 //! assignment: librdkafka drops what it had queued for the old one, and what this thread had passed on carries the old
 //! generation.
 //!
-//! The thread sleeps until the client's queue, a command or room in the channel wakes it. It never blocks on the
+//! The thread sleeps until the client's queues, a command or room in the channel wakes it. It never blocks on the
 //! channel: who asks for an unassignment need not read at the same time.
+//!
+//! Markers of transactions take offsets and are no records: once a second the thread asks how far the client has come, and
+//! tells it by a batch without records.
+
+mod gathering;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
-use tidegate_core::ids::{Position, TopicId};
-use tidegate_runtime::ports::{Record, RecordBatch, TopicPartition};
+use tidegate_core::ids::{PartitionId, Position, TopicId};
+use tidegate_runtime::ports::{RecordBatch, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use self::gathering::Gathering;
+use crate::batch::{BATCH, BatchConsumer, Taken};
 use crate::config::Callbacks;
 
 /// How many records and bytes make one event at most: small enough that a batch of one partition does not hold up the
@@ -27,11 +35,11 @@ use crate::config::Callbacks;
 const MAX_RECORDS: usize = 2000;
 const MAX_BYTES: usize = 1 << 20;
 
-/// Bytes of records are copied into chunks of this size, which their `Bytes` share.
-const CHUNK: usize = 256 << 10;
-
 /// The longest sleep: a guard against a wake-up that librdkafka did not give, and no more than that.
 const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+
+/// Time between two looks at how far the client has come.
+const POSITIONS: Duration = Duration::from_secs(1);
 
 /// How long the look for a new topic's leaders may hold up the other partitions.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,8 +73,16 @@ pub(crate) type Done = oneshot::Sender<Result<(), KafkaError>>;
 #[derive(Debug)]
 pub(crate) enum Polled {
     Batches(Vec<Tagged>),
-    /// librdkafka reports an error and not of which partition.
-    Trouble(KafkaError),
+    /// librdkafka reports an error.
+    Trouble(Trouble),
+}
+
+/// An error of librdkafka's.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) error: KafkaError,
+    /// The partition that it is about, where librdkafka tells, and its words.
+    pub(crate) of: Option<(PartitionId, String)>,
 }
 
 /// A batch with the assignment that it belongs to.
@@ -78,17 +94,25 @@ pub(crate) struct Tagged {
 
 /// The state of the thread.
 pub(crate) struct Poller {
-    consumer: BaseConsumer<Callbacks>,
+    consumer: BatchConsumer,
     commands: mpsc::Receiver<Command>,
     polled: mpsc::Sender<Polled>,
     held: Holdings,
     /// Topics whose leaders were looked for once, by the name that is theirs; librdkafka keeps their list up to date from
     /// then on.
     known: BTreeMap<String, TopicId>,
-    /// Makes another client.
-    make: Box<dyn Fn() -> Result<BaseConsumer<Callbacks>, KafkaError> + Send>,
+    make: Maker,
     waiting: VecDeque<Polled>,
     chunk: BytesMut,
+    /// Records that are taken at a time: fewer where they are large.
+    batch: usize,
+    positions_due: Instant,
+}
+
+/// Makes another client.
+pub(crate) struct Maker {
+    pub(crate) make: Box<dyn Fn() -> Result<BaseConsumer<Callbacks>, KafkaError> + Send>,
+    pub(crate) callbacks: Callbacks,
 }
 
 /// By name and number, as librdkafka knows them.
@@ -101,20 +125,34 @@ struct Held {
     partition: TopicPartition,
     /// What comes after the last record that was polled.
     next: Position,
+    /// Where the client said to be before this assignment: it may say so for a while.
+    stale: Option<Position>,
+    /// An error came and no record since: the client takes the offset that an error names for one that was read.
+    erred: bool,
     paused: bool,
+}
+
+// === impl Maker ===
+
+impl Maker {
+    /// To be called by the thread that reads.
+    fn make(&self) -> Result<BatchConsumer, KafkaError> {
+        Ok(BatchConsumer::new((self.make)()?, self.callbacks.clone()))
+    }
 }
 
 // === impl Poller ===
 
 impl Poller {
+    /// To be called by the thread that reads: it is woken when there is something to read.
     pub(crate) fn new(
         consumer: BaseConsumer<Callbacks>,
-        make: Box<dyn Fn() -> Result<BaseConsumer<Callbacks>, KafkaError> + Send>,
+        make: Maker,
         commands: mpsc::Receiver<Command>,
         polled: mpsc::Sender<Polled>,
     ) -> Self {
         Self {
-            consumer,
+            consumer: BatchConsumer::new(consumer, make.callbacks.clone()),
             make,
             commands,
             polled,
@@ -122,13 +160,14 @@ impl Poller {
             known: BTreeMap::new(),
             waiting: VecDeque::new(),
             chunk: BytesMut::new(),
+            batch: BATCH,
+            positions_due: Instant::now(),
         }
     }
 
     /// Runs until the other side is gone.
     pub(crate) fn run(mut self) {
-        wake_on_records(&mut self.consumer);
-        self.greet();
+        self.hear();
         loop {
             loop {
                 match self.commands.try_recv() {
@@ -137,8 +176,13 @@ impl Poller {
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
             }
+            self.hear();
             if self.waiting.is_empty() {
                 self.gather();
+            }
+            if self.waiting.is_empty() && self.positions_due <= Instant::now() {
+                self.positions_due = Instant::now() + POSITIONS;
+                self.look_at_positions();
             }
             let Some(event) = self.waiting.pop_front() else {
                 std::thread::park_timeout(LONGEST_SLEEP);
@@ -165,7 +209,7 @@ impl Poller {
             Command::Renew => {
                 let renewed = self.renew().and_then(|()| self.assign_all());
                 if let Err(error) = renewed {
-                    self.waiting.push_back(Polled::Trouble(error));
+                    self.waiting.push_back(Polled::Trouble(Trouble { error, of: None }));
                 }
                 return;
             }
@@ -189,16 +233,27 @@ impl Poller {
             }
             None => self.look_for_leaders(&partition),
         }
+        let stale = self.positions(&listed(&partition, Offset::Invalid)?).pop();
+        let stale = stale.map(|(_, _, position)| position);
         self.consumer.incremental_assign(&listed(&partition, at(from))?)?;
-        let held = Held { generation, partition: partition.clone(), next: from, paused: false };
+        let held = Held {
+            generation,
+            partition: partition.clone(),
+            next: from,
+            stale,
+            erred: false,
+            paused: false,
+        };
         self.held.entry(partition.topic).or_default().insert(number(partition.id.number), held);
         Ok(())
     }
 
-    /// A new client may want a bearer token before it can connect to anybody, and asks for it by an event of its queue: the
-    /// look for leaders would wait in vain.
-    fn greet(&mut self) {
-        self.gather();
+    /// Serves what librdkafka has to tell beside records. A new client may want a bearer token before it can connect to anybody:
+    /// the look for leaders would wait in vain.
+    fn hear(&mut self) {
+        let errors = self.consumer.errors().into_iter();
+        let troubles = errors.map(|error| Polled::Trouble(Trouble { error, of: None }));
+        self.waiting.extend(troubles);
     }
 
     /// Without this librdkafka looks for the leaders of a new topic at its next scan, up to a second later. When it fails
@@ -232,10 +287,8 @@ impl Poller {
     }
 
     fn renew(&mut self) -> Result<(), KafkaError> {
-        let mut consumer = (self.make)()?;
-        wake_on_records(&mut consumer);
-        self.consumer = consumer;
-        self.greet();
+        self.consumer = self.make.make()?;
+        self.hear();
         Ok(())
     }
 
@@ -258,8 +311,18 @@ impl Poller {
     fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
         let Some(held) = self.held(partition) else { return Ok(()) };
         held.paused = paused;
+        let (next, erred) = (held.next, held.erred);
         let list = listed(partition, Offset::Invalid)?;
-        if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) }
+        if paused {
+            return self.consumer.pause(&list);
+        }
+        self.consumer.resume(&list)?;
+        if erred {
+            // The client would go on where it believes to be.
+            self.consumer.incremental_unassign(&list)?;
+            self.consumer.incremental_assign(&listed(partition, at(next))?)?;
+        }
+        Ok(())
     }
 
     fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
@@ -280,37 +343,85 @@ impl Poller {
 
     /// Takes what librdkafka has ready, up to the limits of one event.
     fn gather(&mut self) {
-        let Self { consumer, held, chunk, waiting, .. } = self;
-        let mut batches: Vec<Tagged> = Vec::new();
-        let mut trouble = None;
-        let (mut records, mut bytes, mut dry) = (0, 0, 0);
-        // An event that is no record looks like an empty queue: only the second in a row counts.
-        while records < MAX_RECORDS && bytes < MAX_BYTES && dry < 2 {
-            match consumer.poll(Duration::ZERO) {
-                None => dry += 1,
-                Some(Ok(message)) => {
-                    dry = 0;
-                    if let Some(size) = take(&message, held, chunk, &mut batches) {
-                        records += 1;
-                        bytes += size;
-                    }
+        let Self { consumer, held, chunk, .. } = self;
+        let mut gathering = Gathering::new(held, chunk);
+        let mut troubles = Vec::new();
+        let (mut records, mut bytes) = (0, 0);
+        while records < MAX_RECORDS && bytes < MAX_BYTES {
+            let taken = consumer.take(self.batch, |taken| match taken {
+                Taken::Record(record) => bytes += gathering.add(&record).unwrap_or_default(),
+                Taken::Failed(fault) => {
+                    let of = fault.partition.and_then(|(topic, number)| {
+                        let held = gathering.held.get(topic)?.get(&number)?;
+                        Some((held.partition.id, fault.text))
+                    });
+                    troubles.push(Trouble { error: fault.error, of });
                 }
-                Some(Err(error)) => {
-                    trouble = Some(error);
-                    break;
-                }
+            });
+            records += taken;
+            if taken < self.batch {
+                break;
             }
+        }
+        let batches = gathering.batches;
+        if let Some(size) = bytes.checked_div(records) {
+            self.batch = (MAX_BYTES / size.max(1)).clamp(1, BATCH);
         }
         for Tagged { generation, batch } in &batches {
-            let held = namesake(held, &batch.partition);
+            let held = namesake(&mut self.held, &batch.partition);
             if let Some(held) = held.filter(|held| held.generation == *generation) {
                 held.next = batch.next;
+                held.stale = None;
+                held.erred = false;
             }
         }
-        if !batches.is_empty() {
-            waiting.push_back(Polled::Batches(batches));
+        for (id, _) in troubles.iter().filter_map(|trouble| trouble.of.as_ref()) {
+            let all = self.held.values_mut().flat_map(BTreeMap::values_mut);
+            all.filter(|held| held.partition.id == *id).for_each(|held| held.erred = true);
         }
-        waiting.extend(trouble.map(Polled::Trouble));
+        if !batches.is_empty() {
+            self.waiting.push_back(Polled::Batches(batches));
+        }
+        self.waiting.extend(troubles.into_iter().map(Polled::Trouble));
+    }
+
+    /// Tells of partitions whose client has come further than their last record.
+    fn look_at_positions(&mut self) {
+        let mut list = TopicPartitionList::new();
+        for held in self.held.values().flat_map(BTreeMap::values) {
+            list.add_partition(&held.partition.topic, number(held.partition.id.number));
+        }
+        let mut moved = Vec::new();
+        for (topic, number, position) in self.positions(&list) {
+            let held = self.held.get_mut(&topic).and_then(|numbers| numbers.get_mut(&number));
+            let Some(held) = held else { continue };
+            if position > held.next && held.stale != Some(position) && !held.erred {
+                held.next = position;
+                let partition = held.partition.clone();
+                let batch = RecordBatch { partition, records: Vec::new(), next: position };
+                moved.push(Tagged { generation: held.generation, batch });
+            }
+        }
+        if !moved.is_empty() {
+            self.waiting.push_back(Polled::Batches(moved));
+        }
+    }
+
+    /// Where the client is in these partitions, where it has begun.
+    fn positions(&self, list: &TopicPartitionList) -> Vec<(String, i32, Position)> {
+        if list.count() == 0 {
+            return Vec::new();
+        }
+        self.consumer.look_at_positions(list);
+        let elements = list.elements();
+        let known = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(at) => {
+                let position = Position(u64::try_from(at).ok()?);
+                Some((element.topic().to_owned(), element.partition(), position))
+            }
+            _ => None,
+        });
+        known.collect()
     }
 }
 
@@ -321,67 +432,6 @@ fn namesake<'a>(holdings: &'a mut Holdings, of: &TopicPartition) -> Option<&'a m
 
 fn at(position: Position) -> Offset {
     Offset::Offset(i64::try_from(position.0).unwrap_or(i64::MAX))
-}
-
-/// The client wakes this thread when its queue is not empty any more.
-fn wake_on_records(consumer: &mut BaseConsumer<Callbacks>) {
-    let thread = std::thread::current();
-    consumer.set_nonempty_callback(move || thread.unpark());
-}
-
-/// Copies a record to the batch of its partition; `None` when the partition is not assigned any more.
-fn take(
-    message: &BorrowedMessage<'_>,
-    held: &Holdings,
-    chunk: &mut BytesMut,
-    batches: &mut Vec<Tagged>,
-) -> Option<usize> {
-    let (topic, partition) = (message.topic(), message.partition());
-    let offset = u64::try_from(message.offset()).ok()?;
-    let same = batches.last().is_some_and(|last| {
-        let of = &last.batch.partition;
-        number(of.id.number) == partition && of.topic == topic
-    });
-    if !same {
-        let held = held.get(topic)?.get(&partition)?;
-        let batch = RecordBatch {
-            partition: held.partition.clone(),
-            records: Vec::new(),
-            next: Position(offset),
-        };
-        batches.push(Tagged { generation: held.generation, batch });
-    }
-    let batch = &mut batches.last_mut()?.batch;
-    let record = record(message, offset, chunk);
-    let size = record.size();
-    batch.records.push(record);
-    batch.next = Position(offset.saturating_add(1));
-    Some(size)
-}
-
-fn record(message: &BorrowedMessage<'_>, offset: u64, chunk: &mut BytesMut) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let header = |header: rdkafka::message::Header<'_, &[u8]>| {
-            (header.key.to_owned(), header.value.map(|value| copy(chunk, value)))
-        };
-        headers.iter().map(header).collect()
-    });
-    Record {
-        offset,
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key().map(|key| copy(chunk, key)),
-        value: message.payload().map(|payload| copy(chunk, payload)),
-        headers,
-    }
-}
-
-/// The only copy that a record's bytes go through.
-fn copy(chunk: &mut BytesMut, bytes: &[u8]) -> Bytes {
-    if chunk.capacity() - chunk.len() < bytes.len() {
-        *chunk = BytesMut::with_capacity(CHUNK.max(bytes.len()));
-    }
-    chunk.extend_from_slice(bytes);
-    chunk.split().freeze()
 }
 
 fn number(partition: u32) -> i32 {

@@ -14,6 +14,7 @@ use super::{Assigned, Command, KafkaReader};
 use crate::errors::{self, Right};
 use crate::list_offsets::{self, Isolation};
 use crate::metadata::TopicMeta;
+use crate::reader_thread::Trouble;
 
 /// For how long a partition that looks out of range must give no record before it is said to be: what librdkafka had
 /// fetched of it before the log was cut may still come.
@@ -34,7 +35,7 @@ pub(super) struct Suspect {
 impl KafkaReader {
     /// Asks the brokers which partitions an error is about. Cancel-safe: nothing changes before the last answer.
     pub(super) async fn diagnose(&mut self) {
-        let Some(error) = self.trouble.clone() else { return };
+        let Some(Trouble { error, of }) = self.trouble.clone() else { return };
         let refused = errors::code_of(&error) == Some(Code::Authentication);
         if refused && self.cluster.tokens().is_some() {
             return self.prove_token().await;
@@ -59,7 +60,7 @@ impl KafkaReader {
         };
         self.trouble = None;
         if failed.is_empty() && suspects.is_empty() {
-            self.blame_all(&error);
+            self.blame(&error, of.as_ref());
         }
         for (id, error) in failed {
             self.fail(id, error);
@@ -67,18 +68,24 @@ impl KafkaReader {
         self.suspects.extend(suspects);
     }
 
-    /// No partition is at fault in particular: a missing right, for instance, shows in none of the answers.
-    fn blame_all(&mut self, error: &KafkaError) {
+    /// Where no partition is at fault by the brokers' answers: a missing right, for instance, shows in none of them. Without a
+    /// word of librdkafka's on which it is, it may be any.
+    fn blame(&mut self, error: &KafkaError, of: Option<&(PartitionId, String)>) {
         if errors::code_of(error) == Some(Code::AutoOffsetReset) {
             // The log has caught up, or the record came after all.
             return;
         }
-        let ids: Vec<PartitionId> = self.assigned.keys().copied().collect();
+        let ids: Vec<PartitionId> = match of {
+            Some((id, _)) => vec![*id],
+            None => self.assigned.keys().copied().collect(),
+        };
         for id in ids {
             let Some(assigned) = self.assigned.get(&id) else { continue };
             let partition = assigned.partition.clone();
             let right = Right::topic("Read", &partition.topic);
-            let doing = format!("failed to read partition {partition}");
+            let words = of.map(|(_, words)| format!(" ({words})")).unwrap_or_default();
+            let next = assigned.next.0;
+            let doing = format!("failed to read partition {partition} from offset {next}{words}");
             let error = errors::library(doing, right, error.clone());
             self.ready.push_back(ReadEvent::Failed(partition, error));
         }

@@ -28,12 +28,15 @@ async fn fill(kafka: &Kafka, topic: &str, number: u32, count: u64) {
     }
 }
 
-fn reader(kafka: &Kafka) -> Box<dyn PartitionReader> {
+pub(crate) fn reader(kafka: &Kafka) -> Box<dyn PartitionReader> {
     kafka.partition_reader(ReaderOptions::default()).unwrap()
 }
 
 /// Reads a number of records, by partition.
-async fn read(reader: &mut Box<dyn PartitionReader>, count: usize) -> BTreeMap<u32, Vec<Record>> {
+pub(crate) async fn read(
+    reader: &mut Box<dyn PartitionReader>,
+    count: usize,
+) -> BTreeMap<u32, Vec<Record>> {
     let mut records: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
     let mut read = 0;
     while read < count {

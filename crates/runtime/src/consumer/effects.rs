@@ -175,7 +175,7 @@ impl Shell {
         let positions: BTreeMap<_, _> = self
             .gatherer
             .iter()
-            .map(|gathering| (gathering.partition.clone(), gathering.stands))
+            .map(|gathering| (gathering.partition.clone(), gathering.done()))
             .collect();
         if positions.is_empty() {
             return;

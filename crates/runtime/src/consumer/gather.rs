@@ -31,6 +31,8 @@ pub(super) struct Gathering {
     records: Vec<Record>,
     bytes: usize,
     next: Position,
+    /// Up to here all was read: there may be no records after the last that was gathered.
+    read: Position,
     since: Option<Instant>,
     wrote: bool,
     announced: bool,
@@ -83,6 +85,7 @@ impl Gatherer {
             records: Vec::new(),
             bytes: 0,
             next: from,
+            read: from,
             since: None,
             wrote: false,
             announced: false,
@@ -130,14 +133,18 @@ impl Gatherer {
         end: Option<Position>,
     ) -> bool {
         let Some(gathering) = self.partitions.get_mut(&batch.partition.id) else { return false };
-        if gathering.reading != Some(reading) || batch.records.is_empty() {
+        if gathering.reading != Some(reading) {
+            return false;
+        }
+        gathering.read = batch.next;
+        gathering.end = end.or(gathering.end);
+        if batch.records.is_empty() {
             return false;
         }
         let bytes: usize = batch.records.iter().map(Record::size).sum();
         gathering.records.extend(batch.records);
         gathering.next = batch.next;
         gathering.bytes += bytes;
-        gathering.end = end.or(gathering.end);
         gathering.since.get_or_insert(now);
         self.bytes += bytes;
         let full =
@@ -266,8 +273,15 @@ pub(super) struct Done {
 }
 
 impl Gathering {
+    /// How far the partition is done: where the sink stands or, if it has all records that were read, where reading is. In between
+    /// are the markers of transactions.
+    pub(super) fn done(&self) -> Position {
+        let all_written = self.records.is_empty() && self.next == self.stands;
+        if all_written { self.read.max(self.stands) } else { self.stands }
+    }
+
     pub(super) fn figures(&self) -> PartitionFigures {
-        let lag = self.end.map(|end| end.0.saturating_sub(self.stands.0));
+        let lag = self.end.map(|end| end.0.saturating_sub(self.done().0));
         PartitionFigures { lag, ..self.figures }
     }
 }

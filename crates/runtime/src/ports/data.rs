@@ -47,14 +47,15 @@ impl Record {
     }
 }
 
-/// Consecutive records of one partition.
+/// Consecutive records of one partition; none when there are none up to its next position, but markers of transactions or
+/// records of aborted ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordBatch {
     /// Where they are from.
     pub partition: TopicPartition,
     /// In rising order of offsets; gaps (compaction, transaction markers) are possible.
     pub records: Vec<Record>,
-    /// Position after the last of them.
+    /// Position after the last of them, or further where it is known that there is no other before.
     pub next: Position,
 }
 

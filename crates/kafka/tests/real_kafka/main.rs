@@ -7,7 +7,34 @@
     reason = "helpers of tests, and stories told in one piece"
 )]
 
+mod reading;
+#[path = "../suite/mod.rs"]
 mod suite;
+
+/// Tests that need a cluster of their own kind, for each version.
+macro_rules! own_tests {
+    ($bootstrap:expr) => {
+        mod reading {
+            #[test]
+            fn every_codec_is_read() {
+                crate::run(crate::reading::every_codec_is_read($bootstrap));
+            }
+
+            #[test]
+            fn markers_and_aborted_records_are_neither_data_nor_lag() {
+                crate::run(crate::reading::markers_and_aborted_records_are_neither_data_nor_lag(
+                    $bootstrap,
+                ));
+            }
+        }
+    };
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.unwrap().block_on(test);
+}
 
 mod kafka_4 {
     use std::sync::OnceLock;
@@ -21,6 +48,8 @@ mod kafka_4 {
     }
 
     crate::suite! { crate::suite::plaintext(&super::bootstrap()) }
+
+    own_tests! { super::bootstrap() }
 }
 
 mod kafka_3 {
@@ -35,4 +64,6 @@ mod kafka_3 {
     }
 
     crate::suite! { crate::suite::plaintext(&super::bootstrap()) }
+
+    own_tests! { super::bootstrap() }
 }
