@@ -222,12 +222,6 @@ pub(crate) fn consumer_ports(
     shown: consumer::Shown,
 ) -> anyhow::Result<consumer::Ports> {
     let (ledger, commands) = ledger_and_commands(kafka, config)?;
-    let options = ReaderOptions {
-        queue_kib: u32::try_from(config.consumer.queue_bytes >> 10)
-            .unwrap_or(u32::MAX)
-            .clamp(1 << 10, 1 << 20),
-        ..ReaderOptions::default()
-    };
     let clock = clock();
     let sink_clock = Arc::clone(&clock);
     let open = Box::new(move |target: &SinkTarget| {
@@ -237,12 +231,18 @@ pub(crate) fn consumer_ports(
         clock,
         ledger,
         commands,
-        reader: kafka.partition_reader(options)?,
+        reader: kafka.partition_reader(reader_options(config))?,
         sinks: Sinks::new(Arc::clone(config), kafka.admin(), open),
         offsets: kafka.offsets(),
         state: Box::new(state),
         shown,
     })
+}
+
+/// What a consumer's reader may hold.
+pub(crate) fn reader_options(config: &Config) -> ReaderOptions {
+    let queue_kib = u32::try_from(config.consumer.queue_bytes >> 10).unwrap_or(u32::MAX);
+    ReaderOptions { queue_kib: queue_kib.clamp(1 << 10, 1 << 20), ..ReaderOptions::default() }
 }
 
 // === HTTP ===

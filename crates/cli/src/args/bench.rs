@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tidegate_core::pack::Preset;
-use tidegate_runtime::spec::{Rate, Span};
+use tidegate_runtime::spec::{Rate, Size, Span};
 
 use super::preset;
+use crate::commands::Peer;
 
 /// `tidegate bench`.
 #[derive(Debug, Subcommand)]
@@ -18,6 +19,82 @@ pub(crate) enum BenchCommand {
     /// Compare the rates that the monitor measures with those that a producer writes at; or, with --partitions, time the
     /// monitor's rounds.
     Monitor(MonitorBenchArgs),
+    /// Time a consumer that reads topics which were written before, beside other programs that read the same.
+    Consumer(ConsumerBenchArgs),
+    /// One run of a consumer: what `bench consumer` starts.
+    #[command(hide = true)]
+    ConsumeOnce(ConsumeOnceArgs),
+}
+
+/// `tidegate bench consumer`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumerBenchArgs {
+    /// Uses these brokers instead of an embedded one. Topics are made, and deleted at the end.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bootstrap: Option<String>,
+    /// Nodes of the embedded broker, which is another process.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "bootstrap")]
+    pub(crate) brokers: NonZeroU16,
+    /// Bytes of a record's value.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_values = ["100B", "200B", "1KiB"], value_parser = size)]
+    pub(crate) record_bytes: Vec<u64>,
+    /// Partitions of each topic.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4, 16],
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) partitions: Vec<u32>,
+    /// Topics.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1],
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) topics: Vec<u32>,
+    /// Bytes of values that are written, to all topics together.
+    #[arg(long, value_name = "SIZE", default_value = "200MB", value_parser = size)]
+    pub(crate) bytes: u64,
+    /// Runs of each reader, in turn; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeat: u32,
+    /// Lets this program read the same, where there is one topic: kcat, perf (`rdkafka_performance`) or java
+    /// (`kafka-consumer-perf-test.sh`), or NAME=PATH where it is not on the search path.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) peer: Vec<Peer>,
+    /// Takes all partitions back and grants them again so many times, and times the first record after each grant.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) grants: u32,
+    /// Measures the CPU time of a consumer that has read everything, for so long.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    pub(crate) idle: Option<Duration>,
+    /// Keeps the topics.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Writes the figures as CSV, and graphs, to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// `tidegate bench consume-once`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeOnceArgs {
+    /// The brokers.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bootstrap: String,
+    /// The topics, of which all partitions are read to their end.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    pub(crate) topics: Vec<String>,
+    /// Grants after that.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) grants: u32,
+    /// Time without work after that.
+    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
+    pub(crate) idle: Option<Duration>,
+}
+
+/// From 1 byte to 10 GB.
+fn size(text: &str) -> Result<u64, String> {
+    let bytes = Size::parse(text)?;
+    if (1..=10_000_000_000).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("expected 1B to 10GB".to_owned())
+    }
 }
 
 /// `tidegate bench planner`.

@@ -15,7 +15,9 @@ use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
 
-pub(crate) use self::bench::{BenchCommand, MonitorBenchArgs, PlannerBenchArgs};
+pub(crate) use self::bench::{
+    BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
+};
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,

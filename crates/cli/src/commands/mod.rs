@@ -19,6 +19,7 @@ mod tail;
 mod topics;
 mod work;
 
+pub(crate) use self::bench::Peer;
 use crate::args::Command;
 use crate::demo;
 use crate::failure::Exit;

@@ -14,11 +14,11 @@ use tidegate_runtime::spec;
 use tidegate_runtime::task::spawn_named;
 use tidegate_wire::PartitionRates;
 
-use super::ground::{Ground, Plan};
 use super::pages;
 use super::producer::{Course, Notes, PartitionWriter};
 use super::verdict::{Sample, StepFound, Steps, Track};
 use crate::args::MonitorBenchArgs;
+use crate::commands::bench::ground::{Ground, Plan};
 use crate::commands::{table, work};
 use crate::failure::Exit;
 use crate::output::Output;

@@ -9,11 +9,9 @@
 //! Both run the production monitor with its production ports: what they add looks on from outside.
 
 mod experiment;
-mod ground;
 mod pages;
 mod producer;
 mod scale;
-mod usage;
 mod verdict;
 
 use crate::args::MonitorBenchArgs;

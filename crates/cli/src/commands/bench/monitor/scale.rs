@@ -19,10 +19,10 @@ use tidegate_runtime::monitor;
 use tidegate_runtime::ports::{AppendError, ControlLog, ControlReader, Error, RawRecord};
 use tidegate_runtime::spec;
 
-use super::ground::{Ground, Plan};
 use super::producer::PAYLOAD;
-use super::usage;
 use crate::args::MonitorBenchArgs;
+use crate::commands::bench::ground::{Ground, Plan};
+use crate::commands::bench::usage;
 use crate::commands::{table, work};
 use crate::failure::Exit;
 use crate::output::Output;

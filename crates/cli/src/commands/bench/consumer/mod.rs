@@ -1,0 +1,359 @@
+//! `tidegate bench consumer`: how fast a consumer reads, and what it costs, beside other programs that read the same
+//! topics in the same run.
+
+mod ledger;
+mod once;
+mod pages;
+mod peers;
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::ports::{Bound, TopicSpec};
+use tidegate_runtime::spec;
+use tokio::process::Command;
+
+use self::once::Found;
+pub(crate) use self::peers::Peer;
+use self::peers::{PeerKind, Run, Task};
+use crate::args::{ConsumeOnceArgs, ConsumerBenchArgs};
+use crate::commands::bench::ground::{Ground, Plan};
+use crate::commands::{table, work};
+use crate::failure::Exit;
+use crate::output::{self, Output};
+use crate::signals::Signals;
+use crate::wiring;
+
+/// Bytes of a batch that is written, roughly: half of what a broker takes by default.
+const BATCH_BYTES: u64 = 500_000;
+
+/// What was found, in the form of `--output json`.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    runs: Vec<Row>,
+    /// Of Tidegate alone, where they were asked for.
+    grants: Vec<Grants>,
+    idle: Vec<Idle>,
+}
+
+/// The median of the runs of one reader on the same topics.
+#[derive(Clone, Debug, Serialize)]
+struct Row {
+    who: &'static str,
+    record_bytes: u64,
+    /// Of all topics together.
+    partitions: u32,
+    topics: u32,
+    brokers: u32,
+    records_per_s: f64,
+    mb_per_s: f64,
+    cpu_ns_per_record: f64,
+    rss_mib: u64,
+    /// The slowest and the fastest run.
+    records_per_s_range: (f64, f64),
+}
+
+#[derive(Debug, Serialize)]
+struct Grants {
+    partitions: u32,
+    first_read_ms: Quantiles,
+    first_durable_ms: Quantiles,
+}
+
+#[derive(Debug, Serialize)]
+struct Quantiles {
+    p50: f64,
+    p99: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Idle {
+    partitions: u32,
+    cpu_percent: f64,
+}
+
+/// Topics and what they hold.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    record_bytes: u64,
+    topics: u32,
+    /// Of each topic.
+    partitions: u32,
+}
+
+pub(super) async fn run(
+    args: &ConsumerBenchArgs,
+    output: &Output,
+    mut signals: Signals,
+) -> anyhow::Result<Exit> {
+    let plan = Plan {
+        brokers: args.bootstrap.clone().ok_or(args.brokers),
+        topics: 0,
+        partitions: 1,
+        settings: [("retention.ms", "-1"), ("retention.bytes", "-1")],
+        monitor: spec::Monitor::default(),
+    };
+    let ground = Ground::build(plan).await?;
+    let report = tokio::select! {
+        report = measure(args, &ground) => Some(report),
+        () = signals.next() => None,
+    };
+    ground.clear().await;
+    let Some(report) = report.transpose()? else { return Ok(Exit::Failed) };
+    if let Some(directory) = &args.report {
+        pages::write(directory, &report)?;
+    }
+    output.result(&describe(&report)?, &report)?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn once(args: &ConsumeOnceArgs, output: &Output) -> anyhow::Result<Exit> {
+    Box::pin(once::run(args, output)).await
+}
+
+async fn measure(args: &ConsumerBenchArgs, ground: &Ground) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let sizes = args.record_bytes.iter().copied();
+    let cells = sizes.flat_map(|record_bytes| {
+        let topics = args.topics.iter().copied();
+        topics.flat_map(move |topics| {
+            let partitions = args.partitions.iter().copied();
+            partitions.map(move |partitions| Cell { record_bytes, topics, partitions })
+        })
+    });
+    for (at, cell) in cells.enumerate() {
+        output::complain(&format!(
+            "{} topics of {} partitions, records of {} B",
+            cell.topics, cell.partitions, cell.record_bytes
+        ));
+        let name = ground.config.group.0.as_str();
+        let topics: Vec<String> =
+            (0..cell.topics).map(|number| format!("{name}.read-{at}-{number}")).collect();
+        let measured = measure_cell(args, ground, cell, &topics, &mut report).await;
+        if !args.keep {
+            for topic in &topics {
+                ground.kafka.admin().delete(topic).await?;
+            }
+        }
+        measured?;
+    }
+    Ok(report)
+}
+
+/// Fills the topics and lets each reader read them, in turn.
+async fn measure_cell(
+    args: &ConsumerBenchArgs,
+    ground: &Ground,
+    cell: Cell,
+    topics: &[String],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let records = args.bytes / cell.record_bytes;
+    fill(&ground.kafka, cell, topics, records).await?;
+    let brokers = ground.kafka.admin().brokers().await?;
+    let bootstrap = ground.config.cluster.bootstrap_servers.clone();
+    let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
+    let mut held = 0;
+    for round in 0..args.repeat {
+        let last = round + 1 == args.repeat;
+        let found = tidegate(args, &bootstrap, topics, last).await?;
+        held = found.records;
+        runs.entry(0).or_default().push(Run {
+            seconds: found.seconds,
+            cpu_seconds: found.cpu_seconds,
+            rss_peak_mib: found.rss_peak_mib,
+        });
+        let partitions = cell.topics * cell.partitions;
+        if let (Some(read), Some(durable)) = (found.first_read_ms, found.first_durable_ms) {
+            let quantiles = |(p50, p99)| Quantiles { p50, p99 };
+            let (first_read_ms, first_durable_ms) = (quantiles(read), quantiles(durable));
+            report.grants.push(Grants { partitions, first_read_ms, first_durable_ms });
+        }
+        if let Some(cpu_percent) = found.idle_cpu_percent {
+            report.idle.push(Idle { partitions, cpu_percent });
+        }
+        // The others read one topic each.
+        let Some(topic) = topics.first().filter(|_| topics.len() == 1) else { continue };
+        for (at, peer) in args.peer.iter().enumerate() {
+            let (peer, bootstrap, topic) = (peer.clone(), bootstrap.clone(), topic.clone());
+            let run =
+                move || peer.run(Task { bootstrap: &bootstrap, topic: &topic, records: held });
+            runs.entry(at + 1).or_default().push(tokio::task::spawn_blocking(run).await??);
+        }
+    }
+    for (at, runs) in runs {
+        let kind = at.checked_sub(1).and_then(|at| args.peer.get(at)).map(|peer| peer.kind);
+        let who = kind.map_or("tidegate", PeerKind::name);
+        report.runs.push(row(who, cell, brokers, held, runs));
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of records are far below 2^52")]
+fn row(who: &'static str, cell: Cell, brokers: u32, records: u64, mut runs: Vec<Run>) -> Row {
+    runs.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
+    let records = records as f64;
+    let rate = |run: &Run| records / run.seconds;
+    let mut cpu: Vec<f64> = runs.iter().map(|run| run.cpu_seconds).collect();
+    cpu.sort_by(f64::total_cmp);
+    let middle = runs.len() / 2;
+    let records_per_s = runs.get(middle).map(rate).unwrap_or_default();
+    let slowest = runs.last().map(rate).unwrap_or_default();
+    let fastest = runs.first().map(rate).unwrap_or_default();
+    Row {
+        who,
+        record_bytes: cell.record_bytes,
+        partitions: cell.topics * cell.partitions,
+        topics: cell.topics,
+        brokers,
+        records_per_s,
+        mb_per_s: records_per_s * cell.record_bytes as f64 / 1e6,
+        cpu_ns_per_record: cpu.get(middle).copied().unwrap_or_default() * 1e9 / records,
+        rss_mib: runs.iter().map(|run| run.rss_peak_mib).max().unwrap_or_default(),
+        records_per_s_range: (slowest, fastest),
+    }
+}
+
+/// Makes the topics and writes the same number of records to each partition.
+async fn fill(kafka: &Kafka, cell: Cell, topics: &[String], records: u64) -> anyhow::Result<()> {
+    let clock = wiring::clock();
+    let mut progress = work::Progress::new("write", "records");
+    let all = u64::from(cell.topics) * u64::from(cell.partitions);
+    let each = (records / all).max(1);
+    let value = usize::try_from(cell.record_bytes)?;
+    // Something like text, the same in each run.
+    let text: Vec<u8> = (0..value).map(|at| b"abcdefghij klmnopqrst"[at % 21]).collect();
+    let value = bytes::Bytes::from(text);
+    let at_a_time = (BATCH_BYTES / cell.record_bytes).max(1);
+    let writer = kafka.batch_writer();
+    let mut config = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
+    config
+        .insert("max.message.bytes".to_owned(), (BATCH_BYTES + 4 * cell.record_bytes).to_string());
+    for (done, topic) in topics.iter().enumerate() {
+        let partitions = cell.partitions;
+        let (name, config) = (topic.clone(), config.clone());
+        let spec = TopicSpec { name, partitions, replication: Some(1), config };
+        kafka.admin().create(&spec).await?;
+        ready(kafka, topic, partitions).await?;
+        let mut left = each;
+        while left > 0 {
+            let count = usize::try_from(left.min(at_a_time))?;
+            // Few partitions in a request: a broker takes no larger one than 100 MiB.
+            for first in (0..partitions).step_by(16) {
+                let some = first..partitions.min(first + 16);
+                let batch = some.map(|number| (number, vec![value.clone(); count])).collect();
+                writer.write(topic, &batch, clock.unix_ms()).await?;
+            }
+            left -= count as u64;
+            let of_topic = usize::try_from((each - left) * u64::from(partitions))?;
+            let of_others = done * usize::try_from(each * u64::from(partitions))?;
+            progress.tell(of_others + of_topic, usize::try_from(each * all)?);
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all partitions of a new topic have leaders that answer.
+async fn ready(kafka: &Kafka, topic: &str, partitions: u32) -> anyhow::Result<()> {
+    let all: Vec<_> = (0..partitions).map(|number| (topic.to_owned(), number)).collect();
+    let answered = async {
+        loop {
+            let ends = kafka.offsets().bounds(&all, Bound::Latest).await;
+            if ends.is_ok_and(|ends| ends.len() == all.len()) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(once::PATIENCE, answered).await.context("a new topic has no leaders")
+}
+
+/// A consumer in a process of its own.
+async fn tidegate(
+    args: &ConsumerBenchArgs,
+    bootstrap: &str,
+    topics: &[String],
+    last: bool,
+) -> anyhow::Result<Found> {
+    let program = std::env::current_exe().context("failed to find this program's file")?;
+    let mut command = Command::new(program);
+    command.args(["bench", "consume-once", "--output", "json", "--log", "warn"]);
+    command.args(["--bootstrap", bootstrap, "--topics", &topics.join(",")]);
+    if last {
+        command.args(["--grants", &args.grants.to_string()]);
+        if let Some(idle) = args.idle {
+            command.args(["--idle", &format!("{}ms", idle.as_millis())]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().context("failed to start a consumer")?;
+    let done = tokio::time::timeout(once::PATIENCE, child.wait_with_output()).await;
+    let done = done.context("a consumer did not end in time")??;
+    if !done.status.success() {
+        bail!("a consumer has failed; it said why above");
+    }
+    serde_json::from_slice(&done.stdout).context("a consumer said no result")
+}
+
+fn describe(report: &Report) -> anyhow::Result<String> {
+    use std::fmt::Write as _;
+    let heads = [
+        "who",
+        "record B",
+        "partitions",
+        "topics",
+        "brokers",
+        "records/s",
+        "(from - to)",
+        "MB/s",
+        "CPU ns/record",
+        "MiB",
+        "our speed",
+        "our CPU",
+    ];
+    let heads = heads.map(str::to_owned);
+    let same = |one: &Row, other: &Row| {
+        (one.record_bytes, one.partitions, one.topics)
+            == (other.record_bytes, other.partitions, other.topics)
+    };
+    let rows = report.runs.iter().map(|row| {
+        let ours = report.runs.iter().find(|ours| ours.who == "tidegate" && same(ours, row));
+        let ratio = |of: fn(&Row) -> f64| {
+            ours.map_or_else(String::new, |ours| format!("{:.2}", of(ours) / of(row)))
+        };
+        let (slowest, fastest) = row.records_per_s_range;
+        vec![
+            row.who.to_owned(),
+            row.record_bytes.to_string(),
+            row.partitions.to_string(),
+            row.topics.to_string(),
+            row.brokers.to_string(),
+            format!("{:.0}", row.records_per_s),
+            format!("({slowest:.0} - {fastest:.0})"),
+            format!("{:.0}", row.mb_per_s),
+            format!("{:.0}", row.cpu_ns_per_record),
+            row.rss_mib.to_string(),
+            ratio(|row| row.records_per_s),
+            ratio(|row| row.cpu_ns_per_record),
+        ]
+    });
+    let mut text = table::aligned(&heads, &rows.collect::<Vec<_>>());
+    for Grants { partitions, first_read_ms: read, first_durable_ms: durable } in &report.grants {
+        writeln!(
+            text,
+            "\nfrom a grant of {partitions} partitions to the first record: read p50 {:.0} ms, p99 {:.0} ms; \
+             in the sink p50 {:.0} ms, p99 {:.0} ms",
+            read.p50, read.p99, durable.p50, durable.p99
+        )?;
+    }
+    for Idle { partitions, cpu_percent } in &report.idle {
+        writeln!(
+            text,
+            "\n{partitions} partitions without new records: {cpu_percent:.1} % of a core"
+        )?;
+    }
+    Ok(text)
+}
