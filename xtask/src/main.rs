@@ -14,6 +14,7 @@ mod deny;
 mod docs;
 mod kafka;
 mod needs;
+mod postgres;
 mod run;
 mod stages;
 mod tidy;
@@ -40,6 +41,7 @@ cargo xtask COMMAND
   bench           the planner's times and instructions, and the ledger's part of a processor, in the dist profile
   chaos ARGS      real processes under real faults, then an audit: --broker embedded|kafka --minutes N [--seed S]
   kafka ARGS      a real Apache Kafka on this machine: up, status, stop, kill, down, wipe, tool, fetch
+  postgres ARGS   a real PostgreSQL on this machine: up, status, kill, down, wipe, fetch
   docs            write the pages under docs/ that are generated from code
   help            this text
 ";
@@ -75,6 +77,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("bench", []) => bench::run_all()?,
         ("chaos", _) => stages::chaos(rest)?,
         ("kafka", _) => return kafka::forward(rest),
+        ("postgres", _) => return postgres::forward(rest),
         ("docs", []) => docs::write()?,
         ("help" | "--help" | "-h", _) => print!("{USAGE}"),
         _ => bail!("no such command: {}\n\n{USAGE}", arguments.join(" ")),

@@ -26,8 +26,9 @@ struct Need {
 const VALGRIND: Need =
     Need { program: "valgrind", package: "valgrind", purpose: "counts instructions" };
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need { program: "mvn", package: "maven", purpose: "fetches the real Kafka's jars" },
+    Need { program: "xz", package: "xz-utils", purpose: "unpacks the real PostgreSQL" },
     Need {
         program: "kcat",
         package: "kcat",

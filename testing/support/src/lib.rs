@@ -1,4 +1,5 @@
-//! What integration tests of several crates share: a real Apache Kafka, free ports, tools that must be there.
+//! What integration tests of several crates share: a real Apache Kafka, a real PostgreSQL, free ports, tools that must be
+//! there.
 //!
 //! A development dependency only. A bench that cannot be had fails the test that wants it: nothing here returns an
 //! `Option` that a test could take for leave to skip.
@@ -11,10 +12,12 @@
 
 mod ports;
 mod real_kafka;
+mod real_postgres;
 mod tools;
 
 pub use tempfile::TempDir;
 
 pub use ports::{PortRange, free_port_range};
 pub use real_kafka::{KafkaOptions, KafkaVersion, RealKafka, SecureListener};
+pub use real_postgres::{PostgresVersion, RealPostgres};
 pub use tools::{require_tool, unique_name};
