@@ -3,6 +3,7 @@
 //! | Sink | Guarantee | With a stale token |
 //! |---|---|---|
 //! | [`object`] | exactly-once | `acquire` is fenced once a later owner has written or, in the same process, acquired; a write is fenced at a position that is taken |
+//! | `postgres`, with the cargo feature of that name | exactly-once | `acquire` and every write are fenced once a later owner has acquired |
 //! | [`blackhole`], [`stdout`] | at-least-once | written like any other |
 //! | [`delay`] | that of the sink behind it | the same |
 //!
@@ -13,6 +14,8 @@ pub mod blackhole;
 pub mod delay;
 pub mod ndjson;
 pub mod object;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod spec;
 pub mod stdout;
 

@@ -3,6 +3,7 @@
 //! | URL | Sink |
 //! |---|---|
 //! | `file:///absolute/folder` | [`crate::object`] in a folder, with the options `maxObjectBytes=256MiB` and `parallelWrites=16` behind a `?`, separated by `&` |
+//! | `postgres://user@host:port/database?table=records` | the `postgres` sink, with the options of its `PostgresConfig` |
 //! | `blackhole:` | [`crate::blackhole`] |
 //! | `stdout:` | [`crate::stdout`] |
 //! | `delay:10MB/s` | [`crate::delay`] before `blackhole:` |
@@ -21,10 +22,13 @@ use crate::delay::Delay;
 use crate::object::file::FileStore;
 use crate::object::store::StoreError;
 use crate::object::{ObjectConfig, ObjectReader, ObjectSink};
+#[cfg(feature = "postgres")]
+use crate::postgres::{PostgresConfig, PostgresSink};
 use crate::stdout::Lines;
 
 /// The schemes that this build knows, for error texts.
-const SUPPORTED: &str = "file:///folder, blackhole:, stdout:, delay:RATE and delay:RATE,URL";
+const SUPPORTED: &str = "file:///folder, postgres://user@host/database, blackhole:, stdout:, delay:RATE \
+                         and delay:RATE,URL";
 
 /// A sink that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,14 @@ pub enum Error {
     Scheme {
         /// What was asked for.
         url: String,
+    },
+    /// This build leaves that sink out.
+    #[error("sink {url:?} needs a build of tidegate with the cargo feature {feature}")]
+    Feature {
+        /// What was asked for.
+        url: String,
+        /// The feature that brings it.
+        feature: &'static str,
     },
     /// The part behind the scheme is not as that sink wants it.
     #[error("sink {url:?} is not valid: {reason}")]
@@ -84,6 +96,9 @@ pub enum SinkSpec {
         /// Bounds.
         config: ObjectConfig,
     },
+    /// Rows of a table.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresConfig>),
     /// Another sink behind a rate.
     Delay {
         /// The rate.
@@ -134,7 +149,7 @@ impl Error {
     /// What the caller may do about it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Scheme { .. } | Self::Url { .. } => Class::Permanent,
+            Self::Scheme { .. } | Self::Feature { .. } | Self::Url { .. } => Class::Permanent,
             Self::Open { class, .. } => *class,
         }
     }
@@ -167,6 +182,8 @@ impl SinkSpec {
                     FileStore::open(root, config.parallel_writes, Arc::clone(&clock)).await?;
                 Arc::new(ObjectSink::new(Arc::new(store), *config, clock))
             }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(config) => Arc::new(PostgresSink::open((**config).clone()).await?),
             Self::Delay { bytes_per_sec, inner } => {
                 let inner = Box::pin(inner.open(Arc::clone(&clock))).await?;
                 Arc::new(Delay::new(inner, *bytes_per_sec, clock))
@@ -188,6 +205,7 @@ impl FromStr for SinkSpec {
             "blackhole" => Ok(Self::Blackhole),
             "stdout" => Ok(Self::Stdout),
             "file" => object(rest).map_err(|reason| invalid(url, reason)),
+            "postgres" | "postgresql" => postgres(url, rest),
             "delay" => {
                 let (rate, inner) = rest.split_once(',').unwrap_or((rest, "blackhole:"));
                 let bytes_per_sec = Rate::parse(rate).map_err(|reason| invalid(url, reason))?;
@@ -200,6 +218,20 @@ impl FromStr for SinkSpec {
 
 fn invalid(url: &str, reason: impl Into<String>) -> Error {
     Error::Url { url: url.to_owned(), reason: reason.into() }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(url: &str, rest: &str) -> Result<SinkSpec, Error> {
+    let config = PostgresConfig::parse(rest);
+    let config = config.map_err(|reason| invalid(&PostgresConfig::shown(url), reason))?;
+    Ok(SinkSpec::Postgres(Box::new(config)))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(url: &str, _: &str) -> Result<SinkSpec, Error> {
+    // The options may hold a password.
+    let url = url.split_once(':').map_or(url, |(scheme, _)| scheme).to_owned();
+    Err(Error::Feature { url, feature: "postgres" })
 }
 
 fn object(rest: &str) -> Result<SinkSpec, String> {
@@ -229,7 +261,7 @@ fn object(rest: &str) -> Result<SinkSpec, String> {
     }
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
@@ -266,8 +298,8 @@ mod tests {
     fn faults_say_what_is_wrong_and_what_is_expected() {
         assert_eq!(
             fault("s3://bucket"),
-            "no sink is known for \"s3://bucket\": supported are file:///folder, blackhole:, stdout:, \
-             delay:RATE and delay:RATE,URL"
+            "no sink is known for \"s3://bucket\": supported are file:///folder, \
+             postgres://user@host/database, blackhole:, stdout:, delay:RATE and delay:RATE,URL"
         );
         assert!(fault("file://host/a").contains("an absolute path is expected"));
         assert!(fault("file:///a?sync=no").contains("option \"sync=no\" is not one of"));
@@ -277,6 +309,26 @@ mod tests {
         assert!(fault("delay:1MB/s,ftp:").contains("no sink is known for \"ftp:\""));
         assert!(fault("stdout:x").contains("nothing is expected"));
         assert!(fault("orders").contains("supported are"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        for url in ["postgres://u:hunter2@h/d", "postgresql://u@h/d?password=hunter2"] {
+            for url in [url.to_owned(), format!("delay:1MB/s,{url}")] {
+                let fault = fault(&url);
+                assert!(fault.contains("passwordFile") && !fault.contains("hunter2"), "{fault}");
+            }
+        }
+        assert!(matches!("postgres://u@h/d".parse(), Ok(SinkSpec::Postgres(_))));
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    #[test]
+    fn a_sink_that_was_left_out_of_the_build_names_its_feature() {
+        let fault = fault("postgres://u:hunter2@h/d");
+        assert!(fault.contains("the cargo feature postgres"), "{fault}");
+        assert!(!fault.contains("hunter2"), "{fault}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

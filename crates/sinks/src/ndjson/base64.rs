@@ -12,7 +12,7 @@ static DIGITS: [u8; 256] = digits();
 static PAIRS: [[u8; 2]; 4096] = pairs();
 
 /// Appends the digits of `bytes`.
-pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(3) * 4);
     let (triples, rest) = bytes.as_chunks::<3>();
     for triple in triples {

@@ -11,7 +11,7 @@
 //! padded). `headers` keep their order and names may repeat; the field is absent when there are none. Readers pass over
 //! fields that they do not know.
 
-mod base64;
+pub(crate) mod base64;
 mod decode;
 mod encode;
 
