@@ -29,9 +29,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let bare = BareCopy::open(config("speed_bare")?).await?;
         let by_sink = through_the_sink(&sink, round, batches).await?;
         let by_copy = by_bare_copy(&bare, round, batches).await?;
+        let permille = by_sink * 1000 / by_copy.max(1);
         println!(
-            "round {round}: sink {by_sink} rows/s, bare COPY BINARY {by_copy} rows/s, ratio 0.{:03}",
-            by_sink * 1000 / by_copy.max(1)
+            "round {round}: sink {by_sink} rows/s, bare COPY BINARY {by_copy} rows/s, {permille} permille of it"
         );
     }
     Ok(())

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use tidegate_core::ids::{FencingToken, Generation};
 use tidegate_runtime::conformance::conformance;
 use tidegate_runtime::ports::{Class, SinkError};
 use tidegate_testing::{PostgresVersion, RealPostgres};
 
 use crate::proxy::{Proxy, Trouble};
-use crate::world::{World, acquire, in_time, open, write};
+use crate::world::{World, acquire, in_time, open, partition, token, write};
 
 async fn conforms(world: &World) {
     let report = conformance(async || world.open("connections=2").await).await;
@@ -52,6 +53,48 @@ async fn a_stale_owner_is_fenced_though_nobody_has_written_since() {
     assert_eq!(world.offsets().await, [0, 1, 2]);
     write(&new, 6, 3..4).await.unwrap();
     assert_eq!(world.offsets().await, [0, 1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_generation_is_above_every_epoch_of_an_earlier_one() {
+    let world = World::new().await;
+    let (old, new) = (world.open("").await, world.open("").await);
+    let token =
+        |generation, epoch| FencingToken { generation: Generation(generation), ..token(epoch) };
+    old.acquire(&partition(0), token(1, 900)).await.unwrap();
+    new.acquire(&partition(0), token(2, 3)).await.unwrap();
+    let error = old.acquire(&partition(0), token(1, 901)).await.unwrap_err();
+    assert_eq!(error.class(), Class::Fenced);
+}
+
+/// A trigger notes what the session of the sink has set.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_sets_does_not_weaken_a_commit() {
+    let world = World::new().await;
+    for setting in [
+        "synchronous_commit = off",
+        "statement_timeout = '1h'",
+        "default_transaction_isolation = serializable",
+    ] {
+        world.run(&format!("ALTER DATABASE {} SET {setting}", world.database)).await;
+    }
+    drop(world.open("").await);
+    world
+        .run(
+            "CREATE TABLE seen (commits text, statements text, idle text, isolation text); \
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen SELECT \
+             current_setting('synchronous_commit'), current_setting('statement_timeout'), \
+             current_setting('idle_in_transaction_session_timeout'), \
+             current_setting('transaction_isolation'); RETURN NULL; END $$; \
+             CREATE TRIGGER note AFTER INSERT ON records EXECUTE FUNCTION note()",
+        )
+        .await;
+    let sink = world.open("timeout=7s").await;
+    acquire(&sink, 1).await.unwrap();
+    write(&sink, 1, 0..3).await.unwrap();
+    let row = world.admin.query_one("SELECT * FROM seen", &[]).await.unwrap();
+    let seen: Vec<&str> = (0..4).map(|column| row.get(column)).collect();
+    assert_eq!(seen, ["on", "0", "7s", "read committed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
