@@ -254,7 +254,7 @@ impl PostgresError {
     ) -> Self {
         let place = config.to_string();
         let Some(state) = error.code().cloned() else {
-            return Self::without_state(place, error);
+            return Self::without_state(config, error);
         };
         let source = error.into_source().unwrap_or_else(|| "no details".into());
         match state {
@@ -269,17 +269,28 @@ impl PostgresError {
         }
     }
 
-    /// Whether the network failed, the TLS handshake or the login shows only in what caused the error.
-    fn without_state(place: String, error: tokio_postgres::Error) -> Self {
+    /// What is not the server's word. The library tells its kinds apart in their texts only. A handshake that the network
+    /// or the end of the server broke off is no fault of TLS.
+    fn without_state(config: &PostgresConfig, error: tokio_postgres::Error) -> Self {
+        let place = config.to_string();
+        let (mut io, mut tls, kind) = (false, false, error.to_string());
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-        let mut tls = error.to_string().contains("TLS");
         while let Some(current) = cause {
-            let io = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            tls |= io.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
+            if let Some(failure) = current.downcast_ref::<std::io::Error>() {
+                io = true;
+                let inner = failure.get_ref();
+                tls |= inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some();
+            }
             cause = current.source();
         }
         let source = error.into();
-        if tls { Self::Tls { place, source } } else { Self::Unreachable { place, source } }
+        if tls || (!io && kind.contains("TLS")) {
+            Self::Tls { place, source }
+        } else if !io && (kind.contains("configuration") || kind.contains("authentication")) {
+            Self::Login { place, user: config.user.clone(), source }
+        } else {
+            Self::Unreachable { place, source }
+        }
     }
 
     /// True when a look at the tables may tell more.

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use tidegate_runtime::ports::Class;
+use tidegate_runtime::task::{Task, spawn_named};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{World, acquire, chain, open, refusal};
 
@@ -16,6 +18,42 @@ async fn a_wrong_password_is_permanent_and_is_not_repeated() {
     let text = chain(&error);
     assert!(text.contains("refuses the login of user loader_p"), "{text}");
     assert!(!text.contains("admin-secret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_wanted_and_not_given_is_permanent() {
+    let world = World::new().await;
+    let url = format!("postgres://admin@localhost:{}/{}", world.server.port(), world.database);
+    let error = open(&url).await.unwrap_err();
+    assert_eq!(error.class(), Class::Permanent);
+    assert!(chain(&error).contains("refuses the login of user admin"), "{}", chain(&error));
+}
+
+/// Answers the wish for TLS with a byte and hangs up.
+async fn answers(byte: u8) -> (u16, Task<()>) {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = spawn_named("server", async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            client.read_exact(&mut [0; 8]).await.unwrap();
+            client.write_all(&[byte]).await.unwrap();
+        }
+    });
+    (port, answering)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_in_the_handshake_is_transient_and_one_without_encryption_is_not() {
+    for (byte, class, words) in
+        [(b'S', Class::Transient, "is it up"), (b'N', Class::Permanent, "look at sslmode")]
+    {
+        let (port, _answering) = answers(byte).await;
+        let url = format!("postgres://u@127.0.0.1:{port}/d?sslmode=require");
+        let error = open(&url).await.unwrap_err();
+        assert_eq!(error.class(), class, "{}", chain(&error));
+        assert!(chain(&error).contains(words), "{}", chain(&error));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
