@@ -16,6 +16,7 @@ mod kafka;
 mod needs;
 mod postgres;
 mod run;
+mod s3;
 mod stages;
 mod tidy;
 
@@ -42,6 +43,7 @@ cargo xtask COMMAND
   chaos ARGS      real processes under real faults, then an audit: --broker embedded|kafka --minutes N [--seed S]
   kafka ARGS      a real Apache Kafka on this machine: up, status, stop, kill, down, wipe, tool, fetch
   postgres ARGS   a real PostgreSQL on this machine: up, status, kill, down, wipe, fetch
+  s3 ARGS         a real S3 server on this machine: up, status, kill, down, wipe, fetch
   docs            write the pages under docs/ that are generated from code
   help            this text
 ";
@@ -78,6 +80,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("chaos", _) => stages::chaos(rest)?,
         ("kafka", _) => return kafka::forward(rest),
         ("postgres", _) => return postgres::forward(rest),
+        ("s3", _) => return s3::forward(rest),
         ("docs", []) => docs::write()?,
         ("help" | "--help" | "-h", _) => print!("{USAGE}"),
         _ => bail!("no such command: {}\n\n{USAGE}", arguments.join(" ")),

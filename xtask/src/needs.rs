@@ -34,6 +34,7 @@ const NEEDS: [Need; 8] = [
         package: "kcat",
         purpose: "a second Kafka client, to test the dev broker with",
     },
+    Need { program: "go", package: "golang-go", purpose: "builds the S3 server of the tests" },
     Need { program: "openssl", package: "openssl", purpose: "makes the certificates of TLS tests" },
     Need { program: "cc", package: "gcc", purpose: "builds librdkafka, OpenSSL and zstd" },
     Need { program: "c++", package: "g++", purpose: "builds librdkafka" },

@@ -6,7 +6,7 @@ use std::{env, process};
 use anyhow::{Context, Result};
 
 use crate::run::{cargo, metadata, packages, program, run, target_directory};
-use crate::{kafka, needs, postgres};
+use crate::{kafka, needs, postgres, s3};
 
 /// The simulator's part of CI. Enough seeds to meet each kind of fault often, few enough for a minute.
 const SEEDS: &str = "500";
@@ -24,6 +24,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let java_home = needs::provide()?;
     kafka::fetch(java_home.as_deref())?;
     postgres::fetch(java_home.as_deref())?;
+    s3::fetch()?;
     let mut command = cargo();
     command.env("INSTA_UPDATE", "no").env("TIDEGATE_TEST_OWNER", process::id().to_string());
     if let Some(home) = java_home {

@@ -2,24 +2,24 @@
 //!
 //! | URL | Sink |
 //! |---|---|
-//! | `file:///absolute/folder` | [`crate::object`] in a folder, with the options `maxObjectBytes=256MiB` and `parallelWrites=16` behind a `?`, separated by `&` |
 //! | `postgres://user@host:port/database?table=records` | the `postgres` sink, with the options of its `PostgresConfig` |
+//! | `file:///absolute/folder` | [`crate::object`] in a folder; options behind a `?`: see [`crate::object::place`] |
+//! | `s3://bucket/prefix` | [`crate::object`] in a bucket, with the same options and some more |
 //! | `blackhole:` | [`crate::blackhole`] |
 //! | `stdout:` | [`crate::stdout`] |
 //! | `delay:10MB/s` | [`crate::delay`] before `blackhole:` |
 //! | `delay:10MB/s,file:///folder` | [`crate::delay`] before any other sink |
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use tidegate_runtime::ports::{Class, Clock, Sink};
-use tidegate_runtime::spec::{Rate, Size};
+use tidegate_runtime::spec::Rate;
 
 use crate::blackhole::Blackhole;
 use crate::delay::Delay;
-use crate::object::file::FileStore;
+use crate::object::place::{self, Place};
 use crate::object::store::StoreError;
 use crate::object::{ObjectConfig, ObjectReader, ObjectSink};
 #[cfg(feature = "postgres")]
@@ -27,8 +27,8 @@ use crate::postgres::{PostgresConfig, PostgresSink};
 use crate::stdout::Lines;
 
 /// The schemes that this build knows, for error texts.
-const SUPPORTED: &str = "file:///folder, postgres://user@host/database, blackhole:, stdout:, delay:RATE \
-                         and delay:RATE,URL";
+const SUPPORTED: &str = "file:///folder, s3://bucket/prefix, postgres://user@host/database, blackhole:, \
+                         stdout:, delay:RATE and delay:RATE,URL";
 
 /// A sink that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,10 +89,10 @@ pub enum SinkSpec {
     Blackhole,
     /// Lines on standard output.
     Stdout,
-    /// Objects in a folder.
+    /// Objects in a folder or a bucket.
     Object {
-        /// The folder, absolute; made when it is absent.
-        root: PathBuf,
+        /// Where.
+        place: Place,
         /// Bounds.
         config: ObjectConfig,
     },
@@ -135,12 +135,13 @@ pub async fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReade
     while let SinkSpec::Delay { inner, .. } = spec {
         spec = *inner;
     }
-    let SinkSpec::Object { root, config } = spec else {
-        return Err(invalid(url, "only what file:///folder has written can be read back"));
+    let SinkSpec::Object { place, config } = spec else {
+        let reason = "only what file:///folder or s3://bucket has written can be read back";
+        return Err(invalid(url, reason));
     };
-    let store = FileStore::existing(&root, config.parallel_writes, clock).await;
+    let store = place.existing(&config, clock).await;
     let store = store.map_err(|error| NotOpened::from(error).of(url))?;
-    Ok(ObjectReader::new(Arc::new(store), config))
+    Ok(ObjectReader::new(store, config))
 }
 
 // === impl Error ===
@@ -177,10 +178,9 @@ impl SinkSpec {
         Ok(match self {
             Self::Blackhole => Arc::new(Blackhole::default()),
             Self::Stdout => Arc::new(Lines::stdout()),
-            Self::Object { root, config } => {
-                let store =
-                    FileStore::open(root, config.parallel_writes, Arc::clone(&clock)).await?;
-                Arc::new(ObjectSink::new(Arc::new(store), *config, clock))
+            Self::Object { place, config } => {
+                let store = place.open(config, Arc::clone(&clock)).await?;
+                Arc::new(ObjectSink::new(store, *config, clock))
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(config) => Arc::new(PostgresSink::open((**config).clone()).await?),
@@ -204,8 +204,12 @@ impl FromStr for SinkSpec {
             }
             "blackhole" => Ok(Self::Blackhole),
             "stdout" => Ok(Self::Stdout),
-            "file" => object(rest).map_err(|reason| invalid(url, reason)),
             "postgres" | "postgresql" => postgres(url, rest),
+            "file" => object(url, place::parse_file(rest)),
+            #[cfg(feature = "s3")]
+            "s3" => object(url, place::parse_s3(rest)),
+            #[cfg(not(feature = "s3"))]
+            "s3" => Err(invalid(url, "this build has no s3: build it with the feature s3")),
             "delay" => {
                 let (rate, inner) = rest.split_once(',').unwrap_or((rest, "blackhole:"));
                 let bytes_per_sec = Rate::parse(rate).map_err(|reason| invalid(url, reason))?;
@@ -234,33 +238,6 @@ fn postgres(url: &str, _: &str) -> Result<SinkSpec, Error> {
     Err(Error::Feature { url, feature: "postgres" })
 }
 
-fn object(rest: &str) -> Result<SinkSpec, String> {
-    let (path, options) = rest.split_once('?').unwrap_or((rest, ""));
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let path = path.strip_prefix("localhost").unwrap_or(path);
-    if !path.starts_with('/') {
-        return Err("an absolute path is expected, as in file:///var/lib/records".to_owned());
-    }
-    let root = percent_decoded(path).ok_or("the path has a bad % escape")?;
-    let mut config = ObjectConfig::default();
-    for option in options.split('&').filter(|option| !option.is_empty()) {
-        let number = |value: &str| value.parse().map_err(|_| format!("{option:?} is no number"));
-        match option.split_once('=') {
-            Some(("maxObjectBytes", value)) => config.max_object_bytes = Size::parse(value)?,
-            Some(("parallelWrites", value)) => config.parallel_writes = number(value)?,
-            _ => {
-                return Err(format!(
-                    "option {option:?} is not one of maxObjectBytes, parallelWrites"
-                ));
-            }
-        }
-    }
-    match config.fault() {
-        Some(fault) => Err(fault),
-        None => Ok(SinkSpec::Object { root: root.into(), config }),
-    }
-}
-
 pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
@@ -270,6 +247,11 @@ pub(crate) fn percent_decoded(text: &str) -> Option<String> {
         bytes.extend_from_slice(rest.as_bytes());
     }
     String::from_utf8(bytes).ok()
+}
+
+fn object(url: &str, parsed: Result<(Place, ObjectConfig), String>) -> Result<SinkSpec, Error> {
+    let parsed = parsed.map_err(|reason| invalid(place::shown(url, &reason), reason));
+    parsed.map(|(place, config)| SinkSpec::Object { place, config })
 }
 
 #[cfg(test)]
@@ -283,12 +265,13 @@ mod tests {
     #[test]
     fn urls_name_sinks() {
         let config = ObjectConfig::default();
-        let object = |root: &str, config| SinkSpec::Object { root: root.into(), config };
+        let object =
+            |root: &str, config| SinkSpec::Object { place: Place::Folder(root.into()), config };
         assert_eq!("blackhole:".parse::<SinkSpec>().unwrap(), SinkSpec::Blackhole);
         assert_eq!("stdout:".parse::<SinkSpec>().unwrap(), SinkSpec::Stdout);
         assert_eq!("file:///a/b%20c".parse::<SinkSpec>().unwrap(), object("/a/b c", config));
         let url = "delay:2MB/s,file:///a?maxObjectBytes=1MiB&parallelWrites=4";
-        let config = ObjectConfig { max_object_bytes: 1 << 20, parallel_writes: 4 };
+        let config = ObjectConfig { max_object_bytes: 1 << 20, parallel_writes: 4, ..config };
         let inner = Box::new(object("/a", config));
         let bytes_per_sec = NonZeroU64::new(2_000_000).unwrap();
         assert_eq!(url.parse::<SinkSpec>().unwrap(), SinkSpec::Delay { bytes_per_sec, inner });
@@ -297,12 +280,12 @@ mod tests {
     #[test]
     fn faults_say_what_is_wrong_and_what_is_expected() {
         assert_eq!(
-            fault("s3://bucket"),
-            "no sink is known for \"s3://bucket\": supported are file:///folder, \
+            fault("ftp://host"),
+            "no sink is known for \"ftp://host\": supported are file:///folder, s3://bucket/prefix, \
              postgres://user@host/database, blackhole:, stdout:, delay:RATE and delay:RATE,URL"
         );
         assert!(fault("file://host/a").contains("an absolute path is expected"));
-        assert!(fault("file:///a?sync=no").contains("option \"sync=no\" is not one of"));
+        assert!(fault("file:///a?sync=no").contains("option \"sync\" is not one of"));
         assert!(fault("file:///a?parallelWrites=0").contains("not in 1..256"));
         assert!(fault("file:///a%2").contains("% escape"));
         assert!(fault("delay:fast").contains("expected a rate such as 10MB/s"));

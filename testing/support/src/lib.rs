@@ -13,6 +13,7 @@
 mod ports;
 mod real_kafka;
 mod real_postgres;
+mod real_s3;
 mod tools;
 
 pub use tempfile::TempDir;
@@ -20,4 +21,5 @@ pub use tempfile::TempDir;
 pub use ports::{PortRange, free_port_range};
 pub use real_kafka::{KafkaOptions, KafkaVersion, RealKafka, SecureListener};
 pub use real_postgres::{PostgresVersion, RealPostgres};
+pub use real_s3::RealS3;
 pub use tools::{require_tool, unique_name};

@@ -8,7 +8,7 @@ use tidegate_core::ids::{
     Epoch, FencingToken, Generation, Instant, Offset, PartitionId, Position, TopicId,
 };
 use tidegate_runtime::ports::{Batch, Clock, Record};
-use tidegate_sinks::object::format::{Header, seal};
+use tidegate_sinks::object::format::{Body, Header, seal};
 use tidegate_sinks::object::layout;
 
 use super::*;
@@ -144,7 +144,8 @@ fn plant(path: &Path, records: &[Record]) {
         token: FencingToken { generation: Generation(1), epoch: Epoch(Offset(1)) },
         written_ms: BASE_MS + 100,
     };
-    std::fs::write(path, [seal(&header, &body), body].concat()).unwrap();
+    let body = Body::plain(body.into());
+    std::fs::write(path, [seal(&header, &body), body.stored.to_vec()].concat()).unwrap();
 }
 
 /// lost, duplicated, out of order, unexpected

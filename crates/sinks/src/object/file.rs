@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use tidegate_core::ids::{Epoch, FencingToken, Generation, Offset};
+use tidegate_core::ids::{Epoch, FencingToken, Generation, Offset, Position};
 use tidegate_runtime::ports::{Class, Clock};
 use tokio::sync::Semaphore;
 
+use super::layout;
 use super::store::{Created, Creation, Head, Store, StoreError, Stored};
 
 /// A folder that keeps objects.
@@ -33,6 +34,14 @@ pub struct FileStore {
     /// Makes the names of unfinished files unique in this process.
     serial: Arc<AtomicU64>,
 }
+
+/// A file system that cannot create a name only where there is none, or a process that must not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its hard link was refused: the folder must be on a file system that has hard links, which some network and FUSE \
+     mounts have not, and this process must be allowed to make them"
+)]
+struct NoLinks(#[source] io::Error);
 
 // === impl FileStore ===
 
@@ -130,9 +139,18 @@ impl FileStore {
         Ok(())
     }
 
-    fn last_now(&self, folder: &str, count: usize) -> io::Result<Vec<String>> {
+    fn last_now(
+        &self,
+        folder: &str,
+        up_to: Option<Position>,
+        count: usize,
+    ) -> io::Result<Vec<Position>> {
         let mut highest = BTreeSet::new();
         self.visit(folder, |_, found| {
+            let Some(found) = layout::position(&found) else { return };
+            if up_to.is_some_and(|up_to| found > up_to) {
+                return;
+            }
             if highest.len() < count || highest.first().is_some_and(|lowest| found > *lowest) {
                 highest.insert(found);
             }
@@ -202,9 +220,15 @@ impl Store for FileStore {
         listed.await
     }
 
-    async fn last(&self, folder: &str, count: usize) -> Result<Vec<String>, StoreError> {
+    async fn last(
+        &self,
+        folder: &str,
+        up_to: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<Position>, StoreError> {
         let name = folder.to_owned();
-        let listed = self.blocking("list", name.clone(), move |store| store.last_now(&name, count));
+        let listed =
+            self.blocking("list", name.clone(), move |store| store.last_now(&name, up_to, count));
         listed.await
     }
 
@@ -245,6 +269,11 @@ impl Store for FileStore {
         })
         .await
     }
+
+    async fn remove(&self, folder: &str, name: &str) -> Result<(), StoreError> {
+        let path = self.path(folder).join(name);
+        self.blocking("remove", format!("{folder}/{name}"), move |_| fs::remove_file(path)).await
+    }
 }
 
 fn write_parts(file: &mut File, creation: &Creation) -> io::Result<()> {
@@ -256,6 +285,11 @@ fn link(from: &Path, to: &Path) -> io::Result<Created> {
     match fs::hard_link(from, to) {
         Ok(()) => Ok(Created::Done),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::Taken),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) =>
+        {
+            Err(io::Error::new(error.kind(), NoLinks(error)))
+        }
         Err(error) => Err(error),
     }
 }

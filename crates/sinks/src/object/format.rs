@@ -9,17 +9,31 @@
 //! checksum covers the bytes before `,"crc32c":`, so that the header can be trusted without the body. An object without
 //! records is a gap: the offsets of its range hold none. A reader that wants records only skips lines with a
 //! `tidegate` field.
+//!
+//! A compressed object is two frames of zstd that follow each other: the header line, not compressed and so behind
+//! twelve bytes that are always alike, and the record lines. Its header says `"version":2` and has two more fields behind
+//! `bodyCrc32c`: `"encoding":"zstd"` and `"linesBytes"`, the length of the record lines; `bodyBytes` and `bodyCrc32c`
+//! are of the second frame as it is. `zstd -dc` prints what the object would be without compression.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidegate_core::ids::{Epoch, FencingToken, Generation, Offset, Position, TopicId};
 use tidegate_runtime::ports::TopicPartition;
 
-/// Version of the format that is written, and the highest that is read.
+use super::encoding::{self, Encoding};
+
+/// Version of the format that is written.
 const VERSION: u32 = 1;
+
+/// Version of objects with an encoding, which readers of version 1 do not know, and the highest that is read.
+const VERSION_ENCODED: u32 = 2;
 
 /// Longest header line that is read: a topic's name has at most 249 characters, the rest takes below 600.
 pub const MAX_HEADER: usize = 4096;
+
+/// Begins a compressed object: a frame's magic number, a descriptor that announces a content size of four bytes and no
+/// window, that size, and the head of one last, raw block. The header line follows.
+const FRAME: ([u8; 5], usize) = ([0x28, 0xb5, 0x2f, 0xfd, 0xa0], 12);
 
 /// What follows the checksummed part of a header line before its eight hexadecimal digits, and after them.
 const CHECKSUM: (&[u8], &[u8]) = (b",\"crc32c\":\"", b"\"}");
@@ -48,6 +62,12 @@ pub enum FormatError {
     /// The bytes of the body are not those that were written.
     #[error("the checksum of the body is wrong")]
     Checksum,
+    /// A later version encoded the body.
+    #[error("the encoding {0:?} of the body is not known")]
+    Encoding(String),
+    /// The body is as it was written, and yet its record lines are not what the header says.
+    #[error("the body cannot be decompressed: {0}")]
+    Compression(String),
 }
 
 /// What the header line of an object says.
@@ -91,6 +111,40 @@ struct Fields {
     written_ms: u64,
     body_bytes: u64,
     body_crc32c: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines_bytes: Option<u64>,
+}
+
+/// The record lines of an object as they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// How.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub stored: Bytes,
+    /// Length of the record lines themselves.
+    pub lines_bytes: u64,
+}
+
+impl Body {
+    /// Record lines that are kept as they are.
+    pub fn plain(lines: Bytes) -> Self {
+        let lines_bytes = lines.len() as u64;
+        Self { encoding: Encoding::Plain, stored: lines, lines_bytes }
+    }
+}
+
+/// How large an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// How its record lines are kept.
+    pub encoding: Encoding,
+    /// Length of the object.
+    pub object_bytes: u64,
+    /// Length of its record lines.
+    pub lines_bytes: u64,
 }
 
 /// An object that was taken apart: its header, and its body with the checksum verified.
@@ -98,15 +152,18 @@ struct Fields {
 pub struct Opened {
     /// What the header says.
     pub header: Header,
+    /// How large it is.
+    pub extent: Extent,
     /// The record lines.
     pub body: Bytes,
 }
 
-/// The header line, line feed included, of an object with this body.
+/// What an object with this body begins with: the header line, line feed included, in a frame if need be.
 #[expect(clippy::missing_panics_doc, reason = "strings and numbers always have a JSON form")]
-pub fn seal(header: &Header, body: &[u8]) -> Vec<u8> {
+pub fn seal(header: &Header, body: &Body) -> Vec<u8> {
+    let encoding = body.encoding.name();
     let fields = Fields {
-        version: VERSION,
+        version: if encoding.is_some() { VERSION_ENCODED } else { VERSION },
         topic: header.partition.topic.clone(),
         topic_id: header.partition.id.topic.to_string(),
         partition: header.partition.id.number,
@@ -117,8 +174,10 @@ pub fn seal(header: &Header, body: &[u8]) -> Vec<u8> {
         generation: header.token.generation.0,
         epoch: header.token.epoch.0.0,
         written_ms: header.written_ms,
-        body_bytes: body.len() as u64,
-        body_crc32c: checksum(body),
+        body_bytes: body.stored.len() as u64,
+        body_crc32c: checksum(&body.stored),
+        lines_bytes: encoding.map(|_| body.lines_bytes),
+        encoding: encoding.map(ToOwned::to_owned),
     };
     let mut line = serde_json::to_vec(&HeaderLine { tidegate: fields })
         .expect("strings and numbers always have a JSON form");
@@ -127,25 +186,59 @@ pub fn seal(header: &Header, body: &[u8]) -> Vec<u8> {
     for part in [CHECKSUM.0, checksum.as_bytes(), CHECKSUM.1, b"\n"] {
         line.extend_from_slice(part);
     }
-    line
+    if encoding.is_some() { framed(&line) } else { line }
+}
+
+/// A header line as a frame of zstd that holds it as it is.
+fn framed(line: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(line.len()).unwrap_or(u32::MAX).to_le_bytes();
+    // A block's head has three bytes: the length above three bits, 1 for a last block that is raw.
+    let [low, middle, high, _] = ((u32::from_le_bytes(length) << 3) | 1).to_le_bytes();
+    [FRAME.0.as_slice(), &length, &[low, middle, high], line].concat()
 }
 
 /// Takes an object apart and verifies all of it but the record lines.
 pub fn open(object: &Bytes) -> Result<Opened, FormatError> {
     let (fields, header_bytes) = parse(object)?;
     check_length(&fields, header_bytes, object.len() as u64)?;
-    let body = object.slice(header_bytes..);
-    if checksum(&body) != fields.body_crc32c {
+    let stored = object.slice(header_bytes..);
+    if checksum(&stored) != fields.body_crc32c {
         return Err(FormatError::Checksum);
     }
-    Ok(Opened { header: header(fields)?, body })
+    let extent = extent(&fields, object.len() as u64)?;
+    let body = match extent.encoding {
+        Encoding::Plain => stored,
+        Encoding::Zstd => decompressed(&stored, extent.lines_bytes)?,
+    };
+    Ok(Opened { header: header(fields)?, extent, body })
 }
 
 /// Reads the header from an object's first [`MAX_HEADER`] bytes, and verifies it and the object's length.
-pub fn open_head(head: &[u8], object_bytes: u64) -> Result<Header, FormatError> {
+pub fn open_head(head: &[u8], object_bytes: u64) -> Result<(Header, Extent), FormatError> {
     let (fields, header_bytes) = parse(head)?;
     check_length(&fields, header_bytes, object_bytes)?;
-    header(fields)
+    let extent = extent(&fields, object_bytes)?;
+    Ok((header(fields)?, extent))
+}
+
+fn extent(fields: &Fields, object_bytes: u64) -> Result<Extent, FormatError> {
+    let name = fields.encoding.as_deref();
+    let encoding = Encoding::parse(name)
+        .ok_or_else(|| FormatError::Encoding(name.unwrap_or_default().to_owned()))?;
+    let lines_bytes = fields.lines_bytes.unwrap_or(fields.body_bytes);
+    Ok(Extent { encoding, object_bytes, lines_bytes })
+}
+
+fn decompressed(stored: &[u8], lines_bytes: u64) -> Result<Bytes, FormatError> {
+    if lines_bytes > encoding::MAX_LINES {
+        return Err(FormatError::Compression(format!("{lines_bytes} bytes are too many")));
+    }
+    let lines = encoding::decompress(stored, lines_bytes);
+    let lines = lines.map_err(|error| FormatError::Compression(error.to_string()))?;
+    if lines.len() as u64 == lines_bytes {
+        return Ok(lines.into());
+    }
+    Err(FormatError::Compression(format!("it does not hold the {lines_bytes} bytes it should")))
 }
 
 fn check_length(fields: &Fields, header: usize, object: u64) -> Result<(), FormatError> {
@@ -157,12 +250,17 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{:0CHECKSUM_DIGITS$x}", crc32c::crc32c(bytes))
 }
 
-/// The header line's fields, and its length with the line feed.
+/// The header line's fields, and where the body begins.
 fn parse(object: &[u8]) -> Result<(Fields, usize), FormatError> {
     let damaged = |what: &str| FormatError::Header(what.to_owned());
     let front = object.get(..object.len().min(MAX_HEADER)).unwrap_or_default();
-    let end = front.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("no end"))?;
-    let line = object.get(..end).unwrap_or_default();
+    let begin = if object.starts_with(&FRAME.0) { FRAME.1 } else { 0 };
+    let mut bytes = front.iter().enumerate().skip(begin);
+    let (end, _) = bytes.find(|(_, byte)| **byte == b'\n').ok_or_else(|| damaged("no end"))?;
+    let line = object.get(begin..end).unwrap_or_default();
+    if begin > 0 && !front.starts_with(&framed(front.get(begin..=end).unwrap_or_default())) {
+        return Err(damaged("its frame is not its own"));
+    }
     let (covered, digits) = line
         .strip_suffix(CHECKSUM.1)
         .and_then(|line| line.split_at_checked(line.len().checked_sub(CHECKSUM_DIGITS)?))
@@ -173,7 +271,7 @@ fn parse(object: &[u8]) -> Result<(Fields, usize), FormatError> {
     }
     let line: HeaderLine =
         serde_json::from_slice(line).map_err(|error| FormatError::Header(error.to_string()))?;
-    if line.tidegate.version > VERSION {
+    if line.tidegate.version > VERSION_ENCODED {
         return Err(FormatError::Version(line.tidegate.version));
     }
     Ok((line.tidegate, end + 1))
@@ -223,17 +321,25 @@ mod tests {
         }
     }
 
-    fn object(header: &Header, body: &[u8]) -> Bytes {
-        let mut object = seal(header, body);
-        object.extend_from_slice(body);
-        object.into()
+    fn object(header: &Header, lines: &[u8]) -> Bytes {
+        sealed(header, &Body::plain(Bytes::copy_from_slice(lines)))
+    }
+
+    fn compressed(header: &Header, lines: &[u8]) -> Bytes {
+        let (encoding, stored) = (Encoding::Zstd, zstd::encode_all(lines, 3).unwrap().into());
+        sealed(header, &Body { encoding, stored, lines_bytes: lines.len() as u64 })
+    }
+
+    fn sealed(header: &Header, body: &Body) -> Bytes {
+        [seal(header, body), body.stored.to_vec()].concat().into()
     }
 
     #[test]
     fn an_object_is_read_back_and_looks_as_documented() {
         let object = object(&sample(), b"{}\n");
         let opened = open(&object).unwrap();
-        assert_eq!(opened, Opened { header: sample(), body: Bytes::from_static(b"{}\n") });
+        assert_eq!((opened.header, opened.body), (sample(), Bytes::from_static(b"{}\n")));
+        assert_eq!(opened.extent.object_bytes, object.len() as u64);
         let line = std::str::from_utf8(&object).unwrap().lines().next().unwrap();
         assert_eq!(
             line,
@@ -242,6 +348,33 @@ mod tests {
              \"generation\":1700000000,\"epoch\":42,\"writtenMs\":1700000123456,\"bodyBytes\":3,\
              \"bodyCrc32c\":\"f01f9d27\"},\"crc32c\":\"84811804\"}"
         );
+    }
+
+    #[test]
+    fn a_compressed_object_is_what_zstd_makes_of_a_plain_one() {
+        let lines = b"{\"offset\":1}\n".repeat(90);
+        let object = compressed(&sample(), &lines);
+        let (header, extent) =
+            open_head(&object[..1000.min(object.len())], object.len() as u64).unwrap();
+        assert_eq!(header, sample());
+        assert_eq!((extent.encoding, extent.lines_bytes), (Encoding::Zstd, lines.len() as u64));
+        assert_eq!(open(&object).unwrap().body, lines);
+        let text = zstd::decode_all(object.as_ref()).unwrap();
+        let (line, rest) = text.split_at(text.len() - lines.len());
+        assert_eq!(rest, lines);
+        let line = std::str::from_utf8(line).unwrap();
+        assert!(line.starts_with("{\"tidegate\":{\"version\":2,") && line.ends_with("\"}\n"));
+        assert!(line.contains("\"encoding\":\"zstd\",\"linesBytes\":1170}"), "{line}");
+    }
+
+    #[test]
+    fn a_body_that_holds_other_lines_than_announced_is_damaged() {
+        let stored = Bytes::from(zstd::encode_all(b"{}\n{}\n".as_slice(), 3).unwrap());
+        for lines_bytes in [3, 7, u64::MAX] {
+            let body = Body { encoding: Encoding::Zstd, stored: stored.clone(), lines_bytes };
+            let opened = open(&sealed(&sample(), &body));
+            assert!(matches!(opened, Err(FormatError::Compression(_))), "{opened:?}");
+        }
     }
 
     #[test]
@@ -263,8 +396,10 @@ mod tests {
             body: Vec<u8>,
             at: prop::sample::Index,
             flip in 1_u8..,
+            small: bool,
         ) {
-            let mut bytes = object(&sample(), &body).to_vec();
+            let make = if small { compressed } else { object };
+            let mut bytes = make(&sample(), &body).to_vec();
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
             prop_assert!(open(&bytes.into()).is_err());

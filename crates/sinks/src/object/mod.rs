@@ -15,13 +15,27 @@
 //! at that position, acquires again and goes on behind it.
 //!
 //! `acquire` reads the headers of the last two objects only, however long the chain and however large they are: both
-//! must have their full length, and the one must end where the other begins. [`ObjectReader::verify`] checks everything. Objects may be deleted from the beginning of a
-//! chain, by a retention rule for instance; any other missing object is damage.
+//! must have their full length, and the one must end where the other begins. [`ObjectReader::verify`] checks everything.
+//! Objects may be deleted from the beginning of a chain, by a retention rule for instance; any other missing object is
+//! damage.
+//!
+//! A batch is one object, or several in order when one would be larger than it may be. Whoever wants larger objects
+//! lets batches grow. A write that fails in the middle of several leaves those before: its outcome is as unknown as that
+//! of any other, and `acquire` finds where the chain stands.
+//!
+//! A store may tell that a name is taken because an earlier try of the same call made the object: its answer was lost,
+//! and it was sent again. The header tells whose it is; nobody is fenced by an object of its own.
 
+mod batch;
+mod encoding;
 pub mod file;
 pub mod format;
 pub mod layout;
+pub mod place;
+pub mod probe;
 mod reader;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod store;
 
 use std::collections::BTreeMap;
@@ -33,30 +47,32 @@ use tidegate_core::ids::{FencingToken, PartitionId, Position};
 use tidegate_runtime::ports::{Batch, Class, Clock, Guarantee, Sink, SinkError, TopicPartition};
 use tokio::sync::Mutex as Lane;
 
-use self::format::Header;
-use self::store::{Created, Creation, Store, StoreError};
-use crate::ndjson::Encoder;
+use self::batch::{Piece, Unfit};
+use self::format::{Body, Header};
+use self::store::{Created, Creation, Hold, Store, StoreError};
 
-pub use self::reader::{ChainReader, ChainReport, Fault, Link, Object, ObjectReader};
-
-/// Bytes encoded between two points at which other tasks of the thread may run: below a millisecond of work.
-const ENCODE_SLICE: usize = 256 * 1024;
+pub use self::encoding::{Compression, Encoding};
+pub use self::reader::{ChainReader, ChainReport, Fault, HeadLink, Link, Object, ObjectReader};
 
 /// How the sink is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObjectConfig {
-    /// Largest object that is written or read, in bytes: from 64 KiB to 1 GiB. A batch that encodes to more is refused.
-    /// The default of 256 MiB is far above a batch of the largest records that Kafka takes, six bytes for one (control
-    /// characters), and still fits a small machine's memory.
+    /// Largest object that is written or read, in bytes and before compression: from 64 KiB to 1 GiB. A batch that
+    /// encodes to more becomes several objects; a record that alone does is rejected. The default of 256 MiB is far
+    /// above a batch of the largest records that Kafka takes, six bytes for one (control characters), and still fits a
+    /// small machine's memory.
     pub max_object_bytes: u64,
     /// Objects written at a time, of all partitions: from 1 to 256. Each takes a thread and a batch of memory. The
     /// default of 16 lets a journaling file system share the syncs of many partitions.
     pub parallel_writes: usize,
+    /// What is done with record lines. The default leaves them as they are, for any tool to read.
+    pub compression: Compression,
 }
 
 impl Default for ObjectConfig {
     fn default() -> Self {
-        Self { max_object_bytes: 256 << 20, parallel_writes: 16 }
+        let compression = Compression::None;
+        Self { max_object_bytes: 256 << 20, parallel_writes: 16, compression }
     }
 }
 
@@ -73,15 +89,12 @@ pub enum Refusal {
     /// A record is outside of the batch's range, or its offset is not above that of the one before.
     #[error("the record at offset {0} is out of range or out of order")]
     Offset(u64),
-    /// The batch is too large for one object.
-    #[error("the batch takes {bytes} bytes, more than the {limit} of an object")]
-    TooLarge {
-        /// Bytes of the encoded records.
-        bytes: u64,
-        /// Most that an object may have.
-        limit: u64,
-    },
 }
+
+/// An object of this owner is where its next one was to be: a write that was given up came late.
+#[derive(Debug, thiserror::Error)]
+#[error("an earlier write of this owner has arrived at {0:?}")]
+struct Late(Position);
 
 /// Writes batches as objects of a chain.
 #[derive(Debug)]
@@ -129,11 +142,13 @@ impl ObjectConfig {
         if !(1..=256).contains(&self.parallel_writes) {
             return Some(format!("parallelWrites {} is not in 1..256", self.parallel_writes));
         }
-        None
+        self.compression.fault()
     }
 
-    fn max_body_bytes(&self) -> u64 {
-        self.max_object_bytes.saturating_sub(format::MAX_HEADER as u64)
+    /// Most bytes of record lines in one object.
+    fn max_lines_bytes(&self) -> usize {
+        let bytes = self.max_object_bytes.saturating_sub(format::MAX_HEADER as u64);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
 
@@ -180,10 +195,10 @@ impl ObjectSink {
         reason.map_err(|reason| SinkError::Fenced { partition: partition.clone(), reason })
     }
 
-    fn done(&self, id: PartitionId, token: FencingToken, end: Position) {
+    fn stands(&self, id: PartitionId, token: FencingToken, stand: Stand) {
         self.with_entry(id, |entry| {
             if let Some(owner) = entry.owner.as_mut().filter(|owner| owner.token == token) {
-                owner.stand = Stand::At(end);
+                owner.stand = stand;
             }
         });
     }
@@ -195,8 +210,8 @@ impl ObjectSink {
         folder: &str,
     ) -> Result<Option<Header>, SinkError> {
         let damaged = |reason: String| SinkError::Damaged { partition: partition.clone(), reason };
-        let names = self.store.last(folder, 2).await.map_err(|error| lift(partition, error))?;
-        let positions: Vec<_> = names.iter().filter_map(|name| layout::position(name)).collect();
+        let positions = self.store.last(folder, None, 2).await;
+        let positions = positions.map_err(|error| lift(partition, error))?;
         let mut last = None;
         for position in positions {
             let Some(header) = self.header(partition, folder, position).await? else { continue };
@@ -224,40 +239,51 @@ impl ObjectSink {
         let head = self.store.head(folder, &name, format::MAX_HEADER as u64).await;
         let Some(head) = head.map_err(|error| lift(partition, error))? else { return Ok(None) };
         let reason = match format::open_head(&head.content, head.object_bytes) {
-            Ok(header) if header.position != position => "it is another object's",
-            Ok(header) if header.partition != *partition => "it is another partition's",
-            Ok(header) => return Ok(Some(header)),
+            Ok((header, _)) if header.position != position => "it is another object's",
+            Ok((header, _)) if header.partition != *partition => "it is another partition's",
+            Ok((header, _)) => return Ok(Some(header)),
             Err(error) => &error.to_string(),
         };
         let reason = format!("object {folder}/{name}: {reason}");
         Err(SinkError::Damaged { partition: partition.clone(), reason })
     }
 
-    async fn encode(
-        &self,
-        partition: &TopicPartition,
-        batch: Batch<'_>,
-    ) -> Result<Vec<u8>, Refusal> {
-        if batch.end <= batch.expected {
-            return Err(Refusal::EmptyRange);
+    /// Writes one object of the chain, for as long as `hold` is kept.
+    async fn append(&self, header: Header, lines: Vec<u8>, hold: Hold) -> Result<(), SinkError> {
+        let partition = &header.partition;
+        let folder = folder(partition)?;
+        let lines_bytes = lines.len() as u64;
+        let (encoding, stored) = self.config.compression.apply(lines).await.map_err(|error| {
+            SinkError::Unavailable { partition: partition.clone(), source: error.into() }
+        })?;
+        let body = Body { encoding, stored: Bytes::from(stored), lines_bytes };
+        let creation = Creation {
+            name: layout::name(header.position),
+            folder: folder.clone(),
+            parts: vec![format::seal(&header, &body).into(), body.stored],
+            token: header.token,
+            hold,
+        };
+        match self.store.create(creation).await.map_err(|error| lift(partition, error))? {
+            Created::Done => Ok(()),
+            Created::Taken => self.taken(&header, &folder).await,
         }
-        let encoder = Encoder::new(&partition.topic, partition.id.number);
-        let hint = batch.records.iter().map(|record| encoder.size_hint(record)).sum();
-        let mut body = Vec::with_capacity(hint);
-        let (mut least, mut slice_end) = (batch.expected.0, ENCODE_SLICE);
-        for record in batch.records {
-            if record.offset < least || record.offset >= batch.end.0 {
-                return Err(Refusal::Offset(record.offset));
+    }
+
+    /// What it means that there is an object already.
+    async fn taken(&self, ours: &Header, folder: &str) -> Result<(), SinkError> {
+        let partition = ours.partition.clone();
+        match self.header(&partition, folder, ours.position).await? {
+            Some(there) if there == *ours => Ok(()),
+            Some(there) if there.token == ours.token => {
+                let source = Late(ours.position).into();
+                Err(SinkError::Unavailable { partition, source })
             }
-            least = record.offset + 1;
-            encoder.line(record, &mut body);
-            if body.len() >= slice_end {
-                slice_end = body.len() + ENCODE_SLICE;
-                tokio::task::yield_now().await;
-            }
+            _ => Err(SinkError::Fenced {
+                partition,
+                reason: format!("another owner has written the object at {:?}", ours.position),
+            }),
         }
-        let (bytes, limit) = (body.len() as u64, self.config.max_body_bytes());
-        if bytes > limit { Err(Refusal::TooLarge { bytes, limit }) } else { Ok(body) }
     }
 }
 
@@ -302,36 +328,25 @@ impl Sink for ObjectSink {
         token: FencingToken,
         batch: Batch<'_>,
     ) -> Result<(), SinkError> {
-        let folder = folder(partition)?;
         let stand = self.begin(partition, token, batch.expected)?;
-        let refuse = |refusal| refused(partition, refusal);
-        let body = Bytes::from(self.encode(partition, batch).await.map_err(refuse)?);
-        let header = Header {
-            partition: partition.clone(),
-            position: if let Stand::At(at) = stand { at } else { Position(0) },
-            start: batch.expected,
-            end: batch.end,
-            records: batch.records.len() as u64,
-            token,
-            written_ms: self.clock.unix_ms(),
-        };
-        let creation = Creation {
-            name: layout::name(header.position),
-            folder,
-            parts: vec![format::seal(&header, &body).into(), body],
-            token,
-            hold: Box::new(self.lane(partition).lock_owned().await),
-        };
-        match self.store.create(creation).await.map_err(|error| lift(partition, error))? {
-            Created::Done => {
-                self.done(partition.id, token, batch.end);
-                Ok(())
+        let pieces = match batch::cut(partition, batch, self.config.max_lines_bytes()).await {
+            Ok(pieces) => pieces,
+            Err(Unfit::Refused(refusal)) => return Err(refused(partition, refusal)),
+            Err(Unfit::Rejected(records)) => {
+                self.stands(partition.id, token, stand);
+                return Err(SinkError::Rejected { partition: partition.clone(), records });
             }
-            Created::Taken => Err(SinkError::Fenced {
-                partition: partition.clone(),
-                reason: format!("another owner has written the object at {:?}", header.position),
-            }),
+        };
+        let hold = Arc::new(self.lane(partition).lock_owned().await);
+        let mut position = if let Stand::At(at) = stand { at } else { Position(0) };
+        for Piece { start, end, records, lines } in pieces {
+            let (partition, written_ms) = (partition.clone(), self.clock.unix_ms());
+            let header = Header { partition, position, start, end, records, token, written_ms };
+            self.append(header, lines, Box::new(Arc::clone(&hold))).await?;
+            position = end;
         }
+        self.stands(partition.id, token, Stand::At(batch.end));
+        Ok(())
     }
 
     async fn release(

@@ -14,7 +14,7 @@ use tidegate_runtime::ports::{BootClock, Record, TopicPartition};
 
 use super::ObjectConfig;
 use super::file::FileStore;
-use super::format::{self, FormatError, Header};
+use super::format::{self, Extent, FormatError, Header};
 use super::layout;
 use super::store::{Store, StoreError};
 use crate::ndjson::{Line, LineError};
@@ -62,9 +62,20 @@ pub enum Link {
 pub struct Object {
     /// Its range, its writer, its times.
     pub header: Header,
+    /// How large it is.
+    pub extent: Extent,
     /// When it was durable, in milliseconds since the Unix epoch: as the store tells, and not before it was written.
     pub durable_ms: u64,
     body: Bytes,
+}
+
+/// The header of an object, or what is wrong with it.
+#[derive(Debug)]
+pub struct HeadLink {
+    /// The object's name.
+    pub name: String,
+    /// What its header says.
+    pub opened: Result<(Header, Extent), FormatError>,
 }
 
 /// What can be wrong with a chain.
@@ -144,6 +155,8 @@ pub struct ChainReport {
     pub records: u64,
     /// Bytes of the record lines.
     pub bytes: u64,
+    /// Bytes of the objects.
+    pub object_bytes: u64,
     /// Where the offsets of the first object begin.
     pub start: Option<Position>,
     /// End of the last readable object.
@@ -198,6 +211,18 @@ impl ObjectReader {
         }
     }
 
+    /// The chain of a partition from the object on that holds an offset, or the first above.
+    pub async fn chain_from(
+        &self,
+        partition: &TopicPartition,
+        offset: Position,
+    ) -> Result<ChainReader, StoreError> {
+        let mut chain = self.chain(partition);
+        let first = self.store.last(&chain.folder, Some(offset), 1).await?.pop();
+        chain.begin_at(first);
+        Ok(chain)
+    }
+
     /// Reads a whole chain, records included, and reports what is in it and what is wrong.
     pub async fn verify(&self, partition: &TopicPartition) -> Result<ChainReport, StoreError> {
         let mut chain = self.chain(partition);
@@ -215,6 +240,27 @@ impl ObjectReader {
 // === impl ChainReader ===
 
 impl ChainReader {
+    fn begin_at(&mut self, first: Option<Position>) {
+        let name = first.map(layout::name);
+        self.last_name.clone_from(&name);
+        self.names.extend(name);
+    }
+
+    /// The next object by its header alone, whatever the chain's faults; `None` at the end. Cheap: it reads a few
+    /// kilobytes of each.
+    pub async fn next_head(&mut self) -> Result<Option<HeadLink>, StoreError> {
+        loop {
+            let Some(name) = self.next_name().await? else { return Ok(None) };
+            if layout::position(&name).is_none() {
+                continue;
+            }
+            let head = self.store.head(&self.folder, &name, format::MAX_HEADER as u64).await?;
+            let Some(head) = head else { continue };
+            let opened = format::open_head(&head.content, head.object_bytes);
+            return Ok(Some(HeadLink { name, opened }));
+        }
+    }
+
     /// The next object or fault; `None` at the end. May be called again later, when more has been written.
     pub async fn next(&mut self) -> Result<Option<Link>, StoreError> {
         loop {
@@ -228,8 +274,8 @@ impl ChainReader {
             match format::open(&stored.content) {
                 Ok(opened) => {
                     let durable_ms = stored.durable_ms.unwrap_or(0).max(opened.header.written_ms);
-                    let format::Opened { header, body } = opened;
-                    self.link(name, position, Object { header, durable_ms, body });
+                    let format::Opened { header, extent, body } = opened;
+                    self.link(name, position, Object { header, extent, durable_ms, body });
                 }
                 Err(error) => {
                     self.check_link(position);
@@ -350,7 +396,8 @@ impl ChainReport {
     fn add(&mut self, object: &Object) {
         self.objects += 1;
         self.gaps += u64::from(object.header.records == 0);
-        self.bytes += object.body.len() as u64;
+        self.bytes += object.extent.lines_bytes;
+        self.object_bytes += object.extent.object_bytes;
         self.start = self.start.or(Some(object.header.start));
         self.end = Some(object.header.end);
         self.records += object.check_records(|fault| self.fault(fault));

@@ -1,14 +1,14 @@
 //! The seam between the chain and the place that keeps its objects.
 //!
 //! A store needs one ability that not all have: to create an object only where there is none, so that of two writers
-//! exactly one succeeds. Everything else is listing and reading. Files implement it here; an S3 store implements
-//! `create` with a conditional put (`If-None-Match: *`).
+//! exactly one succeeds. Everything else is listing and reading. Files implement it with a hard link, S3 with a
+//! conditional put (`If-None-Match: *`).
 
 use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tidegate_core::ids::FencingToken;
+use tidegate_core::ids::{FencingToken, Position};
 use tidegate_runtime::ports::Class;
 
 /// A call to a store that failed; after one to [`Store::create`] the object may or may not be there, or come later.
@@ -87,7 +87,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// gone.
     async fn settle(&self, folder: &str, token: FencingToken) -> Result<(), StoreError>;
 
-    /// Names of the objects of a folder above `after`, the first `limit` of them.
+    /// Names of the objects of a folder above `after`: the first `limit` of them, or fewer, but some if there are any.
     async fn list(
         &self,
         folder: &str,
@@ -95,9 +95,14 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// The highest names of a folder's objects, at most `count`; when it returns these objects are durable, even if
-    /// their writer died before it could tell.
-    async fn last(&self, folder: &str, count: usize) -> Result<Vec<String>, StoreError>;
+    /// The highest positions of a folder's objects, at most `count`, none of them above `up_to`; when it returns these
+    /// objects are durable, even if their writer died before it could tell.
+    async fn last(
+        &self,
+        folder: &str,
+        up_to: Option<Position>,
+        count: usize,
+    ) -> Result<Vec<Position>, StoreError>;
 
     /// Names of the folders in a folder; `""` is the prefix itself.
     async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError>;
@@ -112,4 +117,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         name: &str,
         max_bytes: u64,
     ) -> Result<Option<Stored>, StoreError>;
+
+    /// Removes what is no part of a chain.
+    async fn remove(&self, folder: &str, name: &str) -> Result<(), StoreError>;
 }
