@@ -2,6 +2,7 @@
 
 mod bench;
 mod simulate;
+mod sink;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
@@ -22,6 +23,7 @@ pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
 };
+pub(crate) use self::sink::{SinkCommand, SinkReadArgs, SinkSelection};
 
 /// Version of the package and the commit it was built from.
 pub(crate) const VERSION: &str =
@@ -97,6 +99,9 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Compare what a sink holds, record by record, with what was acknowledged to the load generator.
     Audit(AuditArgs),
+    /// Read back or check what an object sink holds.
+    #[command(subcommand)]
+    Sink(SinkCommand),
     /// Show what happened in a run of the simulator, event by event, from the log that it wrote.
     Replay(ReplayArgs),
     /// Explain offline what would be planned for these loads.
@@ -407,7 +412,7 @@ pub(crate) struct LoadArgs {
 /// `tidegate audit`.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
-    /// The sink, as the specification names it: `file:///folder`.
+    /// The sink, as the specification names it: `file:///folder` or `s3://bucket/prefix`.
     #[arg(long, value_name = "URL")]
     pub(crate) sink: String,
     /// What `tidegate load` has written.

@@ -13,6 +13,7 @@ mod plan;
 mod processes;
 mod replay;
 mod simulate;
+mod sink;
 mod status;
 mod table;
 mod tail;
@@ -45,6 +46,7 @@ pub(crate) async fn run(
         Command::DevBroker(args) => dev_broker::run(&args, output, signals).await,
         Command::Load(args) => load::run(args, output, signals).await,
         Command::Audit(args) => audit::run(&args, output).await,
+        Command::Sink(command) => sink::run(command, output).await,
         Command::Replay(args) => replay::run(&args, output),
         Command::Plan(args) => plan::run(&args, output),
         Command::Simulate(command) => simulate::run(command, output, signals).await,
