@@ -30,7 +30,7 @@ pub enum Mode {
 pub struct TopicOfInterest {
     /// Name of a topic, or a prefix followed by `*`. A name wins over a prefix, a longer prefix over a shorter one.
     pub name: String,
-    /// Where the records go, as a URL such as `file:///var/lib/tidegate/out` or `blackhole:`.
+    /// Where the records go, as a URL such as `file:///var/lib/tidegate/out`, `s3://bucket/prefix` or `blackhole:`.
     pub sink: String,
     /// Where a partition starts that nobody has read yet. The default is `earliest`, because nothing is left out then.
     pub start: Start,

@@ -118,6 +118,9 @@ pub fn parse_s3(rest: &str) -> Result<(Place, ObjectConfig), String> {
     let mut bucket = Bucket::new(name, &prefix)?;
     let mut common = Options::default();
     for (name, value) in split(options)? {
+        if name == "endpoint" && value.contains('@') {
+            return Err(NO_SECRETS.to_owned());
+        }
         if common.take(&name, &value)? || bucket.take(&name, &value)? {
             continue;
         }
@@ -201,3 +204,76 @@ fn unknown(name: &str, known: &[&str]) -> String {
     format!("option {name:?} is not one of {}", known.join(", "))
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_say_how_objects_are_kept() {
+        let (place, config) =
+            parse_file("///a/b%20c?maxObjectBytes=1MiB&compression=zstd&compressionLevel=9")
+                .unwrap();
+        assert_eq!(place, Place::Folder("/a/b c".into()));
+        let compression = Compression::Zstd { level: 9 };
+        let wanted =
+            ObjectConfig { max_object_bytes: 1 << 20, compression, ..ObjectConfig::default() };
+        assert_eq!(config, wanted);
+        let compression = |options: &str| parse_file(options).unwrap().1.compression;
+        assert_eq!(compression("/a?compression=none"), Compression::None);
+        assert_eq!(compression("/a?compression=zstd"), Compression::Zstd { level: 3 });
+    }
+
+    #[test]
+    fn faults_of_options_are_named() {
+        for (options, wanted) in [
+            ("compression=lz4", "compression \"lz4\" is not one of none, zstd"),
+            ("compression=zstd&compressionLevel=20", "compressionLevel 20 is not in 1..19"),
+            ("compressionLevel=3", "compressionLevel goes with compression=zstd"),
+            ("region=x", "option \"region\" is not one of maxObjectBytes, parallelWrites"),
+            ("compression", "has no value: name=value is expected"),
+        ] {
+            let fault = parse_file(&format!("///a?{options}")).unwrap_err();
+            assert!(fault.contains(wanted), "{fault}");
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn buckets_are_named_with_their_region_and_server() {
+        let url =
+            "//lake/raw/orders?region=eu-west-1&endpoint=http://127.0.0.1:9000/&requestTimeout=5s";
+        let Place::Bucket(bucket) = parse_s3(url).unwrap().0 else { panic!("a bucket") };
+        let Bucket { name, prefix, region, endpoint, request_timeout } = bucket;
+        assert_eq!((name.as_str(), prefix.as_str()), ("lake", "raw/orders"));
+        assert_eq!(region.as_deref(), Some("eu-west-1"));
+        assert_eq!(endpoint.as_deref(), Some("http://127.0.0.1:9000"));
+        assert_eq!(request_timeout.as_secs(), 5);
+        let Place::Bucket(bucket) = parse_s3("//lake/").unwrap().0 else { panic!("a bucket") };
+        assert_eq!((bucket.prefix.as_str(), bucket.region), ("", None));
+    }
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn what_cannot_be_a_bucket_is_refused_and_secrets_are_not_repeated() {
+        for (url, wanted) in [
+            ("//", "\"\" cannot be a bucket: s3://bucket/prefix is expected"),
+            ("lake/prefix", "cannot be a bucket"),
+            ("//lake/a//b", "the prefix is not valid"),
+            ("//lake?endpoint=127.0.0.1:9000", "is not like https://host:port"),
+            ("//lake?sync=no", "option \"sync\" is not one of maxObjectBytes"),
+        ] {
+            let fault = parse_s3(url).unwrap_err();
+            assert!(fault.contains(wanted), "{fault}");
+        }
+        for url in [
+            "//me:hush@lake/a",
+            "//lake?accessKeyId=me",
+            "//lake?AWS_SECRET_ACCESS_KEY=hush",
+            "//lake?endpoint=http://me:hush@host",
+        ] {
+            let fault = parse_s3(url).unwrap_err();
+            assert!(fault.contains("put AWS_ACCESS_KEY_ID"), "{fault}");
+            assert_eq!(shown(url, &fault), "s3://…");
+        }
+    }
+}

@@ -223,6 +223,92 @@ async fn what_cannot_be_written_is_refused_before_it_is() {
     assert!(report(&root).await.is_whole());
 }
 
+fn sized(offset: u64, bytes: usize) -> Record {
+    Record { value: Some(Bytes::from(vec![b'x'; bytes])), ..record(offset) }
+}
+
+async fn small_objects(root: &Path, compression: Compression) -> ObjectSink {
+    let config =
+        ObjectConfig { max_object_bytes: 64 << 10, compression, ..ObjectConfig::default() };
+    let store = FileStore::open(root, 1, Arc::new(BootClock)).await.unwrap();
+    ObjectSink::new(Arc::new(store), config, Arc::new(BootClock))
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_becomes_several_objects_in_order() {
+    for compression in [Compression::None, Compression::Zstd { level: 1 }] {
+        let root = TempDir::new().unwrap();
+        let sink = small_objects(root.path(), compression).await;
+        sink.acquire(&partition(), token(1)).await.unwrap();
+        let records: Vec<_> = (10..30).map(|offset| sized(offset, 10_000)).collect();
+        let batch = Batch { expected: Position(7), records: &records, end: Position(40) };
+        sink.write(&partition(), token(1), batch).await.unwrap();
+        write(&sink, 1, 40, 41).await.unwrap();
+        let report = report(&root).await;
+        assert!(report.is_whole(), "{report}: {:?}", report.faults);
+        assert_eq!((report.start, report.end), (Some(Position(7)), Some(Position(41))));
+        assert_eq!((report.objects, report.records), (5, 21));
+        assert!(offsets(root.path(), &partition()).await.into_iter().eq((10..30).chain([40])));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_no_object_can_hold_is_rejected_and_the_sink_stands_where_it_stood() {
+    let root = TempDir::new().unwrap();
+    let sink = small_objects(root.path(), Compression::None).await;
+    sink.acquire(&partition(), token(1)).await.unwrap();
+    write(&sink, 1, 0, 2).await.unwrap();
+    let records = [sized(2, 50_000), sized(3, 70_000), sized(4, 50_000)];
+    let batch = Batch { expected: Position(2), records: &records, end: Position(5) };
+    let error = sink.write(&partition(), token(1), batch).await.unwrap_err();
+    let SinkError::Rejected { records: rejected, .. } = &error else { panic!("{error}") };
+    assert_eq!(rejected.iter().map(|rejection| rejection.offset).collect::<Vec<_>>(), [3]);
+    assert_eq!(report(&root).await.end, Some(Position(2)), "nothing of the batch is there");
+    let [first, _, last] = records;
+    let others = [first, last];
+    let batch = Batch { expected: Position(2), records: &others, end: Position(5) };
+    sink.write(&partition(), token(1), batch).await.unwrap();
+    assert_eq!(offsets(root.path(), &partition()).await, [0, 1, 2, 4]);
+    assert!(report(&root).await.is_whole());
+}
+
+#[tokio::test]
+async fn a_chain_may_change_how_it_is_compressed_and_is_smaller_then() {
+    let root = TempDir::new().unwrap();
+    let mut at = 0;
+    for (epoch, compression) in
+        [(1, Compression::None), (2, Compression::Zstd { level: 3 }), (3, Compression::None)]
+    {
+        let sink = small_objects(root.path(), compression).await;
+        sink.acquire(&partition(), token(epoch)).await.unwrap();
+        write(&sink, epoch, at, at + 300).await.unwrap();
+        at += 300;
+    }
+    let report = report(&root).await;
+    assert!(report.is_whole(), "{report}");
+    assert!(report.object_bytes < report.bytes * 9 / 10, "{} bytes", report.object_bytes);
+    assert!(offsets(root.path(), &partition()).await.into_iter().eq(0..900));
+}
+
+#[tokio::test]
+async fn a_chain_is_read_from_the_object_on_that_holds_an_offset() {
+    let (root, _) = chain().await;
+    let reader = ObjectReader::folder(root.path()).await.unwrap();
+    for (offset, wanted) in [(0, 0), (2, 0), (3, 3), (4, 3), (8, 5), (900, 5)] {
+        let mut chain = reader.chain_from(&partition(), Position(offset)).await.unwrap();
+        let Some(Link::Object(object)) = chain.next().await.unwrap() else { panic!("an object") };
+        assert_eq!(object.header.position, Position(wanted), "offset {offset}");
+    }
+}
+
+#[tokio::test]
+async fn the_probe_of_a_folder_leaves_nothing_behind() {
+    let root = TempDir::new().unwrap();
+    let store = FileStore::open(root.path(), 1, Arc::new(BootClock)).await.unwrap();
+    probe::create_only(&store, "the folder").await.unwrap();
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
 /// What one of two owners does next.
 #[derive(Clone, Copy, Debug)]
 enum Act {
