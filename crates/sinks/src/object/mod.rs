@@ -36,6 +36,7 @@ pub mod probe;
 mod reader;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod speed;
 pub mod store;
 
 use std::collections::BTreeMap;
