@@ -2,8 +2,8 @@
 //!
 //! | Sink | Guarantee | With a stale token |
 //! |---|---|---|
-//! | [`object`] | exactly-once | `acquire` is fenced once a later owner has written or, in the same process, acquired; a write is fenced at a position that is taken |
 //! | `postgres`, with the cargo feature of that name | exactly-once | `acquire` and every write are fenced once a later owner has acquired |
+//! | [`object`], in a folder or a bucket | exactly-once | `acquire` is fenced once a later owner has written or, in the same process, acquired; a write is fenced at a position that is taken |
 //! | [`blackhole`], [`stdout`] | at-least-once | written like any other |
 //! | [`delay`] | that of the sink behind it | the same |
 //!
