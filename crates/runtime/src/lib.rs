@@ -3,7 +3,6 @@
 //! A loop waits for an input, hands it to a step function of `core` and carries out the effects; it decides nothing.
 
 mod codec;
-pub mod conformance;
 pub mod consumer;
 pub mod controller;
 pub mod errors;
@@ -18,6 +17,7 @@ pub mod process;
 pub mod retention;
 pub mod security;
 pub mod settings;
+pub mod sink;
 pub mod spec;
 pub mod state_file;
 pub mod task;

@@ -63,7 +63,7 @@ impl Sink for Blackhole {
 mod tests {
     use std::sync::Arc;
 
-    use tidegate_runtime::conformance::conformance;
+    use tidegate_runtime::sink::conformance;
 
     use super::*;
 

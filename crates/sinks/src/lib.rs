@@ -7,7 +7,7 @@
 //! | [`blackhole`], [`stdout`] | at-least-once | written like any other |
 //! | [`delay`] | that of the sink behind it | the same |
 //!
-//! All of them implement [`tidegate_runtime::ports::Sink`] and pass [`tidegate_runtime::conformance`]. They are opened
+//! All of them implement [`tidegate_runtime::ports::Sink`] and pass [`tidegate_runtime::sink::conformance()`]. They are opened
 //! by URL: see [`spec`].
 
 pub mod blackhole;

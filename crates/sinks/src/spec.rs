@@ -320,7 +320,7 @@ mod tests {
         let url = format!("delay:1GB/s,file://{}", root.path().display());
         let clock: Arc<dyn Clock> = Arc::new(tidegate_runtime::ports::BootClock);
         let open = async || open(&url, Arc::clone(&clock)).await.unwrap();
-        tidegate_runtime::conformance::conformance(open).await.assert_passed();
+        tidegate_runtime::sink::conformance(open).await.assert_passed();
         let reader = open_reader(&url, Arc::clone(&clock)).await.unwrap();
         for partition in reader.partitions().await.unwrap() {
             assert!(reader.verify(&partition).await.unwrap().is_whole());

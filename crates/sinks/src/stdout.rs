@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn the_sink_conforms() {
         let open = async || Arc::new(Lines::new(io::sink())) as Arc<dyn Sink>;
-        tidegate_runtime::conformance::conformance(open).await.assert_passed();
+        tidegate_runtime::sink::conformance(open).await.assert_passed();
     }
 
     #[tokio::test]

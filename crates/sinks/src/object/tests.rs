@@ -3,8 +3,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tidegate_core::ids::{Epoch, Generation, Offset, TopicId};
-use tidegate_runtime::conformance::conformance;
 use tidegate_runtime::ports::{BootClock, Record};
+use tidegate_runtime::sink::conformance;
 
 use super::file::FileStore;
 use super::*;
