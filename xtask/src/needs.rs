@@ -36,6 +36,11 @@ const NEEDS: [Need; 8] = [
     },
     Need { program: "go", package: "golang-go", purpose: "builds the S3 server of the tests" },
     Need { program: "openssl", package: "openssl", purpose: "makes the certificates of TLS tests" },
+    Need {
+        program: "python3",
+        package: "python3",
+        purpose: "runs the example receiver of the http sink",
+    },
     Need { program: "cc", package: "gcc", purpose: "builds librdkafka, OpenSSL and zstd" },
     Need { program: "c++", package: "g++", purpose: "builds librdkafka" },
     Need { program: "make", package: "make", purpose: "builds librdkafka and OpenSSL" },

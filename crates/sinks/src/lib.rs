@@ -2,8 +2,9 @@
 //!
 //! | Sink | Guarantee | With a stale token |
 //! |---|---|---|
-//! | `postgres`, with the cargo feature of that name | exactly-once | `acquire` and every write are fenced once a later owner has acquired |
 //! | [`object`], in a folder or a bucket | exactly-once | `acquire` is fenced once a later owner has written or, in the same process, acquired; a write is fenced at a position that is taken |
+//! | `postgres`, with the cargo feature of that name | exactly-once | `acquire` and every write are fenced once a later owner has acquired |
+//! | `http` | at-least-once; exactly-once with a receiver that compares positions and tokens | what the receiver says |
 //! | [`blackhole`], [`stdout`] | at-least-once | written like any other |
 //! | [`delay`] | that of the sink behind it | the same |
 //!
@@ -12,6 +13,8 @@
 
 pub mod blackhole;
 pub mod delay;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod ndjson;
 pub mod object;
 #[cfg(feature = "postgres")]

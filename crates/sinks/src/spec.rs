@@ -2,9 +2,10 @@
 //!
 //! | URL | Sink |
 //! |---|---|
-//! | `postgres://user@host:port/database?table=records` | the `postgres` sink, with the options of its `PostgresConfig` |
 //! | `file:///absolute/folder` | [`crate::object`] in a folder; options behind a `?`: see [`crate::object::place`] |
 //! | `s3://bucket/prefix` | [`crate::object`] in a bucket, with the same options and some more |
+//! | `postgres://user@host:port/database?table=records` | the `postgres` sink, with the options of its `PostgresConfig` |
+//! | `http://host:port/path`, `https://…` | `http`, with the options `timeout=4s`, `bearerFile=/path`, `bearerEnv=NAME` and `caFile=/path` behind a `#`, separated by `&` |
 //! | `blackhole:` | [`crate::blackhole`] |
 //! | `stdout:` | [`crate::stdout`] |
 //! | `delay:10MB/s` | [`crate::delay`] before `blackhole:` |
@@ -27,8 +28,8 @@ use crate::postgres::{PostgresConfig, PostgresSink};
 use crate::stdout::Lines;
 
 /// The schemes that this build knows, for error texts.
-const SUPPORTED: &str = "file:///folder, s3://bucket/prefix, postgres://user@host/database, blackhole:, \
-                         stdout:, delay:RATE and delay:RATE,URL";
+const SUPPORTED: &str = "file:///folder, s3://bucket/prefix, postgres://user@host/database, \
+                         http://host/path, https://host/path, blackhole:, stdout:, delay:RATE and delay:RATE,URL";
 
 /// A sink that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +100,9 @@ pub enum SinkSpec {
     /// Rows of a table.
     #[cfg(feature = "postgres")]
     Postgres(Box<PostgresConfig>),
+    /// Requests to a receiver.
+    #[cfg(feature = "http")]
+    Http(Box<crate::http::HttpConfig>),
     /// Another sink behind a rate.
     Delay {
         /// The rate.
@@ -184,6 +188,10 @@ impl SinkSpec {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(config) => Arc::new(PostgresSink::open((**config).clone()).await?),
+            #[cfg(feature = "http")]
+            Self::Http(config) => {
+                Arc::new(crate::http::HttpSink::open(config.as_ref().clone(), clock).await?)
+            }
             Self::Delay { bytes_per_sec, inner } => {
                 let inner = Box::pin(inner.open(Arc::clone(&clock))).await?;
                 Arc::new(Delay::new(inner, *bytes_per_sec, clock))
@@ -209,7 +217,17 @@ impl FromStr for SinkSpec {
             #[cfg(feature = "s3")]
             "s3" => object(url, place::parse_s3(rest)),
             #[cfg(not(feature = "s3"))]
-            "s3" => Err(invalid(url, "this build has no s3: build it with the feature s3")),
+            "s3" => Err(Error::Feature { url: scheme.to_owned(), feature: "s3" }),
+            #[cfg(feature = "http")]
+            "http" | "https" => {
+                let config = crate::http::HttpConfig::parse(url);
+                // What could be a password or a key is not repeated.
+                let shown = url.split(['?', '#']).next().unwrap_or_default();
+                let shown = if shown.contains('@') { "https://…@…" } else { shown };
+                Ok(Self::Http(Box::new(config.map_err(|reason| invalid(shown, reason))?)))
+            }
+            #[cfg(not(feature = "http"))]
+            "http" | "https" => Err(Error::Feature { url: scheme.to_owned(), feature: "http" }),
             "delay" => {
                 let (rate, inner) = rest.split_once(',').unwrap_or((rest, "blackhole:"));
                 let bytes_per_sec = Rate::parse(rate).map_err(|reason| invalid(url, reason))?;
@@ -281,8 +299,7 @@ mod tests {
     fn faults_say_what_is_wrong_and_what_is_expected() {
         assert_eq!(
             fault("ftp://host"),
-            "no sink is known for \"ftp://host\": supported are file:///folder, s3://bucket/prefix, \
-             postgres://user@host/database, blackhole:, stdout:, delay:RATE and delay:RATE,URL"
+            format!("no sink is known for \"ftp://host\": supported are {SUPPORTED}")
         );
         assert!(fault("file://host/a").contains("an absolute path is expected"));
         assert!(fault("file:///a?sync=no").contains("option \"sync\" is not one of"));
@@ -290,6 +307,8 @@ mod tests {
         assert!(fault("file:///a%2").contains("% escape"));
         assert!(fault("delay:fast").contains("expected a rate such as 10MB/s"));
         assert!(fault("delay:1MB/s,ftp:").contains("no sink is known for \"ftp:\""));
+        assert!(fault("delay:1MB/s,http://u:hunter2@host/").contains("credentials"));
+        assert!(!fault("delay:1MB/s,http://u:hunter2@host/").contains("hunter2"));
         assert!(fault("stdout:x").contains("nothing is expected"));
         assert!(fault("orders").contains("supported are"));
     }
