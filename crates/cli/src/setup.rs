@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_kafka::Kafka;
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::{Class, Clock, Error, Sink};
+use tidegate_runtime::ports::{Class, Clock, DeadLetters, Error, Sink};
 use tidegate_runtime::security::Cluster;
-use tidegate_runtime::spec::{Config, Fault, GroupSpec, SinkTarget};
+use tidegate_runtime::spec::{Config, DeadLetterTarget, Fault, GroupSpec, SinkTarget};
 use tidegate_sinks::SinkSpec;
 
 use crate::args::SpecArgs;
@@ -54,9 +54,15 @@ pub(crate) fn load_config(args: &SpecArgs) -> anyhow::Result<Arc<Config>> {
 
 /// Which sinks there are is known here and not where the specification is checked.
 fn sink_faults(spec: &GroupSpec) -> Vec<Fault> {
-    let faults = spec.topics.iter().enumerate().filter_map(|(index, topic)| {
-        let error = topic.sink.parse::<SinkSpec>().err()?;
-        Some(Fault { path: format!("topics[{index}].sink"), message: error.to_string() })
+    let fault = |index: usize, key, url: &str| {
+        let error = url.parse::<SinkSpec>().err()?;
+        Some(Fault { path: format!("topics[{index}].{key}"), message: error.to_string() })
+    };
+    let topics = spec.topics.iter().enumerate();
+    let faults = topics.flat_map(|(index, topic)| {
+        let dead_letters = topic.dead_letters.as_ref().filter(|url| !url.starts_with("kafka:"));
+        let dead_letters = dead_letters.and_then(|url| fault(index, "deadLetters", url));
+        fault(index, "sink", &topic.sink).into_iter().chain(dead_letters)
     });
     faults.collect()
 }
@@ -69,6 +75,24 @@ pub(crate) async fn open_sink(
     tidegate_sinks::open(&target.to_string(), clock).await.map_err(|error| {
         Error::new(error.class(), format!("failed to use sink {target}")).because(error)
     })
+}
+
+/// Opens the place for rejected records of a target in the specification.
+pub(crate) async fn open_dead_letters(
+    target: DeadLetterTarget,
+    kafka: Kafka,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn DeadLetters>, Error> {
+    match &target {
+        DeadLetterTarget::Kafka(topic) => kafka.dead_letters(topic),
+        DeadLetterTarget::Objects(place) => {
+            let opened = tidegate_sinks::open_dead_letters(&place.to_string(), clock).await;
+            opened.map_err(|error| {
+                let text = format!("failed to use dead letters {target}");
+                Error::new(error.class(), text).because(error)
+            })
+        }
+    }
 }
 
 /// Who waits for a cluster.

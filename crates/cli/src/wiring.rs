@@ -18,7 +18,7 @@ use tidegate_runtime::errors::Code;
 use tidegate_runtime::manual::ManualWorkers;
 use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Workers};
 use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, new_process_id};
-use tidegate_runtime::spec::{Config, Mode, SinkTarget, WorkerKind};
+use tidegate_runtime::spec::{Config, DeadLetterTarget, Mode, SinkTarget, WorkerKind};
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::TaskSet;
 use tidegate_runtime::telemetry::http::{Health, Pages, Server};
@@ -227,12 +227,18 @@ pub(crate) fn consumer_ports(
     let open = Box::new(move |target: &SinkTarget| {
         Box::pin(setup::open_sink(target.clone(), Arc::clone(&sink_clock))) as BoxFuture<'_, _>
     });
+    let (dead_kafka, dead_clock) = (kafka.clone(), Arc::clone(&clock));
+    let open_dead_letters = move |target: &DeadLetterTarget| {
+        let (kafka, clock) = (dead_kafka.clone(), Arc::clone(&dead_clock));
+        Box::pin(setup::open_dead_letters(target.clone(), kafka, clock)) as BoxFuture<'_, _>
+    };
     Ok(consumer::Ports {
         clock,
         ledger,
         commands,
         reader: kafka.partition_reader(reader_options(config))?,
-        sinks: Sinks::new(Arc::clone(config), kafka.admin(), open),
+        sinks: Sinks::new(Arc::clone(config), kafka.admin(), open)
+            .with_dead_letters(Box::new(open_dead_letters)),
         offsets: kafka.offsets(),
         state: Box::new(state),
         shown,

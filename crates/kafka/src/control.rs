@@ -89,7 +89,7 @@ impl ControlLog for KafkaControlLog {
             partition,
             key: record.key,
             value: record.value,
-            headers: record.headers,
+            headers: record.headers.into_iter().map(|(name, value)| (name, Some(value))).collect(),
             timestamp_ms: None,
         };
         let delivery = {

@@ -27,6 +27,7 @@ mod config;
 mod connection;
 mod control;
 mod control_reader;
+mod dead_letters;
 mod decompress;
 mod ends;
 mod errors;
@@ -52,13 +53,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_runtime::ports::{
-    Admin, ControlLog, Error, LogSizes, Offsets, PartitionReader, Producer,
+    Admin, ControlLog, DeadLetters, Error, LogSizes, Offsets, PartitionReader, Producer,
 };
 use tidegate_runtime::security;
 
 pub use crate::batch_writer::BatchWriter;
 use crate::cluster::Cluster;
 pub use crate::connection::Traffic;
+use crate::dead_letters::KafkaDeadLetters;
 pub use crate::offsets_probe::OffsetsProbe;
 use crate::outbox::{KafkaProducer, Outbox, Purpose};
 pub use crate::reader::ReaderOptions;
@@ -105,6 +107,10 @@ impl Default for ProducerOptions {
         }
     }
 }
+
+/// After how long a dead letter without an acknowledgement has an unknown outcome: about a write time-out, after which
+/// nobody waits for it any more.
+const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One cluster, and the ports to it.
 #[derive(Clone, Debug)]
@@ -160,6 +166,18 @@ impl Kafka {
             max_bytes: options.max_bytes,
         })?;
         Ok(Arc::new(KafkaProducer(outbox)))
+    }
+
+    /// Dead letters in a topic, which must be there when the first record comes.
+    pub fn dead_letters(&self, topic: &str) -> Result<Arc<dyn DeadLetters>, Error> {
+        let producer = self.producer(ProducerOptions {
+            // A write waits for them, within its time-out: nothing is gained by waiting for more.
+            linger_ms: 0,
+            timeout: DEAD_LETTER_TIMEOUT,
+            ..ProducerOptions::default()
+        })?;
+        let cluster = Arc::clone(&self.cluster);
+        Ok(Arc::new(KafkaDeadLetters::new(cluster, producer, topic)))
     }
 
     /// A reader of data partitions; call it from within a tokio runtime.

@@ -291,7 +291,7 @@ impl Client {
         if !record.headers.is_empty() {
             let none = OwnedHeaders::new_with_capacity(record.headers.len());
             let headers = record.headers.iter().fold(none, |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value.as_ref()) })
+                headers.insert(Header { key, value: value.as_deref() })
             });
             outgoing.headers = Some(headers);
         }

@@ -12,6 +12,7 @@
 //! by URL: see [`spec`].
 
 pub mod blackhole;
+pub mod dead_letters;
 pub mod delay;
 #[cfg(feature = "http")]
 pub mod http;
@@ -22,4 +23,4 @@ pub mod postgres;
 pub mod spec;
 pub mod stdout;
 
-pub use spec::{Error, SinkSpec, open, open_reader};
+pub use spec::{Error, SinkSpec, open, open_dead_letters, open_reader};

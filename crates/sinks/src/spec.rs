@@ -15,10 +15,11 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use tidegate_runtime::ports::{Class, Clock, Sink};
+use tidegate_runtime::ports::{Class, Clock, DeadLetters, Sink};
 use tidegate_runtime::spec::Rate;
 
 use crate::blackhole::Blackhole;
+use crate::dead_letters::ObjectDeadLetters;
 use crate::delay::Delay;
 use crate::object::place::{self, Place};
 use crate::object::store::StoreError;
@@ -146,6 +147,19 @@ pub async fn open_reader(url: &str, clock: Arc<dyn Clock>) -> Result<ObjectReade
     let store = place.existing(&config, clock).await;
     let store = store.map_err(|error| NotOpened::from(error).of(url))?;
     Ok(ObjectReader::new(store, config))
+}
+
+/// Opens the place for rejected records that a URL names: one of those that the `object` sink knows.
+pub async fn open_dead_letters(
+    url: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn DeadLetters>, Error> {
+    let SinkSpec::Object { place, config } = url.parse()? else {
+        return Err(invalid(url, "dead letters are kept in places of the object sink only"));
+    };
+    let store = place.open(&config, clock).await;
+    let store = store.map_err(|error| NotOpened::from(error).of(url))?;
+    Ok(Arc::new(ObjectDeadLetters::new(store, url)))
 }
 
 // === impl Error ===

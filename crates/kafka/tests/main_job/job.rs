@@ -208,6 +208,7 @@ fn config(cluster: &Cluster, topic: &str, sink: &Path) -> Arc<Config> {
         name: topic.to_owned(),
         sink: format!("file://{}", sink.display()),
         start: StartAt::Earliest,
+        ..TopicOfInterest::default()
     }];
     spec.control_topics.monitor = unique_name("monitor");
     spec.control_topics.controller = unique_name("controller");

@@ -3,6 +3,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod control;
+pub(crate) mod dead_letters;
 pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod reader;
@@ -123,6 +124,9 @@ macro_rules! suite {
                 a_dropped_wait_loses_nothing,
                 a_partition_that_is_grown_can_be_used_at_once,
                 a_topic_made_again_ends_its_readers;
+            dead_letters:
+                dead_letters_are_whole_and_say_where_they_are_from,
+                dead_letters_for_a_missing_topic_fail_and_make_none;
             offsets:
                 commits_are_found_again_and_missing_ones_are_absent,
                 a_commit_for_a_topic_that_was_deleted_is_none_for_its_successor,

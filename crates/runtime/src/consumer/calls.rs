@@ -12,12 +12,11 @@ use tidegate_core::ids::{
 use tidegate_core::ledger::{Entry, Record};
 
 use super::face::Face;
-use super::gather::{Cut, Done};
+use super::gather::Done;
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Batch, Class, Clock, ControlLog, ControlReader, Persisted, Sink, SinkError, StateFile,
-    TopicPartition,
+    Class, ControlLog, ControlReader, Persisted, Sink, SinkError, StateFile, TopicPartition,
 };
 use crate::telemetry::metrics::ConsumerMetrics;
 
@@ -174,36 +173,6 @@ pub(super) fn acquire(
             }
         }
     })
-}
-
-/// Writes a batch within the write time-out.
-pub(super) async fn write(
-    clock: Arc<dyn Clock>,
-    sink: Arc<dyn Sink>,
-    cut: Cut,
-    token: FencingToken,
-    limit: Duration,
-) -> Outcome {
-    let began = clock.now();
-    let batch = Batch { expected: cut.expected, records: &cut.records, end: cut.end };
-    let partition = &cut.partition;
-    let written = match tokio::time::timeout(limit, sink.write(partition, token, batch)).await {
-        Ok(written) => written,
-        Err(late) => {
-            Err(SinkError::Unavailable { partition: partition.clone(), source: late.into() })
-        }
-    };
-    let done = Done {
-        records: u64::try_from(cut.records.len()).unwrap_or(u64::MAX),
-        bytes: u64::try_from(cut.bytes).unwrap_or(u64::MAX),
-        end: cut.end,
-        took: clock.now().since(began),
-        first_unix_ms: cut.records.first().map(|first| first.timestamp_ms).filter(|at| *at >= 0),
-    };
-    if let Err(error) = &written {
-        tracing::warn!(%partition, epoch = %token.epoch, error = error as &dyn std::error::Error, "a write to the sink failed");
-    }
-    Outcome::Written(partition.id, token.epoch, written.map(|()| done))
 }
 
 /// Gives the sink back; what fails here costs nothing, as the next owner shuts this one out.

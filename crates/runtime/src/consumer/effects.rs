@@ -11,6 +11,7 @@ use super::face::Face;
 use super::gather::Cut;
 use super::reading::Order;
 use super::shell::Shell;
+use super::write::{self, Writer};
 use crate::ports::{Bound, Persisted, TopicPartition};
 
 impl Shell {
@@ -133,9 +134,15 @@ impl Shell {
             self.inputs.push_back(Input::WriteFailed(id, token.epoch, Failure::Transient));
             return;
         };
-        let (clock, sink) = (Arc::clone(&self.clock), Arc::clone(&target.sink));
-        let limit = self.config.ownership.write_timeout;
-        let handle = self.writes.spawn(calls::write(clock, sink, cut, token, limit));
+        let writer = Writer {
+            clock: Arc::clone(&self.clock),
+            sink: Arc::clone(&target.sink),
+            sinks: Arc::clone(&self.sinks),
+            metrics: self.face.metrics.clone(),
+            token,
+            limit: self.config.ownership.write_timeout,
+        };
+        let handle = self.writes.spawn(write::write(writer, cut));
         self.writing.insert(id, (token.epoch, handle));
     }
 

@@ -215,7 +215,7 @@ fn held(core: &Consumer, gatherer: &Gatherer) -> Vec<HeldPartition> {
 
 /// Labels are a closed list: a sink of somebody else's is `other`.
 fn sink_word(scheme: &str) -> &'static str {
-    ["file", "blackhole", "stdout", "delay"]
+    ["file", "http", "https", "blackhole", "stdout", "delay"]
         .into_iter()
         .find(|known| *known == scheme)
         .unwrap_or("other")

@@ -18,7 +18,8 @@ mod gather;
 mod reading;
 mod shell;
 mod sinks;
+mod write;
 
 pub use face::Shown;
 pub use shell::{Ports, Start, run};
-pub use sinks::{SinkFactory, Sinks};
+pub use sinks::{DeadLetterFactory, SinkFactory, Sinks};

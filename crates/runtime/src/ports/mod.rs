@@ -6,6 +6,7 @@
 mod clock;
 mod control;
 mod data;
+mod dead_letters;
 mod error;
 mod feeds;
 mod measure;
@@ -20,6 +21,7 @@ pub use control::{
     TopicState,
 };
 pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Class, Error};
 pub use feeds::{Overrides, Rates};
 pub use measure::{

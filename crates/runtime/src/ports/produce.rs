@@ -23,7 +23,7 @@ pub struct OutgoingRecord {
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
     /// Headers in order.
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Vec<(String, Option<Bytes>)>,
     /// Milliseconds since the Unix epoch; `None` takes the time of the call.
     pub timestamp_ms: Option<u64>,
 }
@@ -32,8 +32,7 @@ impl OutgoingRecord {
     /// Bytes of key, value and headers.
     pub fn size(&self) -> usize {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + len(value)).sum();
         len(&self.key) + len(&self.value) + headers
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_core::ids::GroupName;
 
 use super::config::{Config, SinkTarget, Topic, TopicPattern};
+use super::dead_letters::DeadLetterTarget;
 use super::sections::{Controller, Monitor, Ownership, Start, TopicOfInterest};
 use super::units::Span;
 use super::{Fault, GroupSpec, Permille};
@@ -49,6 +50,7 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
         workers: spec.workers.clone(),
         http: spec.http,
     };
+    dead_letter_targets(spec, &config, &mut faults);
     (config, faults.0)
 }
 
@@ -216,12 +218,46 @@ fn topics(entries: &[TopicOfInterest], faults: &mut Checks) -> Vec<Topic> {
         match SinkTarget::parse(&entry.sink) {
             Ok(sink) => {
                 let pattern = TopicPattern::new(&entry.name);
-                topics.push(Topic { pattern, sink, start: entry.start });
+                let dead_letters = dead_letters(&path, entry, faults);
+                topics.push(Topic { pattern, sink, dead_letters, start: entry.start });
             }
             Err(message) => faults.require(&format!("{path}.sink"), false, message),
         }
     }
     topics
+}
+
+fn dead_letters(
+    path: &str,
+    entry: &TopicOfInterest,
+    faults: &mut Checks,
+) -> Option<DeadLetterTarget> {
+    let path = format!("{path}.deadLetters");
+    match DeadLetterTarget::parse(entry.dead_letters.as_ref()?) {
+        Ok(target) => {
+            if let DeadLetterTarget::Kafka(topic) = &target {
+                faults.name(&path, topic);
+            }
+            Some(target)
+        }
+        Err(message) => {
+            faults.require(&path, false, message);
+            None
+        }
+    }
+}
+
+/// What is wrong with targets can be told only when all topics are known.
+fn dead_letter_targets(spec: &GroupSpec, config: &Config, faults: &mut Checks) {
+    for (index, entry) in spec.topics.iter().enumerate() {
+        let target = entry.dead_letters.as_ref().map(|text| DeadLetterTarget::parse(text));
+        let sink = SinkTarget::parse(&entry.sink);
+        if let (Some(Ok(target)), Ok(sink)) = (target, sink)
+            && let Some(fault) = target.fault(&sink, config)
+        {
+            faults.require(&format!("topics[{index}].deadLetters"), false, fault);
+        }
+    }
 }
 
 fn control_topics(spec: &GroupSpec, faults: &mut Checks) {

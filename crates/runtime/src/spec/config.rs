@@ -4,6 +4,7 @@ use std::fmt;
 
 use tidegate_core::ids::GroupName;
 
+use super::dead_letters::DeadLetterTarget;
 use super::sections::{
     Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor, Ownership,
     Start, Workers,
@@ -49,6 +50,8 @@ pub struct Topic {
     pub pattern: TopicPattern,
     /// Where their records go.
     pub sink: SinkTarget,
+    /// Where records go that the sink rejects; `None` stops their partition.
+    pub dead_letters: Option<DeadLetterTarget>,
     /// Where a partition starts that nobody has read yet.
     pub start: Start,
 }

@@ -37,6 +37,7 @@ use crate::security::Cluster;
 
 mod check;
 mod config;
+mod dead_letters;
 mod docs;
 mod edit;
 mod sections;
@@ -44,6 +45,7 @@ mod units;
 mod walk;
 
 pub use config::{Config, SinkTarget, Topic, TopicPattern};
+pub use dead_letters::DeadLetterTarget;
 pub use docs::docs;
 pub use sections::{
     Backoff, Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor,

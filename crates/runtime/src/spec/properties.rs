@@ -148,7 +148,7 @@ fn json_value() -> impl Strategy<Value = Value> {
 
 /// A key as the spec has it, or some other.
 fn key() -> impl Strategy<Value = String> {
-    let known = "group mode cluster bootstrapServers security tls sasl topics name sink start capacity bytesPerSecond \
+    let known = "group mode cluster bootstrapServers security tls sasl topics name sink deadLetters start capacity bytesPerSecond \
                  packing consumers min max monitor window controller ownership lease consumer workers kind http";
     let known: Vec<String> = known.split_whitespace().map(str::to_owned).collect();
     prop_oneof![4 => prop::sample::select(known), 1 => ".{0,9}"]

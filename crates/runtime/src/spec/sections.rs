@@ -32,6 +32,11 @@ pub struct TopicOfInterest {
     pub name: String,
     /// Where the records go, as a URL such as `file:///var/lib/tidegate/out`, `s3://bucket/prefix` or `blackhole:`.
     pub sink: String,
+    /// Where records go that the sink rejects: `kafka:TOPIC` in the same cluster, or a prefix of objects such as
+    /// `file:///var/lib/tidegate/dead`. Without it, the default, a rejected record stops its partition: nothing is left
+    /// out unless somebody says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
     /// Where a partition starts that nobody has read yet. The default is `earliest`, because nothing is left out then.
     pub start: Start,
 }

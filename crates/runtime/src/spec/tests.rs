@@ -195,7 +195,7 @@ fn every_key_has_a_variable_of_its_own() {
     let page = docs();
     let keys = page.lines().filter(|line| line.starts_with("| `") && !line.contains("see below"));
     // Three secrets have two variables each; an entry of the list of topics has none.
-    assert_eq!(variables.len(), keys.count() - 3 + 1 + 3);
+    assert_eq!(variables.len(), keys.count() - 4 + 1 + 3);
 }
 
 #[test]
@@ -258,4 +258,36 @@ fn the_annotated_example_is_valid() {
 #[test]
 fn the_page_of_the_configuration_is_up_to_date() {
     crate::generated::assert_up_to_date("docs/config.md", &docs());
+}
+
+#[test]
+fn dead_letters_go_where_they_do_not_come_back() {
+    let target = |text: &str| {
+        let yaml = "topics: [{name: 'orders*', sink: 'file:///out/', deadLetters: 'TARGET'}]";
+        minimal_and(&yaml.replace("TARGET", text)).map(|spec| spec.validate().unwrap())
+    };
+    for text in ["kafka:dead.orders", "file:///dead", "s3://bucket/dead"] {
+        let config = target(text).unwrap();
+        let found = config.topic("orders").unwrap().dead_letters.as_ref().unwrap();
+        assert_eq!(found.to_string(), text);
+    }
+    let faults = [
+        "kafka:orders.dead",
+        "kafka:data-engineering-controller",
+        "kafka:",
+        "kafka:a b",
+        "file:///out?parallelWrites=4",
+        "http://host/",
+        "dead",
+    ];
+    let faults = faults.map(|text| target(text).unwrap_err().to_string());
+    insta::assert_snapshot!(faults.join("\n"), @r#"
+    topics[0].deadLetters: orders.dead is itself a topic of interest, by topics entry "orders*": what is rejected would come back
+    topics[0].deadLetters: data-engineering-controller is no data topic: choose another one
+    topics[0].deadLetters: expected kafka:TOPIC, file:///FOLDER or s3://BUCKET/PREFIX
+    topics[0].deadLetters: expected at most 249 of letters, digits, '.', '_' and '-', found "a b"
+    topics[0].deadLetters: is where the records of the sink are: choose another folder
+    topics[0].deadLetters: expected kafka:TOPIC, file:///FOLDER or s3://BUCKET/PREFIX, found the scheme "http"
+    topics[0].deadLetters: expected kafka:TOPIC, file:///FOLDER or s3://BUCKET/PREFIX
+    "#);
 }

@@ -85,6 +85,8 @@ macro_rules! metrics {
 }
 
 labels! {
+    /// One data topic.
+    TopicLabels { topic: Arc<str> }
     /// One partition of a data topic.
     PartitionLabels { topic: Arc<str>, partition: u32 }
     /// Why: a word of a closed enum.
@@ -188,6 +190,8 @@ metrics! {
     sink_flush_duration_seconds: Histograms<SinkLabels>,
     /// Writes to sinks that failed, by class of error.
     sink_failures: Family<ReasonLabels, Counter>,
+    /// Records that a sink rejected and that became dead letters, by topic.
+    dead_letters: Family<TopicLabels, Counter>,
     /// Age of records when a sink made them durable.
     freshness_seconds: Histogram,
     /// Records between a partition's position and its end.
