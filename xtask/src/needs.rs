@@ -26,7 +26,7 @@ struct Need {
 const VALGRIND: Need =
     Need { program: "valgrind", package: "valgrind", purpose: "counts instructions" };
 
-const NEEDS: [Need; 8] = [
+const NEEDS: [Need; 10] = [
     Need { program: "mvn", package: "maven", purpose: "fetches the real Kafka's jars" },
     Need { program: "xz", package: "xz-utils", purpose: "unpacks the real PostgreSQL" },
     Need {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidegate_core::ids::{FencingToken, Generation};
-use tidegate_runtime::conformance::conformance;
 use tidegate_runtime::ports::{Class, SinkError};
+use tidegate_runtime::sink::conformance;
 use tidegate_testing::{PostgresVersion, RealPostgres};
 
 use crate::proxy::{Proxy, Trouble};

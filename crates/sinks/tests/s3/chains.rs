@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tidegate_core::ids::Position;
-use tidegate_runtime::conformance::conformance;
 use tidegate_runtime::ports::{Class, Sink};
+use tidegate_runtime::sink::conformance;
 use tidegate_sinks::object::store::Store as _;
 use tidegate_sinks::object::{Compression, ObjectConfig, layout};
 
