@@ -179,8 +179,9 @@ async fn measure_cell(
         let Some(topic) = topics.first().filter(|_| topics.len() == 1) else { continue };
         for (at, peer) in args.peer.iter().enumerate() {
             let (peer, bootstrap, topic) = (peer.clone(), bootstrap.clone(), topic.clone());
-            let run =
-                move || peer.run(Task { bootstrap: &bootstrap, topic: &topic, records: held });
+            let run = move || {
+                peer.run(Task { bootstrap: &bootstrap, topic: &topic, records: held, round })
+            };
             runs.entry(at + 1).or_default().push(tokio::task::spawn_blocking(run).await??);
         }
     }
@@ -230,8 +231,8 @@ async fn fill(kafka: &Kafka, cell: Cell, topics: &[String], records: u64) -> any
     let at_a_time = (BATCH_BYTES / cell.record_bytes).max(1);
     let writer = kafka.batch_writer();
     let mut config = BTreeMap::from([("retention.ms".to_owned(), "-1".to_owned())]);
-    config
-        .insert("max.message.bytes".to_owned(), (BATCH_BYTES + 4 * cell.record_bytes).to_string());
+    let largest = 2 * BATCH_BYTES + 4 * cell.record_bytes;
+    config.insert("max.message.bytes".to_owned(), largest.to_string());
     for (done, topic) in topics.iter().enumerate() {
         let partitions = cell.partitions;
         let (name, config) = (topic.clone(), config.clone());

@@ -51,6 +51,8 @@ pub(super) struct Task<'a> {
     pub(super) bootstrap: &'a str,
     pub(super) topic: &'a str,
     pub(super) records: u64,
+    /// Which run it is: a group that has read a topic once does not begin again.
+    pub(super) round: u32,
 }
 
 // === impl PeerKind ===
@@ -96,7 +98,7 @@ impl Peer {
         let said = tempfile::NamedTempFile::new()?;
         let mut java_settings = tempfile::NamedTempFile::new()?;
         let mut command = Command::new(&self.program);
-        let Task { bootstrap, topic, records } = task;
+        let Task { bootstrap, topic, records, round } = task;
         let count = records.to_string();
         match self.kind {
             PeerKind::Kcat => {
@@ -105,7 +107,7 @@ impl Peer {
                 command.stdout(Stdio::null());
             }
             PeerKind::Perf => {
-                let group = format!("{topic}-perf");
+                let group = format!("{topic}-perf-{round}");
                 command.args(["-G", &group, "-t", topic, "-b", bootstrap, "-c", &count]);
                 command.args(["-X", "auto.offset.reset=earliest"]);
                 command.stdout(said.reopen()?);
@@ -113,7 +115,7 @@ impl Peer {
             PeerKind::Java => {
                 use std::io::Write as _;
                 writeln!(java_settings, "group.protocol=consumer")?;
-                let group = format!("{topic}-java");
+                let group = format!("{topic}-java-{round}");
                 command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
                 command.args(["--group", &group, "--messages", &count, "--timeout", "60000"]);
                 command.arg("--consumer.config").arg(java_settings.path());
