@@ -9,18 +9,16 @@
 //! | `blackhole:` | [`crate::blackhole`] |
 //! | `stdout:` | [`crate::stdout`] |
 //! | `delay:10MB/s` | [`crate::delay`] before `blackhole:` |
-//! | `delay:10MB/s,file:///folder` | [`crate::delay`] before any other sink |
+//! | `delay:10MB/s,file:///folder` | [`crate::delay`] before any other sink, with the options `acquire=500ms`, `write=50ms` and `jitter=20ms` behind a `?` as in `delay:10MB/s?write=50ms&jitter=20ms,file:///folder` |
 
-use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use tidegate_runtime::ports::{Class, Clock, DeadLetters, Sink};
-use tidegate_runtime::spec::Rate;
 
 use crate::blackhole::Blackhole;
 use crate::dead_letters::ObjectDeadLetters;
-use crate::delay::Delay;
+use crate::delay::{Delay, Delays};
 use crate::object::place::{self, Place};
 use crate::object::store::StoreError;
 use crate::object::{ObjectConfig, ObjectReader, ObjectSink};
@@ -106,8 +104,8 @@ pub enum SinkSpec {
     Http(Box<crate::http::HttpConfig>),
     /// Another sink behind a rate.
     Delay {
-        /// The rate.
-        bytes_per_sec: NonZeroU64,
+        /// How slow it is made.
+        delays: Delays,
         /// The other sink.
         inner: Box<SinkSpec>,
     },
@@ -206,9 +204,9 @@ impl SinkSpec {
             Self::Http(config) => {
                 Arc::new(crate::http::HttpSink::open(config.as_ref().clone(), clock).await?)
             }
-            Self::Delay { bytes_per_sec, inner } => {
+            Self::Delay { delays, inner } => {
                 let inner = Box::pin(inner.open(Arc::clone(&clock))).await?;
-                Arc::new(Delay::new(inner, *bytes_per_sec, clock))
+                Arc::new(Delay::new(inner, *delays, clock))
             }
         })
     }
@@ -244,8 +242,8 @@ impl FromStr for SinkSpec {
             "http" | "https" => Err(Error::Feature { url: scheme.to_owned(), feature: "http" }),
             "delay" => {
                 let (rate, inner) = rest.split_once(',').unwrap_or((rest, "blackhole:"));
-                let bytes_per_sec = Rate::parse(rate).map_err(|reason| invalid(url, reason))?;
-                Ok(Self::Delay { bytes_per_sec, inner: Box::new(inner.parse()?) })
+                let delays = Delays::parse(rate).map_err(|reason| invalid(url, reason))?;
+                Ok(Self::Delay { delays, inner: Box::new(inner.parse()?) })
             }
             _ => Err(unknown()),
         }
@@ -305,8 +303,14 @@ mod tests {
         let url = "delay:2MB/s,file:///a?maxObjectBytes=1MiB&parallelWrites=4";
         let config = ObjectConfig { max_object_bytes: 1 << 20, parallel_writes: 4, ..config };
         let inner = Box::new(object("/a", config));
-        let bytes_per_sec = NonZeroU64::new(2_000_000).unwrap();
-        assert_eq!(url.parse::<SinkSpec>().unwrap(), SinkSpec::Delay { bytes_per_sec, inner });
+        let delays = Delays::of_rate(2_000_000.try_into().unwrap());
+        let delayed = SinkSpec::Delay { delays, inner };
+        assert_eq!(url.parse::<SinkSpec>().unwrap(), delayed);
+        let slow = "delay:2MB/s?acquire=500ms&write=2s&jitter=20ms,blackhole:";
+        let span = std::time::Duration::from_millis;
+        let delays = Delays { acquire: span(500), write: span(2000), jitter: span(20), ..delays };
+        let delayed = SinkSpec::Delay { delays, inner: Box::new(SinkSpec::Blackhole) };
+        assert_eq!(slow.parse::<SinkSpec>().unwrap(), delayed);
     }
 
     #[test]
@@ -320,6 +324,8 @@ mod tests {
         assert!(fault("file:///a?parallelWrites=0").contains("not in 1..256"));
         assert!(fault("file:///a%2").contains("% escape"));
         assert!(fault("delay:fast").contains("expected a rate such as 10MB/s"));
+        assert!(fault("delay:1MB/s?write=soon").contains("expected a duration such as 30s"));
+        assert!(fault("delay:1MB/s?close=1s").contains("is not one of acquire, write, jitter"));
         assert!(fault("delay:1MB/s,ftp:").contains("no sink is known for \"ftp:\""));
         assert!(fault("delay:1MB/s,http://u:hunter2@host/").contains("credentials"));
         assert!(!fault("delay:1MB/s,http://u:hunter2@host/").contains("hunter2"));
