@@ -28,6 +28,25 @@ pub(super) enum Doing {
     Stuck,
 }
 
+/// What a consumer does for a partition that it holds, for whoever looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Activity {
+    /// It takes the sink over.
+    Acquiring,
+    /// It waits until it tries again what has failed.
+    Pausing,
+    /// It fetches records.
+    Reading,
+    /// It has a batch, and waits for a longer lease.
+    Waiting,
+    /// It writes a batch.
+    Writing,
+    /// It writes the last batch before it gives the partition back.
+    Stopping,
+    /// It waits for a person.
+    Stuck,
+}
+
 /// A partition that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Holding {
@@ -52,6 +71,18 @@ impl Holding {
             acquired: false,
             skipping: false,
             unreadable: None,
+        }
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        match self.doing {
+            Doing::Acquiring => Activity::Acquiring,
+            Doing::Pausing(_) => Activity::Pausing,
+            Doing::Reading => Activity::Reading,
+            Doing::Gathered => Activity::Waiting,
+            Doing::Writing => Activity::Writing,
+            Doing::Stopping(_) => Activity::Stopping,
+            Doing::Stuck => Activity::Stuck,
         }
     }
 

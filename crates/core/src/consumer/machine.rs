@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::greeting::Greeting;
-use super::holding::{Doing, Holding};
+use super::holding::{Activity, Doing, Holding};
 use super::io::{AppendId, Effect, Input, Settings};
 use super::leaving::Leaving;
 use super::life::{Lease, Pulse};
@@ -150,6 +150,11 @@ impl Consumer {
     /// What it holds: epoch and durable position of each partition.
     pub fn holdings(&self) -> impl Iterator<Item = (PartitionId, Epoch, Position)> {
         self.holdings.iter().map(|(partition, holding)| (*partition, holding.epoch, holding.next))
+    }
+
+    /// What it does for each partition that it holds.
+    pub fn activities(&self) -> impl Iterator<Item = (PartitionId, Activity)> {
+        self.holdings.iter().map(|(partition, holding)| (*partition, holding.activity()))
     }
 
     /// Takes an input up and returns what is to be done, in order.

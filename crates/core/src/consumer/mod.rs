@@ -32,6 +32,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use holding::Activity;
 pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings, SinkBehind};
 pub use machine::{Consumer, Identity, Phase};
 pub use sizes::Sizes;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_core::consumer::{self, Consumer, Phase};
+use tidegate_core::consumer::{self, Activity, Consumer, Phase};
 use tidegate_core::ids::{Instant, PartitionId};
 use tidegate_core::ledger::Refusal;
-use tidegate_wire::status::{HeldPartition, LeaseState, RaisedAlarm};
+use tidegate_wire::status::{HeldPartition, HeldState, LeaseState, RaisedAlarm};
 use tidegate_wire::{Alarm, ConsumerStatus};
 use tokio::sync::watch;
 
-use super::gather::{Done, Gatherer};
+use super::gather::{Done, Gatherer, Gathering};
 use super::shell::Start;
 use crate::ports::{Class, TopicPartition};
 use crate::telemetry::metrics::{
@@ -134,6 +134,13 @@ impl Face {
         self.alarms.remove(&partition);
     }
 
+    /// Says what the process is at when it is told to end.
+    pub(super) fn told_to_end(&self, core: &Consumer, gatherer: &Gatherer) {
+        let partitions = counts(&states(core, gatherer));
+        let leaving = core.is_leaving();
+        tracing::info!(consumer = %self.start.consumer, leaving, partitions, "a stop begins");
+    }
+
     /// Shows how things stand.
     pub(super) fn show(
         &mut self,
@@ -192,7 +199,39 @@ impl Face {
     }
 }
 
+/// What is done for each partition. Gathering and waiting for records are one to the state machine.
+fn states(core: &Consumer, gatherer: &Gatherer) -> BTreeMap<PartitionId, HeldState> {
+    let state = |(id, activity): (PartitionId, Activity)| {
+        let state = match activity {
+            Activity::Acquiring => HeldState::Acquiring,
+            Activity::Pausing => HeldState::Pausing,
+            Activity::Reading if gatherer.get(id).is_some_and(Gathering::has_records) => {
+                HeldState::Gathering
+            }
+            Activity::Reading => HeldState::Reading,
+            Activity::Waiting => HeldState::Waiting,
+            Activity::Writing => HeldState::Writing,
+            Activity::Stopping => HeldState::Stopping,
+            Activity::Stuck => HeldState::Stuck,
+        };
+        (id, state)
+    };
+    core.activities().map(state).collect()
+}
+
+/// How many partitions are in which state, in words.
+fn counts(states: &BTreeMap<PartitionId, HeldState>) -> String {
+    let mut counts: BTreeMap<HeldState, usize> = BTreeMap::new();
+    for state in states.values() {
+        *counts.entry(*state).or_default() += 1;
+    }
+    let words = counts.iter().map(|(state, count)| format!("{count} {}", state.name()));
+    let words = words.collect::<Vec<_>>().join(", ");
+    if words.is_empty() { "none".to_owned() } else { words }
+}
+
 fn held(core: &Consumer, gatherer: &Gatherer) -> Vec<HeldPartition> {
+    let states = states(core, gatherer);
     let row = |(id, epoch, next): (
         PartitionId,
         tidegate_core::ids::Epoch,
@@ -206,6 +245,7 @@ fn held(core: &Consumer, gatherer: &Gatherer) -> Vec<HeldPartition> {
             ),
             number: id.number,
             epoch: epoch.0.0,
+            state: states.get(&id).copied().unwrap_or_default(),
             next: Some(next.0),
             lag_records: gathering.and_then(|gathering| gathering.figures().lag),
         }

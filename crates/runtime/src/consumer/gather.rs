@@ -280,6 +280,11 @@ impl Gathering {
         if all_written { self.read.max(self.stands) } else { self.stands }
     }
 
+    /// True while records wait that no write has taken.
+    pub(super) fn has_records(&self) -> bool {
+        !self.records.is_empty()
+    }
+
     pub(super) fn figures(&self) -> PartitionFigures {
         let lag = self.end.map(|end| end.0.saturating_sub(self.done().0));
         PartitionFigures { lag, ..self.figures }

@@ -190,7 +190,10 @@ impl Shell {
             // Cancel-safe: each branch takes its message and returns it in one poll; an unfinished call stays where it is.
             tokio::select! {
                 biased;
-                Some(()) = stops.recv() => self.inputs.push_back(Input::Shutdown(self.config.consumer.stop_budget)),
+                Some(()) = stops.recv() => {
+                    self.face.told_to_end(&self.core, &self.gatherer);
+                    self.inputs.push_back(Input::Shutdown(self.config.consumer.stop_budget));
+                }
                 Some(outcome) = self.calls.next(), if !self.calls.is_empty() => self.take(outcome),
                 _ = ticks.tick() => self.tick(),
                 Some(outcome) = self.writes.join_next(), if !self.writes.is_empty() => {

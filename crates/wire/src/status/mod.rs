@@ -14,5 +14,5 @@ pub use group::{
     ConsumerRow, Decision, Freshness, Mode, Ownership, PartitionRow, PlanStatus, Role, SpecSummary,
     Status, TopicRow, Waiting, WorkerPhase,
 };
-pub use process::{ConsumerStatus, HeldPartition, LeaseState, MonitorStatus};
+pub use process::{ConsumerStatus, HeldPartition, HeldState, LeaseState, MonitorStatus};
 pub use rate::ByteRate;

@@ -75,6 +75,53 @@ pub enum LeaseState {
     Unknown,
 }
 
+/// What a consumer does for a partition that it holds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldState {
+    /// It takes the sink over.
+    Acquiring,
+    /// Something has failed and is tried again soon.
+    Pausing,
+    /// It waits for records.
+    Reading,
+    /// It has records, and waits for more of them or for the end of the time that a batch may take.
+    Gathering,
+    /// It has a batch, and waits until its lease is long enough to write it.
+    Waiting,
+    /// It writes a batch.
+    Writing,
+    /// It writes the last batch before it gives the partition back.
+    Stopping,
+    /// It waits for a person; an alarm says why.
+    Stuck,
+    /// A state of a later version, or of one that does not tell.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+// === impl HeldState ===
+
+impl HeldState {
+    /// The word for it, as in the status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Acquiring => "acquiring",
+            Self::Pausing => "pausing",
+            Self::Reading => "reading",
+            Self::Gathering => "gathering",
+            Self::Waiting => "waiting",
+            Self::Writing => "writing",
+            Self::Stopping => "stopping",
+            Self::Stuck => "stuck",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A partition that a consumer holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -85,6 +132,8 @@ pub struct HeldPartition {
     pub number: u32,
     /// The grant: an offset of the ledger.
     pub epoch: u64,
+    /// What is done for it.
+    pub state: HeldState,
     /// The offset after the last durable record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
