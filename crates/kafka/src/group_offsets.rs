@@ -24,7 +24,7 @@ use tidegate_runtime::ports::{Bound, Class, Error, Offsets, TopicPartition};
 use crate::cluster::{Cluster, Retry, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{Right, refused};
-use crate::list_offsets::{self, Isolation};
+use crate::list_offsets::{self, Isolation, NONE_SO_NEW};
 
 /// How long a coordinator is looked for: the first group of a new cluster waits for the topic of offsets to be made.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,6 +69,24 @@ impl KafkaOffsets {
         // The metadata may be older than the coordinator.
         self.cluster.metadata(Some(&[])).await?;
         self.cluster.broker(id).await
+    }
+
+    /// Asks a second time for what had no answer: leaders that had moved are known by then.
+    async fn answers(
+        &self,
+        partitions: &[(String, u32)],
+        which: Bound,
+    ) -> Result<BTreeMap<(String, u32), u64>, Error> {
+        let isolation = Isolation::ReadUncommitted;
+        let mut found =
+            list_offsets::of_partitions(&self.cluster, partitions, which, isolation).await?;
+        let missing: Vec<_> =
+            partitions.iter().filter(|key| !found.contains_key(*key)).cloned().collect();
+        if !missing.is_empty() {
+            let more = list_offsets::of_partitions(&self.cluster, &missing, which, isolation);
+            found.extend(more.await?);
+        }
+        Ok(found)
     }
 
     async fn try_committed(
@@ -243,17 +261,15 @@ impl Offsets for KafkaOffsets {
         partitions: &[(String, u32)],
         which: Bound,
     ) -> Result<BTreeMap<(String, u32), u64>, Error> {
-        let isolation = Isolation::ReadUncommitted;
-        let found =
-            list_offsets::of_partitions(&self.cluster, partitions, which, isolation).await?;
-        if found.len() == partitions.len() {
-            return Ok(found);
+        if !matches!(which, Bound::Timestamp(_)) {
+            return self.answers(partitions, which).await;
         }
-        // Leaders that had moved are known by now.
-        let missing: Vec<_> =
-            partitions.iter().filter(|key| !found.contains_key(*key)).cloned().collect();
-        let mut found = found;
-        found.extend(list_offsets::of_partitions(&self.cluster, &missing, which, isolation).await?);
-        Ok(found)
+        // The end first: a record that is new enough and comes in between stands above it.
+        let mut ends = self.answers(partitions, Bound::Latest).await?;
+        let found = self.answers(partitions, which).await?;
+        ends.retain(|key, _| found.contains_key(key));
+        ends.extend(found.into_iter().filter(|(_, offset)| *offset != NONE_SO_NEW));
+        // Where the end has no answer there is none, either.
+        Ok(ends)
     }
 }

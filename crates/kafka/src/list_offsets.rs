@@ -1,4 +1,4 @@
-//! First and next offsets of many partitions: one request per broker, or a few where they are very many.
+//! First and next offsets of many partitions, and those of a time: one request per broker, or a few where they are very many.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use crate::numbered::Numbered;
 /// Kafka's sentinels for the two bounds.
 pub(crate) const LATEST: i64 = -1;
 pub(crate) const EARLIEST: i64 = -2;
+
+/// Stands for an offset where no record is as new as was asked for: no log has it.
+pub(crate) const NONE_SO_NEW: u64 = u64::MAX;
 
 /// Enough for isolation levels; later versions add tiers that are not asked for.
 pub(crate) const VERSION: i16 = 7;
@@ -54,7 +57,9 @@ pub(crate) async fn of_broker(
     let timestamp = match bound {
         Bound::Earliest => EARLIEST,
         Bound::Latest => LATEST,
+        Bound::Timestamp(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
     };
+    let absent = if matches!(bound, Bound::Timestamp(_)) { NONE_SO_NEW } else { 0 };
     let version = connection.version::<ListOffsetsRequest>(VERSION)?;
     let partition = |(number, epoch): &(u32, i32)| {
         ListOffsetsPartition::default()
@@ -77,7 +82,8 @@ pub(crate) async fn of_broker(
             let number = u32::try_from(partition.partition_index).ok()?;
             let offset = match ResponseError::try_from_code(partition.error_code) {
                 Some(code) => Err(code),
-                None => Ok(u64::try_from(partition.offset).unwrap_or(0)),
+                // -1: there is none.
+                None => Ok(u64::try_from(partition.offset).unwrap_or(absent)),
             };
             Some((number, offset))
         });

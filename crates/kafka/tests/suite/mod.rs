@@ -130,7 +130,8 @@ macro_rules! suite {
             offsets:
                 commits_are_found_again_and_missing_ones_are_absent,
                 a_commit_for_a_topic_that_was_deleted_is_none_for_its_successor,
-                bounds_follow_the_log;
+                bounds_follow_the_log,
+                a_time_is_the_first_record_that_is_not_older;
             produce:
                 many_records_are_pipelined_and_acknowledged_in_order,
                 a_partition_that_does_not_exist_is_refused;

@@ -1,12 +1,15 @@
 //! Offsets of groups and logs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use tidegate_core::ids::{PartitionId, Position, TopicId};
-use tidegate_kafka::Kafka;
-use tidegate_runtime::ports::{Bound, TopicPartition};
+use tidegate_kafka::{Kafka, ProducerOptions};
+use tidegate_runtime::ports::{Bound, OutgoingRecord, TopicPartition};
 use tidegate_testing::unique_name;
 
+use super::produce::record;
 use super::{new_log, new_topic, partition, raw};
 
 pub(crate) async fn commits_are_found_again_and_missing_ones_are_absent(kafka: Kafka) {
@@ -55,4 +58,22 @@ pub(crate) async fn bounds_follow_the_log(kafka: Kafka) {
     assert_eq!(latest, BTreeMap::from([((topic.clone(), 0), 0), ((topic.clone(), 1), 6)]));
     let earliest = offsets.bounds(&all, Bound::Earliest).await.unwrap();
     assert_eq!(earliest, BTreeMap::from([((topic.clone(), 0), 0), ((topic, 1), 2)]));
+}
+
+pub(crate) async fn a_time_is_the_first_record_that_is_not_older(kafka: Kafka) {
+    let topic = new_topic(&kafka, "times", 3).await;
+    let producer = kafka.producer(ProducerOptions::default()).unwrap();
+    let name = Arc::from(topic.as_str());
+    for at_ms in [1000, 2000, 3000] {
+        let record = record(&name, 1, Bytes::from_static(b"x"));
+        let record = OutgoingRecord { timestamp_ms: Some(at_ms), ..record };
+        producer.enqueue(record).await.unwrap().await.unwrap();
+    }
+    let all = [(topic.clone(), 0), (topic.clone(), 1), (topic.clone(), 9)];
+    let offsets = kafka.offsets();
+    for (ms, expected) in [(0, 0), (1000, 0), (1001, 1), (3000, 2), (3001, 3), (u64::MAX, 3)] {
+        let found = offsets.bounds(&all, Bound::Timestamp(ms)).await.unwrap();
+        let expected = BTreeMap::from([((topic.clone(), 0), 0), ((topic.clone(), 1), expected)]);
+        assert_eq!(found, expected, "{ms} ms");
+    }
 }

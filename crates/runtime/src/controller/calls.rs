@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tidegate_core::controller::Input;
-use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, Position, TopicId};
+use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, TopicId};
 use tidegate_core::ledger::{Command, Entry};
 use tokio::sync::Mutex;
 
 use super::keeper::Wish;
+use super::starts;
 use crate::codec;
-use crate::ports::{
-    Admin, AppendError, Bound, ControlLog, ControlReader, Error, Offsets, TopicPartition,
-    TopicState,
-};
-use crate::spec::{Config, Start};
+use crate::ports::{Admin, AppendError, ControlLog, ControlReader, Error, Offsets, TopicPartition};
+use crate::spec::Config;
 
 /// What a call came to.
 #[derive(Debug)]
@@ -101,16 +99,14 @@ pub(super) fn traces(
             return Outcome::Input(Input::Traces(true));
         }
         let committed = async {
-            let names: Vec<String> = admin.list().await?.into_values().collect();
-            let of_interest = names.into_iter().filter(|name| config.topic(name).is_some());
-            let topics = admin.describe(&of_interest.collect::<Vec<_>>()).await?;
-            let partition = |topic: &TopicState, number| TopicPartition {
-                topic: topic.name.clone(),
-                id: PartitionId { topic: topic.id, number },
-            };
+            let partition = |topic: &str, id| TopicPartition { topic: topic.to_owned(), id };
+            let topics = starts::existing(&*admin, &config).await?;
             let partitions: Vec<_> = topics
                 .iter()
-                .flat_map(|topic| (0..topic.partitions).map(|number| partition(topic, number)))
+                .flat_map(|topic| {
+                    let id = |number| PartitionId { topic: topic.id, number };
+                    (0..topic.partitions).map(move |number| partition(&topic.name, id(number)))
+                })
                 .collect();
             offsets.committed(&config.group.0, &partitions).await
         };
@@ -256,47 +252,4 @@ pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber) -> Call 
         }
         Outcome::Worker(Wish::Run(consumer))
     })
-}
-
-/// Finds where partitions begin that nobody has read: at what the group has committed, else by the spec's policy.
-pub(super) fn resolve_starts(
-    offsets: Arc<dyn Offsets>,
-    config: Arc<Config>,
-    partitions: Vec<TopicPartition>,
-) -> Call {
-    Box::pin(async move {
-        let starts = match starts(&*offsets, &config, &partitions).await {
-            Ok(starts) => starts,
-            Err(error) => {
-                warn(&error, "failed to find where partitions begin; it is tried again");
-                BTreeMap::new()
-            }
-        };
-        Outcome::Input(Input::Starts(starts))
-    })
-}
-
-async fn starts(
-    offsets: &dyn Offsets,
-    config: &Config,
-    partitions: &[TopicPartition],
-) -> Result<BTreeMap<PartitionId, Position>, Error> {
-    let mut starts = offsets.committed(&config.group.0, partitions).await?;
-    for (policy, bound) in [(Start::Earliest, Bound::Earliest), (Start::Latest, Bound::Latest)] {
-        let left: BTreeMap<_, _> = partitions
-            .iter()
-            .filter(|partition| !starts.contains_key(&partition.id))
-            .filter(|partition| {
-                config.topic(&partition.topic).is_some_and(|topic| topic.start == policy)
-            })
-            .map(|partition| ((partition.topic.clone(), partition.id.number), partition.id))
-            .collect();
-        if !left.is_empty() {
-            let names: Vec<_> = left.keys().cloned().collect();
-            let found = offsets.bounds(&names, bound).await?;
-            let by_id = |(name, offset)| Some((*left.get(&name)?, Position(offset)));
-            starts.extend(found.into_iter().filter_map(by_id));
-        }
-    }
-    Ok(starts)
 }

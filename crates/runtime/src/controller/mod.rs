@@ -16,6 +16,7 @@ mod keeper;
 mod measures;
 mod notes;
 mod shell;
+mod starts;
 mod status;
 
 pub use shell::{Error, Ports, Start, run};

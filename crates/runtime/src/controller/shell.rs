@@ -1,13 +1,13 @@
 //! The loop itself: waits for what comes next, hands it to the state machine, and performs the effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
-use tidegate_core::ids::{ConsumerNumber, Generation, Instant, Offset, ProcessId};
+use tidegate_core::ids::{ConsumerNumber, Generation, Instant, Offset, ProcessId, TopicId};
 use tidegate_wire::{Override, PartitionRates};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use super::catalog::Catalog;
 use super::keeper::{self, KeeperHandle, News, Wish};
 use super::measures;
 use super::notes;
+use super::starts::Starts;
 use super::status::{self, History};
 use crate::codec;
 use crate::ports::{
@@ -113,6 +114,8 @@ pub async fn run(
     let now = ports.clock.now();
     let generation = Generation(ports.clock.unix_ms() / 1000);
     let settings = settings::controller(&config, start.jitter, generation);
+    let starts =
+        Starts::new(Arc::clone(&config), Arc::clone(&ports.admin), Arc::clone(&ports.offsets));
     let shell = Shell {
         core: Controller::new(settings, config.group.clone(), start.process, now),
         commands: Arc::new(Commands::new(
@@ -125,6 +128,8 @@ pub async fn run(
         ledger: ports.ledger,
         rates: ports.rates,
         overrides: ports.overrides,
+        starts: Arc::new(starts),
+        started: BTreeSet::new(),
         admin: ports.admin,
         offsets: ports.offsets,
         keeper,
@@ -158,6 +163,9 @@ pub(super) struct Shell {
     overrides: Box<dyn Overrides>,
     admin: Arc<dyn Admin>,
     offsets: Arc<dyn Offsets>,
+    starts: Arc<Starts>,
+    /// The topics of which partitions had been granted when this controller took the office.
+    started: BTreeSet<TopicId>,
     keeper: KeeperHandle,
     calls: FuturesUnordered<Call>,
     ledger_reader: Option<Box<dyn ControlReader>>,
@@ -175,6 +183,7 @@ pub(super) struct Shell {
 
 impl Shell {
     async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        self.calls.push(Arc::clone(&self.starts).look());
         self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), false));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -339,8 +348,8 @@ impl Shell {
             }
             Effect::ResolveStarts(partitions) => {
                 let partitions = self.catalog.known(&partitions);
-                let (offsets, config) = (Arc::clone(&self.offsets), Arc::clone(&self.config));
-                self.calls.push(calls::resolve_starts(offsets, config, partitions));
+                let started = self.started.clone();
+                self.calls.push(Arc::clone(&self.starts).resolve(partitions, started));
             }
             Effect::EnsureWorker(consumer) => {
                 if self.core.fold().lives().current(consumer).is_none() {
@@ -368,6 +377,9 @@ impl Shell {
 
     fn note(&mut self, note: &Note) {
         match note {
+            Note::Leading(true) => {
+                self.started = self.core.fold().partitions().map(|(id, _)| id.topic).collect();
+            }
             Note::Leading(false) => {
                 self.asked.clear();
                 self.wish(Wish::Forget);

@@ -148,7 +148,7 @@ pub trait Offsets: Send + Sync + std::fmt::Debug {
         positions: &BTreeMap<TopicPartition, Position>,
     ) -> Result<(), Error>;
 
-    /// First (`earliest`) or next (`latest`) offset of each of the partitions that answered.
+    /// This offset of each of the partitions that answered.
     async fn bounds(
         &self,
         partitions: &[(String, u32)],

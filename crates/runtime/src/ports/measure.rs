@@ -8,13 +8,16 @@ use tidegate_core::ids::TopicId;
 
 use super::Error;
 
-/// Which end of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which offset of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bound {
     /// The log start offset.
     Earliest,
     /// The high watermark.
     Latest,
+    /// The first record that is not older than this, in milliseconds since the Unix epoch; where there is none, the high
+    /// watermark of before it was looked for.
+    Timestamp(u64),
 }
 
 /// One partition as its leader reported it.

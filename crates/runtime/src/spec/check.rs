@@ -7,7 +7,7 @@ use tidegate_core::ids::GroupName;
 
 use super::config::{Config, SinkTarget, Topic, TopicPattern};
 use super::dead_letters::DeadLetterTarget;
-use super::sections::{Controller, Monitor, Ownership, Start, TopicOfInterest};
+use super::sections::{Controller, Monitor, Ownership, TopicOfInterest};
 use super::units::Span;
 use super::{Fault, GroupSpec, Permille};
 use crate::security::{Mechanism, Sasl, Tls};
@@ -34,7 +34,6 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
     ownership(&spec.ownership, &mut faults);
     consumer(spec, &mut faults);
     workers(spec, &mut faults);
-    not_yet(spec, &mut faults);
     let config = Config {
         group: GroupName(spec.group.clone()),
         mode: spec.mode,
@@ -53,17 +52,6 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
     dead_letter_targets(spec, &config, &mut faults);
     (config, faults.0)
 }
-
-/// What the spec has a place for and no process acts upon yet: better refused than silently without effect.
-fn not_yet(spec: &GroupSpec, faults: &mut Checks) {
-    for (index, topic) in spec.topics.iter().enumerate() {
-        let resolved = !matches!(topic.start, Start::Timestamp(_));
-        faults.require(&format!("topics[{index}].start"), resolved, NOT_YET);
-    }
-}
-
-/// What is said of a value that nothing acts upon.
-const NOT_YET: &str = "has no effect in this version: leave it out";
 
 /// The faults found so far, with one method for each kind of check.
 #[derive(Default)]

@@ -37,7 +37,10 @@ pub struct TopicOfInterest {
     /// out unless somebody says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
-    /// Where a partition starts that nobody has read yet. The default is `earliest`, because nothing is left out then.
+    /// Where a partition starts that nobody has read yet and for which the group has committed nothing. It is looked up once,
+    /// by the controller, and stands in the ledger from then on. A partition or topic that was made while the group runs starts
+    /// at its beginning under `latest`, too: what was written before it was found is not left out. The default is `earliest`,
+    /// because nothing is left out then.
     pub start: Start,
 }
 
@@ -50,7 +53,8 @@ pub enum Start {
     Earliest,
     /// After the last record.
     Latest,
-    /// At the first record that is not older than this: milliseconds since the Unix epoch.
+    /// At the first record that is not older than this, in milliseconds since the Unix epoch; after the last record where all
+    /// are older.
     Timestamp(u64),
 }
 

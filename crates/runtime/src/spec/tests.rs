@@ -205,11 +205,11 @@ fn what_is_printed_is_the_spec_again() {
 }
 
 #[test]
-fn what_nothing_acts_upon_yet_is_refused() {
-    let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 5}}]\n";
-    insta::assert_snapshot!(minimal_and(text).unwrap_err(), @"
-    topics[0].start: has no effect in this version: leave it out
-    ");
+fn a_start_may_be_a_time() {
+    let text = "topics: [{name: 'a*', sink: 'file:///x', start: {timestamp: 1790000000000}}]\n";
+    let spec = minimal_and(text).unwrap();
+    assert_eq!(spec.topics[0].start, Start::Timestamp(1_790_000_000_000));
+    assert_eq!(parse(&spec.print()).unwrap(), spec);
 }
 
 #[test]
