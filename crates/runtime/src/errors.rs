@@ -106,7 +106,7 @@ codes! {
     OffsetOutOfRange = "TG011" {
         cause: "Retention has deleted records before they were read, or the topic was created anew.",
         see: "The alarm names the partition and the gap; `/status` shows it until somebody decides.",
-        cure: "Lengthen the retention of the topic or raise the capacity, then choose a new position for the partition. It is never chosen silently.",
+        cure: "Lengthen the retention of the topic or raise the capacity. Then let the partition go on with `consumer.onOutOfRange: skip`: it goes on where the log begins, and the gap is recorded in the sink and counted by `tidegate_consumer_skipped_offsets_total`. A log that has lost its end must be restored.",
     }
     /// No plan fits.
     PlanInfeasible = "TG012" {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate_core::consumer::SinkBehind;
+use tidegate_core::consumer::{Gone, SinkBehind};
 use tidegate_core::ids::Generation;
 use tidegate_core::{consumer, controller, demand, pack, rates};
 
-use crate::spec::{Config, Mode, OnSinkBehind, PlannerPreset};
+use crate::spec::{Config, Mode, OnOutOfRange, OnSinkBehind, PlannerPreset};
 
 /// Pause before something that was not answered is sent again.
 const RESEND: Duration = Duration::from_secs(1);
@@ -89,6 +89,10 @@ pub fn consumer(config: &Config) -> consumer::Settings {
             OnSinkBehind::Stop => SinkBehind::Stop,
             OnSinkBehind::Rewind => SinkBehind::Rewind,
             OnSinkBehind::Continue => SinkBehind::Continue,
+        },
+        out_of_range: match config.consumer.on_out_of_range {
+            OnOutOfRange::Stop => Gone::Stop,
+            OnOutOfRange::Skip => Gone::Skip,
         },
         ..consumer::Settings::default()
     }

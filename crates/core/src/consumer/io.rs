@@ -24,6 +24,8 @@ pub struct Settings {
     pub progress: Duration,
     /// What to do when a sink has lost what was durable.
     pub sink_behind: SinkBehind,
+    /// What to do when records were deleted before they were read.
+    pub out_of_range: Gone,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             retry: Duration::from_millis(500),
             progress: Duration::from_millis(200),
             sink_behind: SinkBehind::Stop,
+            out_of_range: Gone::Stop,
         }
     }
 }
@@ -52,6 +55,25 @@ pub enum SinkBehind {
     Rewind,
     /// Record the gap in the sink and go on from where the ledger stands.
     Continue,
+}
+
+/// What to do with a partition whose log begins above what is to be read next: records were deleted before they were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gone {
+    /// Hold it until a person decides.
+    #[default]
+    Stop,
+    /// Record the gap in the sink and go on where the log begins.
+    Skip,
+}
+
+/// Where a log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extent {
+    /// The first offset that is still there.
+    pub start: Position,
+    /// The next offset to be written.
+    pub end: Position,
 }
 
 /// Names one append of this process.
@@ -78,8 +100,8 @@ pub enum ReadFailure {
     Transient,
     /// It will not work until a person changes something.
     Permanent,
-    /// The position does not exist in the log.
-    OutOfRange,
+    /// The position does not exist in the log, which is from here to there.
+    OutOfRange(Extent),
 }
 
 /// What happens to a consumer.
@@ -185,6 +207,6 @@ pub enum Alarm {
     SinkFailing(PartitionId, Epoch, Failure),
     /// The partition cannot be read.
     ReadFailing(PartitionId, Epoch),
-    /// The position to read does not exist any more.
-    OutOfRange(PartitionId, Epoch, Position),
+    /// The position to read does not exist in the log, which is from here to there.
+    OutOfRange(PartitionId, Epoch, Position, Extent),
 }

@@ -33,6 +33,9 @@ mod work;
 mod tests;
 
 pub use holding::Activity;
-pub use io::{Alarm, AppendId, Effect, Failure, Input, Located, ReadFailure, Settings, SinkBehind};
+pub use io::{
+    Alarm, AppendId, Effect, Extent, Failure, Gone, Input, Located, ReadFailure, Settings,
+    SinkBehind,
+};
 pub use machine::{Consumer, Identity, Phase};
 pub use sizes::Sizes;

@@ -605,9 +605,55 @@ fn reading_that_fails_begins_again_and_from_where_nothing_is_left_it_waits_for_a
     assert!(matches!(desk.wait(500)[0], Effect::Acquire(..)));
 
     let mut desk = Desk::reading(false);
-    let effects = desk.step(Input::ReadFailed(partition(0), epoch(20), ReadFailure::OutOfRange));
-    let alarm = Alarm::OutOfRange(partition(0), epoch(20), Position(100));
+    let extent = Extent { start: Position(110), end: Position(120) };
+    let (gone, alarm) = out_of_range(extent);
+    let effects = desk.step(gone);
     assert!(effects.contains(&Effect::Raise(alarm)));
+    assert_eq!(
+        desk.wait(20_000).iter().filter(|effect| matches!(effect, Effect::Acquire(..))).count(),
+        0
+    );
+}
+
+/// What the shell tells of partition 0 at 100, and the alarm of it.
+fn out_of_range(extent: Extent) -> (Input, Alarm) {
+    let failure = ReadFailure::OutOfRange(extent);
+    let alarm = Alarm::OutOfRange(partition(0), epoch(20), Position(100), extent);
+    (Input::ReadFailed(partition(0), epoch(20), failure), alarm)
+}
+
+#[test]
+fn deleted_records_are_recorded_as_a_gap_and_passed_over_if_that_was_decided() {
+    let mut desk = Desk::reading(false);
+    desk.consumer.settings.out_of_range = Gone::Skip;
+    let (gone, alarm) = out_of_range(Extent { start: Position(110), end: Position(120) });
+    let effects = desk.step(gone.clone());
+    let token = FencingToken { generation: Generation(1), epoch: epoch(20) };
+    let skip = Effect::Skip(partition(0), token, Position(100), Position(110));
+    assert_eq!(effects, [Effect::Unread(partition(0)), Effect::Raise(alarm), skip.clone()]);
+    // What has become of the gap is not known: the sink is asked, and says where it stands.
+    desk.step(Input::WriteFailed(partition(0), epoch(20), Failure::Transient));
+    assert!(desk.wait(500).contains(&Effect::Acquire(partition(0), token)));
+    desk.step(Input::Acquired(partition(0), epoch(20), Some(Position(100))));
+    assert!(desk.step(gone).contains(&skip));
+    let effects = desk.step(Input::Written(partition(0), epoch(20), Position(110)));
+    assert!(effects.contains(&Effect::Read(partition(0), epoch(20), Position(110))));
+}
+
+#[test]
+fn a_log_that_has_lost_its_end_stops_the_partition_whatever_was_decided() {
+    let mut desk = Desk::reading(false);
+    desk.consumer.settings.out_of_range = Gone::Skip;
+    let (gone, alarm) = out_of_range(Extent { start: Position(0), end: Position(99) });
+    assert_eq!(desk.step(gone), [Effect::Unread(partition(0)), Effect::Raise(alarm)]);
+}
+
+#[test]
+fn a_position_that_is_in_range_when_it_is_looked_at_is_read_again() {
+    let mut desk = Desk::reading(false);
+    let (gone, _) = out_of_range(Extent { start: Position(90), end: Position(100) });
+    assert_eq!(desk.step(gone), [Effect::Unread(partition(0))]);
+    assert!(matches!(desk.wait(500)[0], Effect::Acquire(..)));
 }
 
 #[test]

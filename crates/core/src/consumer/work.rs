@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::holding::{Doing, Holding};
-use super::io::{Alarm, Effect, Failure, ReadFailure, SinkBehind};
+use super::io::{Alarm, Effect, Extent, Failure, Gone, ReadFailure, SinkBehind};
 use super::machine::Consumer;
 use crate::ids::{Epoch, FencingToken, Generation, Instant, PartitionId, Position};
 
@@ -224,11 +224,45 @@ impl Consumer {
                 holding.doing = Doing::Pausing(now.after(retry.saturating_mul(STUCK_RETRIES)));
                 effects.push(Effect::Raise(Alarm::ReadFailing(held.0, held.1)));
             }
-            ReadFailure::OutOfRange => {
-                holding.doing = Doing::Stuck;
-                effects.push(Effect::Raise(Alarm::OutOfRange(held.0, held.1, holding.next)));
-            }
+            ReadFailure::OutOfRange(extent) => self.out_of_range(now, held, extent, effects),
         }
+    }
+
+    /// What is to be read next does not exist: it was deleted, or the log has lost its end. Only the first can be passed over:
+    /// a sink does not go back, and what is written at the lost offsets anew would never be read.
+    fn out_of_range(
+        &mut self,
+        now: Instant,
+        held: Held,
+        Extent { start, end }: Extent,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (policy, retry) = (self.settings.out_of_range, now.after(self.settings.retry));
+        let allowed = self.generation_to_write(now);
+        let (partition, epoch) = held;
+        let Some(holding) = self.held(held) else { return };
+        let next = holding.next;
+        if (start..=end).contains(&next) {
+            // What was read ahead was out of range, or it has changed since.
+            holding.doing = Doing::Pausing(retry);
+            return;
+        }
+        effects.push(Effect::Raise(Alarm::OutOfRange(
+            partition,
+            epoch,
+            next,
+            Extent { start, end },
+        )));
+        if policy == Gone::Stop || end < next {
+            holding.doing = Doing::Stuck;
+            return;
+        }
+        // C4, as for the gap of a sink that is behind: without time for it the sink is asked again.
+        holding.doing = allowed.map_or(Doing::Pausing(retry), |_| Doing::Writing);
+        holding.skipping = allowed.is_some();
+        effects.extend(allowed.map(|generation| {
+            Effect::Skip(partition, FencingToken { generation, epoch }, next, start)
+        }));
     }
 }
 

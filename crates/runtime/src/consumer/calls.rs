@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tidegate_core::consumer::{AppendId, Failure, Input, Located};
+use tidegate_core::consumer::{AppendId, Extent, Failure, Input, Located, ReadFailure};
 use tidegate_core::ids::{
     ConsumerNumber, Epoch, FencingToken, Generation, Offset, PartitionId, Position,
 };
@@ -13,10 +13,12 @@ use tidegate_core::ledger::{Entry, Record};
 
 use super::face::Face;
 use super::gather::Done;
+use super::reading::ReadingId;
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Class, ControlLog, ControlReader, Persisted, Sink, SinkError, StateFile, TopicPartition,
+    Bound, Class, ControlLog, ControlReader, Offsets, Persisted, Sink, SinkError, StateFile,
+    TopicPartition,
 };
 use crate::telemetry::metrics::ConsumerMetrics;
 
@@ -33,6 +35,8 @@ pub(super) enum Outcome {
     Written(PartitionId, Epoch, Result<Done, SinkError>),
     /// Where partitions end.
     Ends(BTreeMap<(String, u32), u64>),
+    /// Where the log of a partition begins and ends that could not be read on under this number.
+    Extent(PartitionId, ReadingId, ReadFailure),
     /// The state file was saved, or could not be.
     Saved(Box<dyn StateFile>),
     /// Nothing more to do.
@@ -139,6 +143,27 @@ pub(super) fn append(
             }
         };
         Outcome::Input(input)
+    })
+}
+
+/// Looks where the log of a partition begins and ends that has no record where it is to be read; what cannot be found out is a
+/// failure that is met again.
+pub(super) fn extent(
+    offsets: Arc<dyn Offsets>,
+    reading: ReadingId,
+    partition: TopicPartition,
+) -> Call {
+    Box::pin(async move {
+        let asked = [(partition.topic.clone(), partition.id.number)];
+        let doing = "failed to find where a partition begins and ends";
+        let start = in_time(offsets.bounds(&asked, Bound::Earliest), doing).await;
+        let end = in_time(offsets.bounds(&asked, Bound::Latest), doing).await;
+        let of = |found: Option<BTreeMap<_, u64>>| found?.values().next().copied().map(Position);
+        let failure = match (of(start), of(end)) {
+            (Some(start), Some(end)) => ReadFailure::OutOfRange(Extent { start, end }),
+            _ => ReadFailure::Transient,
+        };
+        Outcome::Extent(partition.id, reading, failure)
     })
 }
 

@@ -124,6 +124,9 @@ impl Shell {
     fn skip(&mut self, id: PartitionId, token: FencingToken, from: Position, to: Position) {
         if let Some(target) = self.targets.get(&id) {
             let partition = target.partition.clone();
+            let offsets = to.0.saturating_sub(from.0);
+            tracing::warn!(%partition, from = from.0, to = to.0, offsets, "a gap is recorded and passed over");
+            self.skipping.insert((id, token.epoch), offsets);
             let cut = Cut { partition, expected: from, records: Vec::new(), bytes: 0, end: to };
             self.spawn_write(id, token, cut);
         }
@@ -150,6 +153,7 @@ impl Shell {
         if let Some((_, writing)) = self.writing.remove(&id) {
             writing.abort();
         }
+        self.skipping.retain(|(of, _), _| *of != id);
         self.unread(id);
         self.face.clear(id);
         self.gatherer.remove(id);

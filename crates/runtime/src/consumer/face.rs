@@ -73,6 +73,11 @@ impl Face {
         }
     }
 
+    /// A gap is durable.
+    pub(super) fn skipped(&self, offsets: u64) {
+        self.metrics.skipped_offsets.inc_by(offsets);
+    }
+
     /// A write failed.
     pub(super) fn sink_failed(&self, class: Class) {
         let reason = class.name();
@@ -121,8 +126,8 @@ impl Face {
                 reason: format!("{failure:?}").to_lowercase(),
             },
             consumer::Alarm::ReadFailing(..) => Alarm::ReadFailing { partition: name },
-            consumer::Alarm::OutOfRange(_, _, next) => {
-                Alarm::OutOfRange { partition: name, next: next.0 }
+            consumer::Alarm::OutOfRange(_, _, next, consumer::Extent { start, end }) => {
+                Alarm::OutOfRange { partition: name, next: next.0, start: start.0, end: end.0 }
             }
         };
         tracing::error!(%partition, alarm = raised.code(), "{}", raised.summary());

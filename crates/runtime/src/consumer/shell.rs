@@ -126,6 +126,8 @@ pub(super) struct Shell {
     pub(super) writes: JoinSet<Outcome>,
     /// The write under way of each partition, with its epoch.
     pub(super) writing: BTreeMap<PartitionId, (Epoch, AbortHandle)>,
+    /// How many offsets the write under way passes over, where it records a gap.
+    pub(super) skipping: BTreeMap<(PartitionId, Epoch), u64>,
     pub(super) targets: BTreeMap<PartitionId, Target>,
     pub(super) gatherer: Gatherer,
     pub(super) face: Face,
@@ -174,6 +176,7 @@ impl Shell {
             calls: FuturesUnordered::new(),
             writes: JoinSet::new(),
             writing: BTreeMap::new(),
+            skipping: BTreeMap::new(),
             targets: BTreeMap::new(),
             inputs: VecDeque::new(),
             show_due: now,
@@ -251,6 +254,11 @@ impl Shell {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Ends(ends) => self.gatherer.ends(&ends),
+            Outcome::Extent(id, reading, failure) => {
+                if let Some(gathering) = self.gatherer.of_reading(id, reading) {
+                    self.inputs.push_back(Input::ReadFailed(id, gathering.epoch, failure));
+                }
+            }
             Outcome::Saved(state) => self.saved(state),
             Outcome::Input(input) => self.inputs.push_back(input),
             Outcome::Listening(Ok(reader)) => self.listening = Some(reader),
@@ -271,8 +279,10 @@ impl Shell {
                 if self.writing.get(&id).is_some_and(|(of, _)| *of == epoch) {
                     self.writing.remove(&id);
                 }
+                let skipped = self.skipping.remove(&(id, epoch));
                 let input = match written {
                     Ok(done) => {
+                        self.face.skipped(skipped.unwrap_or_default());
                         self.count_write(id, epoch, done);
                         Input::Written(id, epoch, done.end)
                     }
@@ -342,12 +352,9 @@ impl Shell {
                 self.announce(now);
             }
             Read::OutOfRange(reading, partition) => {
-                if let Some(gathering) = self.gatherer.of_reading(partition.id, reading) {
-                    self.inputs.push_back(Input::ReadFailed(
-                        partition.id,
-                        gathering.epoch,
-                        ReadFailure::OutOfRange,
-                    ));
+                if self.gatherer.of_reading(partition.id, reading).is_some() {
+                    let offsets = Arc::clone(&self.offsets);
+                    self.calls.push(calls::extent(offsets, reading, partition));
                 }
             }
             Read::Failed(reading, partition, error) => {

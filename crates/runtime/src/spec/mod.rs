@@ -49,7 +49,8 @@ pub use dead_letters::DeadLetterTarget;
 pub use docs::docs;
 pub use sections::{
     Backoff, Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor,
-    OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest, WorkerKind, Workers,
+    OnOutOfRange, OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest, WorkerKind,
+    Workers,
 };
 pub use units::{Address, OptionalRate, Permille, Rate, Size, Span};
 

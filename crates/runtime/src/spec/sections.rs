@@ -246,6 +246,20 @@ pub struct Consumer {
     pub stop_budget: Duration,
     /// What to do when a sink has lost writes that were acknowledged. The default is `stop`: a person must look.
     pub on_sink_behind: OnSinkBehind,
+    /// What to do when records were deleted before they were read. The default is `stop`: a person must look. A log that has
+    /// lost its end stops the partition in any case.
+    pub on_out_of_range: OnOutOfRange,
+}
+
+/// What to do with a partition whose log begins above what is to be read next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnOutOfRange {
+    /// Stop it and raise an alarm.
+    #[default]
+    Stop,
+    /// Record the gap in the sink, count it, and go on where the log begins.
+    Skip,
 }
 
 /// What to do with a partition whose sink stands behind the ledger.
@@ -411,6 +425,7 @@ impl Default for Consumer {
             queue_bytes: 30_000_000,
             stop_budget: Duration::from_secs(10),
             on_sink_behind: OnSinkBehind::Stop,
+            on_out_of_range: OnOutOfRange::Stop,
         }
     }
 }

@@ -194,6 +194,8 @@ metrics! {
     dead_letters: Family<TopicLabels, Counter>,
     /// Age of records when a sink made them durable.
     freshness_seconds: Histogram,
+    /// Offsets that were passed over because their records were gone; each gap is recorded in the sink.
+    skipped_offsets: Counter,
     /// Records between a partition's position and its end.
     partition_lag_records: Family<PartitionLabels, Gauge>,
     /// Commits of group offsets, which mirror the ledger for other tools, by outcome.

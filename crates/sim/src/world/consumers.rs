@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::consumer::{
-    Alarm, AppendId, Consumer, Effect, Failure, Identity, Input as ConsumerInput, ReadFailure,
+    Alarm, AppendId, Consumer, Effect, Extent, Failure, Identity, Input as ConsumerInput,
+    ReadFailure,
 };
 use tidegate_core::ids::{
     ConsumerNumber, DirectoryId, Epoch, FencingToken, Offset, PartitionId, Position, ProcessId,
@@ -181,7 +182,8 @@ impl World {
         }
         let start = self.data.start(partition);
         if lane.stands < start && !self.skips_silently() {
-            return failed(lane, ReadFailure::OutOfRange);
+            let extent = Extent { start: Position(start), end: Position(end) };
+            return failed(lane, ReadFailure::OutOfRange(extent));
         }
         let first = lane.stands.max(start);
         if end <= first {
@@ -417,7 +419,7 @@ impl World {
         self.trace.note(self.now, format_args!("{key}"), format_args!("{alarm:?}"));
         match alarm {
             Alarm::SinkFailing(..) | Alarm::ReadFailing(..) => self.stats.alarms += 1,
-            Alarm::OutOfRange(partition, epoch, next) => {
+            Alarm::OutOfRange(partition, epoch, next, _) => {
                 self.out_of_range(key, (partition, epoch), next);
             }
             Alarm::SinkBehind(partition, ..) if self.audit.behind.contains_key(&partition) => {

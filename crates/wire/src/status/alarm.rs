@@ -71,6 +71,10 @@ pub enum Alarm {
         partition: String,
         /// The offset that does not exist.
         next: u64,
+        /// The first offset that is still there.
+        start: u64,
+        /// The offset after the last.
+        end: u64,
     },
     /// The ledger belongs to another group.
     ForeignLedger {
@@ -277,10 +281,16 @@ impl fmt::Display for Alarm {
                     "partition {partition} cannot be read: see the consumer's log for the cause"
                 )
             }
-            Self::OutOfRange { partition, next } => write!(
+            Self::OutOfRange { partition, next, start, end } if next < start => write!(
                 f,
-                "partition {partition} has no record at offset {next} any more: records were \
-                 deleted before they were delivered"
+                "partition {partition} is to be read from offset {next} on, and its log is from \
+                 {start} to {end}: {} offsets were deleted before they were delivered",
+                start - next
+            ),
+            Self::OutOfRange { partition, next, start, end } => write!(
+                f,
+                "partition {partition} is to be read from offset {next} on, and its log is from \
+                 {start} to {end}: it has lost its end"
             ),
             Self::ForeignLedger { topic } => {
                 write!(f, "the ledger in topic {topic} belongs to another group")
@@ -337,7 +347,7 @@ mod tests {
             Alarm::SinkBehind { partition: partition(), sink: None, ledger: 7 },
             Alarm::SinkFailing { partition: partition(), reason: reason() },
             Alarm::ReadFailing { partition: partition() },
-            Alarm::OutOfRange { partition: partition(), next: 7 },
+            Alarm::OutOfRange { partition: partition(), next: 7, start: 9, end: 12 },
             Alarm::ForeignLedger { topic: topic() },
             Alarm::WeakLedger { topic: topic(), reason: reason() },
             Alarm::WorkerLate { consumer: 1 },
