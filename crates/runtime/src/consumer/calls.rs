@@ -13,11 +13,12 @@ use tidegate_core::ledger::{Entry, Record};
 
 use super::face::Face;
 use super::gather::Done;
+use super::mirror::Commit;
 use super::reading::ReadingId;
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Bound, Class, ControlLog, ControlReader, Offsets, Persisted, Sink, SinkError, StateFile,
+    Bound, Class, ControlLog, ControlReader, Error, Offsets, Persisted, Sink, SinkError, StateFile,
     TopicPartition,
 };
 use crate::telemetry::metrics::ConsumerMetrics;
@@ -35,6 +36,8 @@ pub(super) enum Outcome {
     Written(PartitionId, Epoch, Result<Done, SinkError>),
     /// Where partitions end.
     Ends(BTreeMap<(String, u32), u64>),
+    /// The group's offsets were committed, or not.
+    Committed(Commit, Result<(), Error>),
     /// Where the log of a partition begins and ends that could not be read on under this number.
     Extent(PartitionId, ReadingId, ReadFailure),
     /// The state file was saved, or could not be.

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_core::consumer::{Alarm, Effect, Failure, Input};
-use tidegate_core::ids::{Epoch, FencingToken, PartitionId, Position};
+use tidegate_core::ids::{Epoch, FencingToken, Instant, PartitionId, Position};
 
 use super::calls::{self, Outcome};
 use super::face::Face;
 use super::gather::Cut;
+use super::mirror::Commit;
 use super::reading::Order;
 use super::shell::Shell;
 use super::write::{self, Writer};
-use crate::ports::{Bound, Persisted, TopicPartition};
+use crate::ports::{Bound, Error, Persisted, TopicPartition};
 
 impl Shell {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -180,36 +181,47 @@ impl Shell {
         }
     }
 
-    /// Commits what is durable under the group's name. Somebody who subscribed with that name makes it fail; that is
-    /// shown and blocks nothing.
-    pub(super) fn mirror(&mut self) {
-        let positions: BTreeMap<_, _> = self
+    /// Commits what is durable under the group's name. Somebody who subscribed with that name makes it fail; that is counted,
+    /// told once, and blocks nothing.
+    pub(super) fn commit(&mut self, now: Instant) {
+        let held = self
             .gatherer
             .iter()
-            .map(|gathering| (gathering.partition.clone(), gathering.done()))
-            .collect();
-        if positions.is_empty() {
+            .map(|gathering| (gathering.partition.clone(), gathering.epoch, gathering.done()));
+        let commit = self.mirror.due(now, held);
+        if commit.is_empty() {
             return;
         }
-        let name = |partition: &TopicPartition| (partition.topic.clone(), partition.id.number);
-        self.fetch_ends(positions.keys().map(name).collect());
-        let metrics = self.face.metrics.clone();
         let (offsets, group) = (Arc::clone(&self.offsets), self.config.group.0.clone());
         self.calls.push(Box::pin(async move {
-            let committed = offsets.commit(&group, &positions).await;
-            Face::committed(&metrics, committed.is_ok());
-            if let Err(error) = committed {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to mirror positions as group offsets"
-                );
-            }
-            Outcome::Nothing
+            let position =
+                |(at, (_, next)): (&TopicPartition, &(Epoch, Position))| (at.clone(), *next);
+            let committed = offsets.commit(&group, &commit.iter().map(position).collect()).await;
+            Outcome::Committed(commit, committed)
         }));
     }
 
+    pub(super) fn committed(&mut self, commit: Commit, result: Result<(), Error>) {
+        Face::committed(&self.face.metrics, result.is_ok());
+        let news = self.mirror.ended(self.clock.now(), commit, result.is_ok());
+        match result {
+            Err(error) if news => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to mirror positions as group offsets; the work goes on, and it is tried again"
+            ),
+            Ok(()) if news => tracing::info!("positions are mirrored as group offsets again"),
+            _ => {}
+        }
+    }
+
     /// Where the held partitions end, also those that are paused or whose sink is away: their backlog is what matters.
-    fn fetch_ends(&mut self, partitions: Vec<(String, u32)>) {
+    pub(super) fn fetch_ends(&self) {
+        let name = |partition: &TopicPartition| (partition.topic.clone(), partition.id.number);
+        let partitions: Vec<_> =
+            self.gatherer.iter().map(|gathering| name(&gathering.partition)).collect();
+        if partitions.is_empty() {
+            return;
+        }
         let offsets = Arc::clone(&self.offsets);
         self.calls.push(Box::pin(async move {
             match offsets.bounds(&partitions, Bound::Latest).await {

@@ -15,6 +15,7 @@ mod calls;
 mod effects;
 mod face;
 mod gather;
+mod mirror;
 mod reading;
 mod shell;
 mod sinks;

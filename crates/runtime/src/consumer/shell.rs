@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::{self, Call, Outcome};
 use super::face::{Face, Shown};
 use super::gather::{Gatherer, Limits};
+use super::mirror::Mirror;
 use super::reading::{self, Order, Read, ReaderHandle};
 use super::sinks::Sinks;
 use crate::codec;
@@ -133,6 +134,7 @@ pub(super) struct Shell {
     pub(super) face: Face,
     pub(super) inputs: VecDeque<Input>,
     pub(super) show_due: Instant,
+    pub(super) mirror: Mirror,
     pub(super) mirror_due: Instant,
     pub(super) ended: Option<bool>,
 }
@@ -180,6 +182,7 @@ impl Shell {
             targets: BTreeMap::new(),
             inputs: VecDeque::new(),
             show_due: now,
+            mirror: Mirror::new(now),
             mirror_due: now,
             ended: None,
         };
@@ -254,6 +257,7 @@ impl Shell {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Ends(ends) => self.gatherer.ends(&ends),
+            Outcome::Committed(commit, result) => self.committed(commit, result),
             Outcome::Extent(id, reading, failure) => {
                 if let Some(gathering) = self.gatherer.of_reading(id, reading) {
                     self.inputs.push_back(Input::ReadFailed(id, gathering.epoch, failure));
@@ -387,7 +391,8 @@ impl Shell {
         }
         if self.mirror_due <= now {
             self.mirror_due = now.after(MIRROR);
-            self.mirror();
+            self.fetch_ends();
+            self.commit(now);
         }
         self.inputs.push_back(Input::Tick);
     }
