@@ -10,11 +10,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_kafka::Kafka;
 use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::security::Cluster;
+use tidegate_testing::{KafkaOptions, KafkaVersion, RealKafka};
 
 use group::{broker, end, log, start, wait_for, write_spec};
 use quick::{all_active, consumer, load};
@@ -24,6 +26,13 @@ use support::{run, stderr, stdout};
 async fn remake(kafka: &Kafka, name: &str) -> String {
     let admin = kafka.admin();
     admin.delete(name).await.unwrap();
+    // Apache Kafka deletes in its own time.
+    let gone = async {
+        while !admin.describe(&[name.to_owned()]).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the topic is gone");
     let spec = TopicSpec {
         name: name.to_owned(),
         partitions: 4,
@@ -36,10 +45,21 @@ async fn remake(kafka: &Kafka, name: &str) -> String {
 
 #[test]
 fn its_old_partitions_are_given_up_and_the_new_ones_are_read_from_their_beginning() {
+    let (_broker, bootstrap) = broker();
+    a_topic_is_remade(bootstrap, "");
+}
+
+#[test]
+fn so_are_they_on_apache_kafka() {
+    let kafka = RealKafka::start_own(&KafkaOptions::new(KafkaVersion::V4, 1));
+    let control = "controlTopics: {replication: 1, allowWeakLedger: true}\n";
+    a_topic_is_remade(kafka.bootstrap().to_owned(), control);
+}
+
+fn a_topic_is_remade(bootstrap: String, more: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (_broker, bootstrap) = broker();
-    let spec = write_spec(folder, &bootstrap, &quick::quick(folder));
+    let spec = write_spec(folder, &bootstrap, &format!("{more}{}", quick::quick(folder)));
     let created = run(&["topics", "create", "--spec", &spec]);
     assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
     let processes = [
