@@ -205,6 +205,14 @@ impl DevBroker {
         self.look(topic, partition, |found| (found.log.start(), found.log.end()))
     }
 
+    /// Spoils the batch that holds an offset, as a bad disk would: its checksum is wrong from then on. Answers whether there is one.
+    pub fn corrupt(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        self.shared.step(|state| {
+            let found = state.cluster.partition_mut(topic, partition);
+            found.is_ok_and(|found| found.log.corrupt(offset))
+        })
+    }
+
     /// Bytes a partition holds, as `DescribeLogDirs` tells them.
     pub fn log_size(&self, topic: &str, partition: i32) -> Option<u64> {
         self.look(topic, partition, |found| found.log.size())

@@ -65,8 +65,8 @@ pub(crate) struct Fetched<'a> {
 /// A handle on one of librdkafka's queues.
 struct Queue {
     queue: NonNull<c::rd_kafka_queue_t>,
-    /// Who is woken; librdkafka has a pointer to it.
-    _wakes: Box<Thread>,
+    /// Who is woken: a box that librdkafka reads from.
+    wakes: *mut Thread,
 }
 
 /// An event of the main queue.
@@ -249,6 +249,14 @@ impl<'a> Fetched<'a> {
         self.message.partition
     }
 
+    /// The error for a record that cannot be read.
+    pub(crate) fn damaged(&self) -> Fault<'a> {
+        let error = KafkaError::MessageConsumption(RDKafkaErrorCode::BadMessage);
+        let text =
+            format!("the headers of the record at offset {} cannot be read", self.message.offset);
+        Fault { error, partition: self.topic().map(|topic| (topic, self.message.partition)), text }
+    }
+
     /// Tells partitions apart as long as records of both are at hand, more cheaply than by their names.
     pub(crate) fn place(&self) -> (usize, i32) {
         (self.message.rkt.addr(), self.message.partition)
@@ -276,13 +284,14 @@ impl<'a> Fetched<'a> {
         unsafe { bytes(self.message.payload, self.message.len) }
     }
 
-    /// Calls with each header in order.
-    pub(crate) fn headers(&self, mut each: impl FnMut(&'a str, Option<&'a [u8]>)) {
+    /// Calls with each header in order. Returns false when they cannot be read, and the record is not what was written.
+    #[must_use]
+    pub(crate) fn headers(&self, mut each: impl FnMut(String, Option<&'a [u8]>)) -> bool {
         let mut headers = ptr::null_mut();
         // SAFETY: the message lives; it keeps the list, which is parsed at the first call.
         let code = unsafe { c::rd_kafka_message_headers(self.message, &raw mut headers) };
-        if code_of(code).is_some() {
-            return;
+        if let Some(code) = code_of(code) {
+            return code == RDKafkaErrorCode::NoEnt;
         }
         for at in 0.. {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
@@ -297,13 +306,14 @@ impl<'a> Fetched<'a> {
                 )
             };
             if code_of(code).is_some() {
-                return;
+                break;
             }
             // SAFETY: the name ends with a zero, the value has this length, and both live with their message.
             let (name, value) = unsafe { (CStr::from_ptr(name), bytes(value, size)) };
-            // A name that is no text cannot be passed on as one; Kafka's protocol has text there.
-            each(name.to_str().unwrap_or("\u{fffd}"), value);
+            // Kafka's protocol has text there; what is none is shown as near to it as can be.
+            each(name.to_string_lossy().into_owned(), value);
         }
+        true
     }
 }
 
@@ -315,11 +325,10 @@ impl Queue {
     /// The queue must be a new handle of a client that outlives this.
     unsafe fn new(queue: *mut c::rd_kafka_queue_t) -> Self {
         let queue = NonNull::new(queue).expect("librdkafka has this queue of every consumer");
-        let wakes = Box::new(std::thread::current());
-        let opaque = ptr::from_ref::<Thread>(&wakes).cast_mut().cast::<c_void>();
+        let wakes = Box::into_raw(Box::new(std::thread::current()));
         // SAFETY: the thread's handle is kept until the callback is taken back, in `drop`.
-        unsafe { c::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(wake), opaque) };
-        Self { queue, _wakes: wakes }
+        unsafe { c::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(wake), wakes.cast()) };
+        Self { queue, wakes }
     }
 
     fn poll(&mut self) -> Option<Event> {
@@ -330,10 +339,12 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: the handle is ours, and given back once.
+        // SAFETY: both are ours, and given back once. librdkafka changes the callback and calls it under one lock, so nobody reads
+        // the thread's handle any more.
         unsafe {
             c::rd_kafka_queue_cb_event_enable(self.queue.as_ptr(), None, ptr::null_mut());
             c::rd_kafka_queue_destroy(self.queue.as_ptr());
+            drop(Box::from_raw(self.wakes));
         }
     }
 }

@@ -66,8 +66,8 @@ pub(crate) struct KafkaReader {
     assigned: BTreeMap<PartitionId, Assigned>,
     next_generation: u64,
     ready: VecDeque<ReadEvent>,
-    /// An error that was not looked into yet.
-    trouble: Option<Trouble>,
+    /// Errors that were not looked into yet.
+    troubles: VecDeque<Trouble>,
     /// When the thread was told last to go on with another client.
     renewed: Option<Instant>,
     suspects: BTreeMap<PartitionId, Suspect>,
@@ -137,7 +137,7 @@ impl KafkaReader {
             assigned: BTreeMap::new(),
             next_generation: 0,
             ready: VecDeque::new(),
-            trouble: None,
+            troubles: VecDeque::new(),
             renewed: None,
             suspects: BTreeMap::new(),
             ends,
@@ -178,7 +178,7 @@ impl KafkaReader {
             Some(code) if errors::class_of_code(code) == Class::Transient => {
                 tracing::debug!(error = %trouble.error, of = ?trouble.of, "reading goes on by itself");
             }
-            _ => self.trouble = Some(trouble),
+            _ => self.troubles.push_back(trouble),
         }
     }
 
@@ -206,7 +206,10 @@ impl KafkaReader {
                 batches.retain(|batch| batch.partition.id != id);
             }
         }
-        self.ready.retain(|event| !matches!(event, ReadEvent::Records(list) if list.is_empty()));
+        self.ready.retain(|event| match event {
+            ReadEvent::Records(batches) => !batches.is_empty(),
+            ReadEvent::OutOfRange(of) | ReadEvent::Failed(of, _) => of.id != id,
+        });
     }
 
     async fn command(
@@ -309,7 +312,7 @@ impl PartitionReader for KafkaReader {
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }
-            if self.trouble.is_some() {
+            if !self.troubles.is_empty() {
                 self.diagnose().await;
                 continue;
             }

@@ -16,19 +16,19 @@ mod gathering;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 use tidegate_core::ids::{PartitionId, Position, TopicId};
-use tidegate_runtime::ports::{RecordBatch, TopicPartition};
+use tidegate_runtime::ports::{Class, RecordBatch, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use self::gathering::Gathering;
+use self::gathering::{Damaged, Gathering};
 use crate::batch::{BATCH, BatchConsumer, Taken};
 use crate::config::Callbacks;
+use crate::errors;
 
 /// How many records and bytes make one event at most: small enough that a batch of one partition does not hold up the
 /// others, large enough that the channel costs nothing per record.
@@ -61,6 +61,10 @@ pub(crate) enum Command {
         partition: TopicPartition,
         paused: bool,
         done: Done,
+    },
+    /// The client has stopped fetching the partition by itself: it goes on where this thread is.
+    Restart {
+        partition: TopicPartition,
     },
     /// Another client takes over where this one is, with the bearer token of now.
     Renew,
@@ -103,7 +107,6 @@ pub(crate) struct Poller {
     known: BTreeMap<String, TopicId>,
     make: Maker,
     waiting: VecDeque<Polled>,
-    chunk: BytesMut,
     /// Records that are taken at a time: fewer where they are large.
     batch: usize,
     positions_due: Instant,
@@ -129,6 +132,8 @@ struct Held {
     stale: Option<Position>,
     /// An error came and no record since: the client takes the offset that an error names for one that was read.
     erred: bool,
+    /// Something in it was damaged: nothing behind that is passed on under this assignment.
+    poisoned: bool,
     paused: bool,
 }
 
@@ -159,7 +164,6 @@ impl Poller {
             held: BTreeMap::new(),
             known: BTreeMap::new(),
             waiting: VecDeque::new(),
-            chunk: BytesMut::new(),
             batch: BATCH,
             positions_due: Instant::now(),
         }
@@ -206,6 +210,12 @@ impl Poller {
             }
             Command::Unassign { partition, done } => (self.unassign(&partition), done),
             Command::Pause { partition, paused, done } => (self.pause(&partition, paused), done),
+            Command::Restart { partition } => {
+                if let Err(error) = self.restart(&partition) {
+                    self.waiting.push_back(Polled::Trouble(Trouble { error, of: None }));
+                }
+                return;
+            }
             Command::Renew => {
                 let renewed = self.renew().and_then(|()| self.assign_all());
                 if let Err(error) = renewed {
@@ -242,6 +252,7 @@ impl Poller {
             next: from,
             stale,
             erred: false,
+            poisoned: false,
             paused: false,
         };
         self.held.entry(partition.topic).or_default().insert(number(partition.id.number), held);
@@ -311,18 +322,23 @@ impl Poller {
     fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), KafkaError> {
         let Some(held) = self.held(partition) else { return Ok(()) };
         held.paused = paused;
-        let (next, erred) = (held.next, held.erred);
+        let erred = held.erred;
         let list = listed(partition, Offset::Invalid)?;
         if paused {
             return self.consumer.pause(&list);
         }
         self.consumer.resume(&list)?;
-        if erred {
-            // The client would go on where it believes to be.
-            self.consumer.incremental_unassign(&list)?;
-            self.consumer.incremental_assign(&listed(partition, at(next))?)?;
-        }
-        Ok(())
+        // The client would go on where it believes to be.
+        if erred { self.restart(partition) } else { Ok(()) }
+    }
+
+    fn restart(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let Some(held) = self.held(partition) else { return Ok(()) };
+        let (next, paused) = (held.next, held.paused);
+        let list = listed(partition, Offset::Invalid)?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&listed(partition, at(next))?)?;
+        if paused { self.consumer.pause(&list) } else { Ok(()) }
     }
 
     fn unassign(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
@@ -343,29 +359,46 @@ impl Poller {
 
     /// Takes what librdkafka has ready, up to the limits of one event.
     fn gather(&mut self) {
-        let Self { consumer, held, chunk, .. } = self;
-        let mut gathering = Gathering::new(held, chunk);
+        let Self { consumer, held, .. } = self;
+        let mut gathering = Gathering::new(held);
         let mut troubles = Vec::new();
         let (mut records, mut bytes) = (0, 0);
         while records < MAX_RECORDS && bytes < MAX_BYTES {
-            let taken = consumer.take(self.batch, |taken| match taken {
-                Taken::Record(record) => bytes += gathering.add(&record).unwrap_or_default(),
-                Taken::Failed(fault) => {
-                    let of = fault.partition.and_then(|(topic, number)| {
-                        let held = gathering.held.get(topic)?.get(&number)?;
-                        Some((held.partition.id, fault.text))
-                    });
-                    troubles.push(Trouble { error: fault.error, of });
-                }
+            let taken = consumer.take(self.batch, |taken| {
+                let fault = match taken {
+                    Taken::Record(record) => match gathering.add(&record) {
+                        Ok(size) => {
+                            bytes += size;
+                            return;
+                        }
+                        Err(Damaged) => record.damaged(),
+                    },
+                    Taken::Failed(fault) => fault,
+                };
+                let permanent = errors::code_of(&fault.error)
+                    .is_some_and(|code| errors::class_of_code(code) == Class::Permanent);
+                let of = fault.partition.and_then(|(topic, number)| {
+                    if permanent {
+                        gathering.poison(topic, number);
+                    }
+                    let held = gathering.held.get(topic)?.get(&number)?;
+                    Some((held.partition.id, fault.text))
+                });
+                troubles.push(Trouble { error: fault.error, of });
             });
             records += taken;
             if taken < self.batch {
                 break;
             }
         }
-        let batches = gathering.batches;
+        let (batches, poisoned) = gathering.end();
         if let Some(size) = bytes.checked_div(records) {
             self.batch = (MAX_BYTES / size.max(1)).clamp(1, BATCH);
+        }
+        for (topic, number) in poisoned {
+            if let Some(held) = self.held.get_mut(&topic).and_then(|held| held.get_mut(&number)) {
+                held.poisoned = true;
+            }
         }
         for Tagged { generation, batch } in &batches {
             let held = namesake(&mut self.held, &batch.partition);

@@ -13,11 +13,14 @@ use std::num::NonZeroU16;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use tidegate_core::ids::Position;
 use tidegate_devbroker::{ApiKey, DevBroker, FaultAction, FaultRule, Options, ResponseError};
 use tidegate_kafka::{ControlOptions, Kafka};
-use tidegate_runtime::ports::{AppendError, Class, ControlReader};
+use tidegate_runtime::ports::{AppendError, Class, ControlReader, ReadEvent};
 
-use crate::suite::{client, new_log, new_topic, plaintext, raw, soon};
+use crate::suite::reader::{read, reader};
+use crate::suite::{client, new_log, new_topic, partition, plaintext, raw, soon};
 
 /// After how long an append of these tests is given up. A first append takes half a second on an idle machine, and some
 /// appends here have to arrive while all the other tests run.
@@ -219,6 +222,49 @@ async fn calls_outlive_a_dropped_connection_and_a_slow_answer() {
     let slow = FaultAction::Delay(Duration::from_millis(300));
     broker.inject(FaultRule::new(ApiKey::ListOffsets, slow).times(1));
     assert_eq!(log.end(0).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_behind_a_damaged_batch_passes_it_and_its_partition_is_named() {
+    let (broker, kafka) = broker(1).await;
+    let topic = new_topic(&kafka, "damaged", 2).await;
+    let writer = kafka.batch_writer();
+    // Batches of ten records each.
+    let values: Vec<_> = (0..10).map(|at| Bytes::from(format!("value {at}"))).collect();
+    for _ in 0..4 {
+        let batches = [(0, values.clone()), (1, values.clone())].into();
+        writer.write(&topic, &batches, 1).await.unwrap();
+    }
+    assert!(broker.corrupt(&topic, 0, 25));
+    let (bad, good) = (partition(&kafka, &topic, 0).await, partition(&kafka, &topic, 1).await);
+    let mut reader = reader(&kafka);
+    // A second time the same, from where the first has come to.
+    for from in [0, 20] {
+        reader.assign(&bad, Position(from)).await.unwrap();
+        let mut next = Position(from);
+        let error = loop {
+            match soon("the error", reader.next()).await {
+                ReadEvent::Records(batches) => {
+                    for batch in batches.into_iter().filter(|batch| batch.partition == bad) {
+                        assert_eq!(batch.records[0].offset, next.0);
+                        next = batch.next;
+                    }
+                }
+                ReadEvent::Failed(of, error) => {
+                    assert_eq!(of, bad);
+                    break error;
+                }
+                other @ ReadEvent::OutOfRange(_) => panic!("{other:?}"),
+            }
+        };
+        assert!(next <= Position(20), "{next:?}");
+        assert_eq!(error.class(), Class::Permanent);
+        let text = error.to_string();
+        assert!(text.contains(&bad.to_string()) && text.contains("CRC"), "{text}");
+        reader.unassign(&bad).await.unwrap();
+    }
+    reader.assign(&good, Position(0)).await.unwrap();
+    assert_eq!(read(&mut reader, 40).await[&1].len(), 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

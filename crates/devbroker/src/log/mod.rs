@@ -178,6 +178,13 @@ impl PartitionLog {
         Ok(joined.freeze())
     }
 
+    /// Spoils the batch that holds `offset`. Answers whether there is one.
+    pub(crate) fn corrupt(&mut self, offset: i64) -> bool {
+        let holds =
+            |segment: &&mut Segment| segment.last_offset().is_some_and(|last| last >= offset);
+        self.segments.iter_mut().find(holds).is_some_and(|segment| segment.corrupt(offset))
+    }
+
     fn batches_from(&self, offset: i64) -> impl Iterator<Item = &StoredBatch> {
         let first = self
             .segments

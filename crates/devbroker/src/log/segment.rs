@@ -40,6 +40,18 @@ impl Segment {
         &self.batches[start..]
     }
 
+    /// Turns the last byte of the batch that holds `offset`, so that its checksum is wrong. Answers whether there is one.
+    pub(crate) fn corrupt(&mut self, offset: i64) -> bool {
+        let start = self.batches.partition_point(|batch| batch.last_offset < offset);
+        let Some(batch) = self.batches.get_mut(start) else { return false };
+        let mut bytes = batch.bytes.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last = !*last;
+        }
+        batch.bytes = bytes.into();
+        true
+    }
+
     /// Whether it holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.is_empty()

@@ -35,7 +35,7 @@ pub(super) struct Suspect {
 impl KafkaReader {
     /// Asks the brokers which partitions an error is about. Cancel-safe: nothing changes before the last answer.
     pub(super) async fn diagnose(&mut self) {
-        let Some(Trouble { error, of }) = self.trouble.clone() else { return };
+        let Some(Trouble { error, of }) = self.troubles.front().cloned() else { return };
         let refused = errors::code_of(&error) == Some(Code::Authentication);
         if refused && self.cluster.tokens().is_some() {
             return self.prove_token().await;
@@ -53,13 +53,23 @@ impl KafkaReader {
                 }
             }
         }
-        let suspects = if errors::code_of(&error) == Some(Code::AutoOffsetReset) {
-            self.out_of_range().await
-        } else {
-            BTreeMap::new()
+        let mut suspects = BTreeMap::new();
+        if errors::code_of(&error) == Some(Code::AutoOffsetReset) {
+            let Some(outside) = self.out_of_range().await else {
+                // The client has stopped fetching the partition: nobody but this asks again.
+                return tokio::time::sleep(QUIET).await;
+            };
+            suspects = outside;
+        }
+        self.troubles.pop_front();
+        let is_known = |id: &PartitionId| {
+            suspects.contains_key(id) || failed.iter().any(|(failed, _)| failed == id)
         };
-        self.trouble = None;
-        if failed.is_empty() && suspects.is_empty() {
+        let explained = match &of {
+            Some((id, _)) => is_known(id),
+            None => !failed.is_empty() || !suspects.is_empty(),
+        };
+        if !explained {
             self.blame(&error, of.as_ref());
         }
         for (id, error) in failed {
@@ -72,7 +82,11 @@ impl KafkaReader {
     /// word of librdkafka's on which it is, it may be any.
     fn blame(&mut self, error: &KafkaError, of: Option<&(PartitionId, String)>) {
         if errors::code_of(error) == Some(Code::AutoOffsetReset) {
-            // The log has caught up, or the record came after all.
+            // The log has caught up; and the client has stopped fetching the partition.
+            if let Some(assigned) = of.and_then(|(id, _)| self.assigned.get(id)) {
+                let partition = assigned.partition.clone();
+                self.thread.try_send(Command::Restart { partition });
+            }
             return;
         }
         let ids: Vec<PartitionId> = match of {
@@ -102,7 +116,7 @@ impl KafkaReader {
             outcome = self.thread.send(Command::Renew).await;
             self.renewed = Some(Instant::now());
         }
-        self.trouble = None;
+        self.troubles.pop_front();
         let Err(error) = outcome else { return };
         if error.class() == Class::Transient {
             tracing::debug!(%error, "reading goes on by itself");
@@ -114,7 +128,8 @@ impl KafkaReader {
         }
     }
 
-    async fn out_of_range(&self) -> BTreeMap<PartitionId, Suspect> {
+    /// The partitions whose position is outside of their logs; `None` when the brokers do not tell.
+    async fn out_of_range(&self) -> Option<BTreeMap<PartitionId, Suspect>> {
         let keys: Vec<(String, u32)> = self
             .assigned
             .values()
@@ -123,7 +138,7 @@ impl KafkaReader {
         let isolation = Isolation::ReadUncommitted;
         let bounds = |bound| list_offsets::of_partitions(&self.cluster, &keys, bound, isolation);
         let (starts, ends) = tokio::join!(bounds(Bound::Earliest), bounds(Bound::Latest));
-        let (Ok(starts), Ok(ends)) = (starts, ends) else { return BTreeMap::new() };
+        let (Ok(starts), Ok(ends)) = (starts, ends) else { return None };
         let since = Instant::now();
         let outside = self.assigned.iter().filter_map(|(id, assigned)| {
             let key = (assigned.partition.topic.clone(), assigned.partition.id.number);
@@ -133,7 +148,7 @@ impl KafkaReader {
             let suspect = Suspect { generation: assigned.generation, next, since };
             (below || beyond).then_some((*id, suspect))
         });
-        outside.collect()
+        Some(outside.collect())
     }
 
     /// Turns suspects that stayed quiet into events.

@@ -3,6 +3,8 @@
 //! It is one on purpose. A record that borrowed from the client's memory would keep the buffer of a whole fetch, and what a
 //! consumer's memory is bounded by would not be what it has in hand.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 use tidegate_core::ids::Position;
 use tidegate_runtime::ports::{Record, RecordBatch};
@@ -10,64 +12,110 @@ use tidegate_runtime::ports::{Record, RecordBatch};
 use super::{Holdings, Tagged};
 use crate::batch::Fetched;
 
-/// Bytes of records are copied into chunks of this size, which their `Bytes` share.
-const CHUNK: usize = 256 << 10;
+/// Bytes of records are copied into chunks, which their `Bytes` share: small ones first and larger ones for large batches, as a
+/// record that waits keeps all of its chunk. No two batches share one.
+const CHUNKS: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
 
 /// Records on their way into batches.
 pub(super) struct Gathering<'a> {
     pub(super) held: &'a Holdings,
-    chunk: &'a mut BytesMut,
+    chunk: Chunk,
     pub(super) batches: Vec<Tagged>,
     /// The partition of the last record, as librdkafka tells them apart.
     place: Option<(usize, i32)>,
+    /// Partitions of which a record or a batch was damaged, by name and number: nothing behind that may pass it.
+    pub(super) poisoned: BTreeSet<(String, i32)>,
 }
+
+/// Where records are copied to.
+#[derive(Default)]
+struct Chunk {
+    bytes: BytesMut,
+    last_size: usize,
+}
+
+/// A record that is not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damaged;
 
 // === impl Gathering ===
 
 impl<'a> Gathering<'a> {
-    pub(super) fn new(held: &'a Holdings, chunk: &'a mut BytesMut) -> Self {
-        Self { held, chunk, batches: Vec::new(), place: None }
+    pub(super) fn new(held: &'a Holdings) -> Self {
+        let (chunk, batches, poisoned) = (Chunk::default(), Vec::new(), BTreeSet::new());
+        Self { held, chunk, batches, place: None, poisoned }
     }
 
-    /// Copies a record to the batch of its partition and returns its size; `None` when the partition is not assigned any
-    /// more.
-    pub(super) fn add(&mut self, fetched: &Fetched<'_>) -> Option<usize> {
-        let offset = fetched.offset()?;
+    /// Nothing more is taken of this partition: its records would pass what was lost.
+    pub(super) fn poison(&mut self, topic: &str, number: i32) {
+        self.poisoned.insert((topic.to_owned(), number));
+        self.place = None;
+    }
+
+    /// Copies a record to the batch of its partition and returns its size; 0 when the partition is not assigned any more, or
+    /// poisoned.
+    pub(super) fn add(&mut self, fetched: &Fetched<'_>) -> Result<usize, Damaged> {
+        let Some(offset) = fetched.offset() else { return Ok(0) };
         if self.place != Some(fetched.place()) {
-            let (topic, number) = (fetched.topic()?, fetched.partition());
-            let held = self.held.get(topic)?.get(&number)?;
+            let Some(topic) = fetched.topic() else { return Ok(0) };
+            let number = fetched.partition();
+            let held = self.held.get(topic).and_then(|numbers| numbers.get(&number));
+            let held = held.filter(|held| !held.poisoned);
+            let Some(held) = held.filter(|_| !self.is_poisoned(topic, number)) else {
+                return Ok(0);
+            };
             let partition = held.partition.clone();
             let batch = RecordBatch { partition, records: Vec::new(), next: Position(offset) };
             self.batches.push(Tagged { generation: held.generation, batch });
             self.place = Some(fetched.place());
+            self.chunk = Chunk::default();
         }
-        let batch = &mut self.batches.last_mut()?.batch;
-        let record = record(fetched, offset, self.chunk);
+        let record = record(fetched, offset, &mut self.chunk)?;
+        let Some(Tagged { batch, .. }) = self.batches.last_mut() else { return Ok(0) };
         let size = record.size();
         batch.records.push(record);
         batch.next = Position(offset.saturating_add(1));
-        Some(size)
+        Ok(size)
+    }
+
+    fn is_poisoned(&self, topic: &str, number: i32) -> bool {
+        !self.poisoned.is_empty() && self.poisoned.contains(&(topic.to_owned(), number))
+    }
+
+    /// What was gathered, without batches that have come to nothing.
+    pub(super) fn end(self) -> (Vec<Tagged>, BTreeSet<(String, i32)>) {
+        let mut batches = self.batches;
+        batches.retain(|tagged| !tagged.batch.records.is_empty());
+        (batches, self.poisoned)
     }
 }
 
-fn record(fetched: &Fetched<'_>, offset: u64, chunk: &mut BytesMut) -> Record {
+// === impl Chunk ===
+
+impl Chunk {
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            self.last_size = (4 * self.last_size).clamp(*CHUNKS.start(), *CHUNKS.end());
+            self.bytes = BytesMut::with_capacity(self.last_size.max(bytes.len()));
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.split().freeze()
+    }
+}
+
+fn record(fetched: &Fetched<'_>, offset: u64, chunk: &mut Chunk) -> Result<Record, Damaged> {
     let mut headers = Vec::new();
-    fetched.headers(|name, value| {
-        headers.push((name.to_owned(), value.map(|value| copy(chunk, value))));
+    let known = fetched.headers(|name, value| {
+        headers.push((name, value.map(|value| chunk.copy(value))));
     });
-    Record {
+    if !known {
+        return Err(Damaged);
+    }
+    Ok(Record {
         offset,
         timestamp_ms: fetched.timestamp_ms(),
-        key: fetched.key().map(|key| copy(chunk, key)),
-        value: fetched.value().map(|value| copy(chunk, value)),
+        key: fetched.key().map(|key| chunk.copy(key)),
+        value: fetched.value().map(|value| chunk.copy(value)),
         headers,
-    }
-}
-
-fn copy(chunk: &mut BytesMut, bytes: &[u8]) -> Bytes {
-    if chunk.capacity() - chunk.len() < bytes.len() {
-        *chunk = BytesMut::with_capacity(CHUNK.max(bytes.len()));
-    }
-    chunk.extend_from_slice(bytes);
-    chunk.split().freeze()
+    })
 }
