@@ -88,6 +88,8 @@ fn a_topic_is_remade(bootstrap: String, more: &str) {
     };
     let what = "new owners of all that was written since";
     wait_for(folder, &spec, what, |told| all_active(told) && renewed(told));
+    let told = log(folder, "consumer");
+    assert!(told.contains("reading failed partition=example.0-"), "the old ones say so: {told}");
     for (name, process) in processes {
         assert_eq!(end(process), Some(0), "{}", log(folder, name));
     }
