@@ -18,8 +18,8 @@ use super::reading::ReadingId;
 use super::sinks::Sinks;
 use crate::codec;
 use crate::ports::{
-    Bound, Class, ControlLog, ControlReader, Error, Offsets, Persisted, Sink, SinkError, StateFile,
-    TopicPartition,
+    Bound, Class, Clock, ControlLog, ControlReader, Error, Offsets, Persisted, Sink, SinkError,
+    StateFile, TopicPartition,
 };
 use crate::telemetry::metrics::ConsumerMetrics;
 
@@ -124,14 +124,20 @@ pub(super) fn command_end(commands: Arc<dyn ControlLog>, number: ConsumerNumber,
 /// Appends to the ledger.
 pub(super) fn append(
     ledger: Arc<dyn ControlLog>,
+    clock: Arc<dyn Clock>,
     id: AppendId,
     entry: &Entry,
     metrics: &ConsumerMetrics,
 ) -> Call {
     let beat = matches!(entry.record, Record::Heartbeat { .. }).then(|| metrics.clone());
+    let progress = matches!(entry.record, Record::Progress { .. }).then(|| metrics.clone());
     let record = codec::of_entry(entry);
     Box::pin(async move {
+        let began = clock.now();
         let appended = ledger.append(0, record).await;
+        if let Some(metrics) = progress {
+            Face::committing(&metrics, clock.now().since(began));
+        }
         if let Some(metrics) = beat {
             Face::beaten(&metrics, appended.is_ok());
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_core::consumer::{Alarm, Effect, Failure, Input};
 use tidegate_core::ids::{Epoch, FencingToken, Instant, PartitionId, Position};
@@ -31,12 +32,8 @@ impl Shell {
                 self.calls.push(calls::command_end(Arc::clone(&self.commands), consumer, ask));
             }
             Effect::Append(id, entry) => {
-                self.calls.push(calls::append(
-                    Arc::clone(&self.ledger),
-                    id,
-                    &entry,
-                    &self.face.metrics,
-                ));
+                let (ledger, clock) = (Arc::clone(&self.ledger), Arc::clone(&self.clock));
+                self.calls.push(calls::append(ledger, clock, id, &entry, &self.face.metrics));
             }
             Effect::Acquire(id, token) => {
                 let limit = self.config.ownership.write_timeout;
@@ -105,13 +102,13 @@ impl Shell {
     }
 
     fn write(&mut self, id: PartitionId, token: FencingToken) {
-        if let Some(cut) = self.gatherer.cut(id) {
+        if let Some(cut) = self.gatherer.cut(self.clock.now(), id) {
             self.spawn_write(id, token, cut);
         }
     }
 
     fn finish(&mut self, id: PartitionId, token: FencingToken) {
-        let cut = self.gatherer.cut(id);
+        let cut = self.gatherer.cut(self.clock.now(), id);
         self.unread(id);
         let answer = match cut {
             Some(cut) if !cut.records.is_empty() => return self.spawn_write(id, token, cut),
@@ -128,7 +125,8 @@ impl Shell {
             let offsets = to.0.saturating_sub(from.0);
             tracing::warn!(%partition, from = from.0, to = to.0, offsets, "a gap is recorded and passed over");
             self.skipping.insert((id, token.epoch), offsets);
-            let cut = Cut { partition, expected: from, records: Vec::new(), bytes: 0, end: to };
+            let (records, fetched) = (Vec::new(), Duration::ZERO);
+            let cut = Cut { partition, expected: from, records, bytes: 0, end: to, fetched };
             self.spawn_write(id, token, cut);
         }
     }

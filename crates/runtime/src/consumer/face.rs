@@ -15,6 +15,7 @@ use super::shell::Start;
 use crate::ports::{Class, TopicPartition};
 use crate::telemetry::metrics::{
     AlarmLabels, ConsumerMetrics, OutcomeLabels, PartitionLabels, ReasonLabels, SinkLabels,
+    StageLabels,
 };
 
 /// Where a consumer shows itself.
@@ -63,6 +64,9 @@ impl Face {
         self.metrics.delivered_records.inc_by(done.records);
         self.metrics.delivered_bytes.inc_by(done.bytes);
         self.metrics.busy_seconds.inc_by(done.took.as_secs_f64());
+        self.metrics.batches.inc();
+        Self::stage(&self.metrics, "fetch", done.fetched);
+        Self::stage(&self.metrics, "write", done.took);
         let labels = SinkLabels { sink: sink_word(sink) };
         self.metrics
             .sink_flush_duration_seconds
@@ -76,6 +80,16 @@ impl Face {
     /// A gap is durable.
     pub(super) fn skipped(&self, offsets: u64) {
         self.metrics.skipped_offsets.inc_by(offsets);
+    }
+
+    /// Progress was on its way to the ledger for so long.
+    pub(super) fn committing(metrics: &ConsumerMetrics, took: Duration) {
+        Self::stage(metrics, "commit", took);
+    }
+
+    fn stage(metrics: &ConsumerMetrics, stage: &'static str, took: Duration) {
+        let seconds = metrics.batch_stage_seconds.get_or_create(&StageLabels { stage });
+        seconds.inc_by(took.as_secs_f64());
     }
 
     /// A write failed.
@@ -154,7 +168,7 @@ impl Face {
         core: &Consumer,
         gatherer: &Gatherer,
     ) {
-        self.gauges(now, core, gatherer);
+        self.gauges(now, at_unix_ms, core, gatherer);
         let rate = self.shown.map(|(then, bytes)| {
             let ms = u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX).max(1);
             (self.delivered - bytes).saturating_mul(1000) / ms
@@ -181,18 +195,23 @@ impl Face {
         });
     }
 
-    fn gauges(&self, now: Instant, core: &Consumer, gatherer: &Gatherer) {
+    fn gauges(&self, now: Instant, unix_ms: u64, core: &Consumer, gatherer: &Gatherer) {
         let metrics = &self.metrics;
         metrics.partitions.set(signed(core.holdings().count()));
         metrics.queued_bytes.set(signed(gatherer.bytes()));
         metrics.lease_remaining_seconds.set(core.lease_left(now).as_secs_f64());
         metrics.partition_lag_records.clear();
+        metrics.partition_lag_seconds.clear();
         for gathering in gatherer.iter() {
+            let labels = PartitionLabels {
+                topic: gathering.partition.topic.as_str().into(),
+                partition: gathering.partition.id.number,
+            };
+            if let Some(age) = gathering.lag_age(unix_ms) {
+                let gauge = metrics.partition_lag_seconds.get_or_create(&labels);
+                gauge.set(age.as_secs_f64());
+            }
             if let Some(lag) = gathering.figures().lag {
-                let labels = PartitionLabels {
-                    topic: gathering.partition.topic.as_str().into(),
-                    partition: gathering.partition.id.number,
-                };
                 let lag = i64::try_from(lag).unwrap_or(i64::MAX);
                 metrics.partition_lag_records.get_or_create(&labels).set(lag);
             }

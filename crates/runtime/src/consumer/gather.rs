@@ -38,6 +38,8 @@ pub(super) struct Gathering {
     announced: bool,
     paused: bool,
     end: Option<Position>,
+    /// Age of the first record of the last batch, when it became durable.
+    age: Option<Duration>,
     figures: PartitionFigures,
 }
 
@@ -49,6 +51,8 @@ pub(super) struct Cut {
     pub(super) records: Vec<Record>,
     pub(super) bytes: usize,
     pub(super) end: Position,
+    /// From its first record in memory until it was cut.
+    pub(super) fetched: Duration,
 }
 
 /// All partitions of a consumer.
@@ -91,6 +95,7 @@ impl Gatherer {
             announced: false,
             paused: false,
             end: before.as_ref().and_then(|before| before.end),
+            age: before.as_ref().and_then(|before| before.age),
             figures: before.map_or(none, |before| before.figures),
         };
         self.partitions.insert(id, gathering);
@@ -172,7 +177,7 @@ impl Gatherer {
     }
 
     /// Cuts the batch to be written.
-    pub(super) fn cut(&mut self, id: PartitionId) -> Option<Cut> {
+    pub(super) fn cut(&mut self, now: Instant, id: PartitionId) -> Option<Cut> {
         let limit = self.limits.batch_bytes;
         let gathering = self.partitions.get_mut(&id)?;
         let mut bytes = 0;
@@ -189,6 +194,7 @@ impl Gatherer {
         let end = gathering.records.first().map_or(gathering.next, |first| Position(first.offset));
         gathering.bytes -= bytes;
         self.bytes -= bytes;
+        let fetched = gathering.since.map_or(Duration::ZERO, |since| now.since(since));
         if gathering.records.is_empty() {
             gathering.since = None;
         }
@@ -198,14 +204,16 @@ impl Gatherer {
             records,
             bytes,
             end,
+            fetched,
         })
     }
 
     /// Notes a durable write. Returns true when a paused partition can be read on.
-    pub(super) fn written(&mut self, id: PartitionId, done: Done) -> bool {
+    pub(super) fn written(&mut self, id: PartitionId, done: Done, age: Option<Duration>) -> bool {
         let crowded = self.bytes >= self.limits.queue_bytes;
         let Some(gathering) = self.partitions.get_mut(&id) else { return false };
         gathering.stands = done.end;
+        gathering.age = age.or(gathering.age);
         gathering.wrote = true;
         gathering.announced = false;
         let figures = &mut gathering.figures;
@@ -267,6 +275,7 @@ pub(super) struct Done {
     pub(super) records: u64,
     pub(super) bytes: u64,
     pub(super) end: Position,
+    pub(super) fetched: Duration,
     pub(super) took: Duration,
     /// Timestamp of the first record, in milliseconds since the Unix epoch: the oldest, where they are in order.
     pub(super) first_unix_ms: Option<i64>,
@@ -285,8 +294,119 @@ impl Gathering {
         !self.records.is_empty()
     }
 
+    /// Age of the oldest record that is not durable: of the first in memory or, where there is none, of the last that became so.
+    pub(super) fn lag_age(&self, unix_ms: u64) -> Option<Duration> {
+        let oldest = self.records.first().and_then(|first| u64::try_from(first.timestamp_ms).ok());
+        let waits = oldest.map(|at| Duration::from_millis(unix_ms.saturating_sub(at)));
+        let none_left = self.figures().lag == Some(0);
+        waits.or(if none_left { Some(Duration::ZERO) } else { self.age })
+    }
+
     pub(super) fn figures(&self) -> PartitionFigures {
         let lag = self.end.map(|end| end.0.saturating_sub(self.done().0));
         PartitionFigures { lag, ..self.figures }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::ids::{Offset, TopicId};
+
+    use super::*;
+
+    const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), number: 0 };
+
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: "orders".to_owned(), id: ID }
+    }
+
+    fn gatherer() -> (Gatherer, ReadingId) {
+        let limits = Limits {
+            batch_bytes: 100,
+            wait_time: Duration::from_secs(1),
+            first_batch: Duration::from_millis(50),
+            queue_bytes: 1000,
+        };
+        let mut gatherer = Gatherer::new(limits);
+        let reading = gatherer.begin(partition(), Epoch(Offset(7)), Position(0));
+        (gatherer, reading)
+    }
+
+    /// Records at these offsets, of a second of the clock each, and how far reading has come.
+    fn batch(offsets: std::ops::Range<u64>, next: u64) -> RecordBatch {
+        let record = |offset: u64| Record {
+            offset,
+            timestamp_ms: i64::try_from(1000 * offset).unwrap(),
+            key: None,
+            value: Some(bytes::Bytes::from_static(b"0123456789")),
+            headers: Vec::new(),
+        };
+        let records = offsets.map(record).collect();
+        RecordBatch { partition: partition(), records, next: Position(next) }
+    }
+
+    fn write(gatherer: &mut Gatherer, now: Instant, age: Duration) {
+        let cut = gatherer.cut(now, ID).unwrap();
+        let done = Done {
+            records: 1,
+            bytes: 1,
+            end: cut.end,
+            fetched: cut.fetched,
+            took: Duration::ZERO,
+            first_unix_ms: None,
+        };
+        gatherer.written(ID, done, Some(age));
+    }
+
+    #[test]
+    fn markers_behind_the_last_record_are_no_lag_once_it_is_durable() {
+        let (mut gatherer, reading) = gatherer();
+        let now = Instant::default();
+        let end = Some(Position(4));
+        assert!(!gatherer.add(now, reading, batch(0..3, 3), end));
+        assert!(!gatherer.add(now, reading, batch(3..3, 4), end));
+        let lag = |gatherer: &Gatherer| gatherer.get(ID).unwrap().figures().lag;
+        assert_eq!(lag(&gatherer), Some(4));
+        let cut = gatherer.cut(now, ID).unwrap();
+        assert_eq!((cut.records.len(), cut.end), (3, Position(3)));
+        assert_eq!(lag(&gatherer), Some(4), "it is not durable yet");
+        let done = Done {
+            records: 3,
+            bytes: 30,
+            end: cut.end,
+            fetched: cut.fetched,
+            took: Duration::ZERO,
+            first_unix_ms: None,
+        };
+        gatherer.written(ID, done, None);
+        assert_eq!(lag(&gatherer), Some(0));
+        assert_eq!(gatherer.get(ID).unwrap().done(), Position(4));
+    }
+
+    #[test]
+    fn lag_in_time_is_the_age_of_the_oldest_record_that_waits() {
+        let (mut gatherer, reading) = gatherer();
+        let (now, seconds) = (Instant::default(), Duration::from_secs);
+        let age = |gatherer: &Gatherer| gatherer.get(ID).unwrap().lag_age(10_000);
+        assert_eq!(age(&gatherer), None);
+        gatherer.add(now, reading, batch(4..6, 6), Some(Position(9)));
+        assert_eq!(age(&gatherer), Some(seconds(6)));
+        let later = now.after(seconds(2));
+        write(&mut gatherer, later, seconds(5));
+        assert_eq!(age(&gatherer), Some(seconds(5)), "as old as the last that was written");
+        gatherer.add(later, reading, batch(6..9, 9), Some(Position(9)));
+        write(&mut gatherer, later, seconds(1));
+        assert_eq!(age(&gatherer), Some(Duration::ZERO), "nothing is left");
+    }
+
+    #[test]
+    fn a_batch_knows_how_long_it_was_fetched() {
+        let (mut gatherer, reading) = gatherer();
+        let now = Instant::default();
+        gatherer.add(now, reading, batch(0..1, 1), None);
+        let later = now.after(Duration::from_millis(300));
+        gatherer.add(later, reading, batch(1..2, 2), None);
+        let cut = gatherer.cut(later, ID).unwrap();
+        assert_eq!((cut.fetched, cut.records.len()), (Duration::from_millis(300), 2));
     }
 }

@@ -310,7 +310,7 @@ impl Shell {
         let sink =
             self.config.topic(&gathering.partition.topic).map_or("", |topic| topic.sink.scheme());
         self.face.delivered(sink, &done, age);
-        if self.gatherer.written(id, done) {
+        if self.gatherer.written(id, done, age) {
             self.pause(id, false);
         }
     }

@@ -65,6 +65,7 @@ pub(super) async fn write(writer: Writer, mut cut: Cut) -> Outcome {
         records: u64::try_from(cut.records.len()).unwrap_or(u64::MAX),
         bytes: u64::try_from(cut.bytes).unwrap_or(u64::MAX),
         end: cut.end,
+        fetched: cut.fetched,
         took: writer.clock.now().since(began),
         first_unix_ms: cut.records.first().map(|first| first.timestamp_ms).filter(|at| *at >= 0),
     };

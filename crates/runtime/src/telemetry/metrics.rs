@@ -101,6 +101,8 @@ labels! {
     AlarmLabels { alarm: &'static str }
     /// Which kind of sink.
     SinkLabels { sink: &'static str }
+    /// Where a batch spends its time: fetch, write or commit.
+    StageLabels { stage: &'static str }
 }
 
 metrics! {
@@ -186,6 +188,11 @@ metrics! {
     queued_bytes: Gauge,
     /// Time spent working, as opposed to waiting for records: its growth in a second is the utilisation.
     busy_seconds: SecondsCounter,
+    /// Batches made durable by sinks.
+    batches: Counter,
+    /// Time that batches spent in each stage: fetch, from their first record in memory until they are cut; write, until the sink has
+    /// them; commit, until the ledger has the progress.
+    batch_stage_seconds: Family<StageLabels, SecondsCounter>,
     /// Time that a write to a sink took.
     sink_flush_duration_seconds: Histograms<SinkLabels>,
     /// Writes to sinks that failed, by class of error.
@@ -198,6 +205,9 @@ metrics! {
     skipped_offsets: Counter,
     /// Records between a partition's position and its end.
     partition_lag_records: Family<PartitionLabels, Gauge>,
+    /// Age of the oldest record of a partition that is not durable yet; of the last one that became so where none is in memory, and 0 where
+    /// none is left.
+    partition_lag_seconds: Family<PartitionLabels, FloatGauge>,
     /// Commits of group offsets, which mirror the ledger for other tools, by outcome.
     commits: Family<OutcomeLabels, Counter>,
     /// Heartbeats, by outcome.
@@ -321,6 +331,8 @@ macro_rules! declared_families {
 
 type Counters<L> = Family<L, Counter>;
 type Gauges<L> = Family<L, Gauge>;
+type FloatGauges<L> = Family<L, FloatGauge>;
+type SecondsCounters<L> = Family<L, SecondsCounter>;
 
 declared! {
     Counter: Counter = Self::default();
@@ -333,6 +345,8 @@ declared! {
 declared_families! {
     Counters of Counter = Self::default();
     Gauges of Gauge = Self::default();
+    FloatGauges of Gauge = Self::default();
+    SecondsCounters of Counter = Self::default();
     Histograms of Histogram = Self::new_with_constructor(seconds);
 }
 

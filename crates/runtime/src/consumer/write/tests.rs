@@ -222,6 +222,7 @@ impl World {
             records,
             bytes: 30,
             end: Position(8),
+            fetched: Duration::ZERO,
         };
         let Outcome::Written(of, _, written) = write(writer, cut).await else {
             panic!("a write ends in its outcome");
