@@ -16,7 +16,9 @@
 //! - A batch that is too large for the receiver is cut in halves, which are sent in order. What is learned of its limit is
 //!   kept. A record that is too large by itself is rejected.
 //! - A rejection that comes when a part of the batch is already durable is kept back: this write fails as one of unknown
-//!   outcome, and the next one that holds the record is rejected before anything is sent.
+//!   outcome, and each later one that holds the record is rejected before anything is sent, until one passes it. A
+//!   receiver without a position is sent the whole batch again after each such failure: what was found before must
+//!   not be forgotten, or two such records would never get past each other.
 //! - A receiver that says when to come back is left alone until then, by all partitions.
 
 mod answer;
@@ -35,7 +37,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, USER_AG
 use hyper::{Request, StatusCode};
 use tidegate_core::ids::{FencingToken, Instant, PartitionId, Position};
 use tidegate_runtime::ports::{
-    Batch, Class, Clock, Guarantee, Rejection, Sink, SinkError, TopicPartition,
+    Batch, Class, Clock, Guarantee, Record, Rejection, Sink, SinkError, TopicPartition,
 };
 use tidegate_runtime::security::SecretError;
 
@@ -69,8 +71,10 @@ struct Known {
 struct Entry {
     /// The owner in this process.
     owner: Option<FencingToken>,
-    /// What the receiver rejected when a part of the batch was already durable.
-    kept_back: Vec<Rejection>,
+    /// What the receiver rejected when a part of the batch was already durable, by offset, until a write passes it.
+    kept_back: BTreeMap<u64, String>,
+    /// That was told, and nothing was sent since.
+    told: bool,
 }
 
 /// A request that failed; the URL is without what may be secret.
@@ -296,7 +300,8 @@ impl HttpSink {
                 }
                 Posted::Rejected(records) if durable => {
                     let error = HttpError::Half { url: self.url(), records: records.len() };
-                    self.with_entry(call.partition.id, |entry| entry.kept_back = records);
+                    let records = records.into_iter().map(|it| (it.offset, it.reason));
+                    self.with_entry(call.partition.id, |entry| entry.kept_back.extend(records));
                     return Err(call.unavailable(error));
                 }
                 Posted::Rejected(records) => {
@@ -344,15 +349,23 @@ impl HttpSink {
         }
     }
 
-    /// What was rejected of this batch when an earlier attempt had already written a part of it. It is told once: the
-    /// receiver may have changed its mind when the batch comes again.
+    /// What was rejected of this batch when an earlier attempt had already written a part of it.
+    ///
+    /// Who was told and comes with the same records again had nowhere to put them. They are forgotten then, since the
+    /// receiver may have changed its mind.
     fn kept_back(&self, partition: &TopicPartition, batch: Batch<'_>) -> Option<SinkError> {
-        let mut records =
-            self.with_entry(partition.id, |entry| std::mem::take(&mut entry.kept_back));
-        let offset = |rejection: &Rejection| {
-            batch.records.binary_search_by_key(&rejection.offset, |record| record.offset)
-        };
-        records.retain(|rejection| offset(rejection).is_ok());
+        let records = self.with_entry(partition.id, |entry| {
+            let kept = |record: &Record| {
+                let reason = entry.kept_back.get(&record.offset)?.clone();
+                Some(Rejection { offset: record.offset, reason })
+            };
+            let records: Vec<_> = batch.records.iter().filter_map(kept).collect();
+            if !records.is_empty() && entry.told {
+                entry.kept_back.clear();
+            }
+            entry.told = !records.is_empty() && !entry.told;
+            if entry.told { records } else { Vec::new() }
+        });
         let partition = partition.clone();
         (!records.is_empty()).then_some(SinkError::Rejected { partition, records })
     }
@@ -412,7 +425,10 @@ impl Sink for HttpSink {
             return Err(rejected);
         }
         let lines = Lines::encode(partition, batch).await;
-        self.post(&self.call(partition, token), &lines).await
+        self.post(&self.call(partition, token), &lines).await?;
+        let ahead = |entry: &mut Entry| entry.kept_back = entry.kept_back.split_off(&batch.end.0);
+        self.with_entry(partition.id, ahead);
+        Ok(())
     }
 
     async fn release(

@@ -182,6 +182,35 @@ async fn a_record_that_is_too_large_by_itself_is_rejected() {
     owner.writes(0, &[], 1).await.unwrap();
 }
 
+/// Each rejection follows a durable part, and a receiver without a position is sent that part again: a sink that knew one
+/// rejection at a time would find the two in turns for ever.
+#[tokio::test]
+async fn two_records_that_are_too_large_get_past_each_other() {
+    let receiver = Receiver::start(Rules { compares: false, limit: 1000 }).await;
+    let owner = Owner::of(&receiver.url).await;
+    let large = "x".repeat(2000);
+    let whole: Vec<_> =
+        (0..20).map(|at| record(at, if at == 9 || at == 17 { &large } else { "abc" })).collect();
+    let (mut aside, mut attempts) = (Vec::new(), 0);
+    'attempt: loop {
+        attempts += 1;
+        assert!(attempts < 10, "it never ends");
+        let mut records = whole.clone();
+        aside.clear();
+        loop {
+            match owner.writes(0, &records, 20).await {
+                Ok(()) => break 'attempt,
+                Err(SinkError::Unavailable { .. }) => continue 'attempt,
+                Err(error) => aside.extend(rejected(error)),
+            }
+            records.retain(|record| !aside.contains(&record.offset));
+        }
+    }
+    assert_eq!(aside, [9, 17]);
+    assert!(receiver.writes().len() < 60, "{} requests", receiver.writes().len());
+    owner.writes(0, &[record(9, "abc")], 20).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_rejection_after_a_durable_part_is_told_before_the_next_write() {
     let receiver = Receiver::start(Rules { limit: 1000, ..Rules::default() }).await;
