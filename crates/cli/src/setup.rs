@@ -72,7 +72,7 @@ pub(crate) async fn open_sink(
     target: SinkTarget,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn Sink>, Error> {
-    tidegate_sinks::open(&target.to_string(), clock).await.map_err(|error| {
+    tidegate_sinks::open(&target.url(), clock).await.map_err(|error| {
         Error::new(error.class(), format!("failed to use sink {target}")).because(error)
     })
 }
@@ -86,7 +86,7 @@ pub(crate) async fn open_dead_letters(
     match &target {
         DeadLetterTarget::Kafka(topic) => kafka.dead_letters(topic),
         DeadLetterTarget::Objects(place) => {
-            let opened = tidegate_sinks::open_dead_letters(&place.to_string(), clock).await;
+            let opened = tidegate_sinks::open_dead_letters(&place.url(), clock).await;
             opened.map_err(|error| {
                 let text = format!("failed to use dead letters {target}");
                 Error::new(error.class(), text).because(error)

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tidegate_core::ids::{FencingToken, Instant, Position};
 use tidegate_core::random::SplitMix64;
 use tidegate_runtime::ports::{Batch, Clock, Guarantee, Record, Sink, SinkError, TopicPartition};
-use tidegate_runtime::spec::{Rate, Span};
+use tidegate_runtime::spec::{Rate, Span, shown};
 
 /// How slow a sink is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +59,17 @@ impl Delays {
     /// Reads a rate, and waits behind a `?`: `10MB/s?write=50ms&jitter=20ms`. The error says what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (rate, options) = text.split_once('?').unwrap_or((text, ""));
-        let mut delays = Self::of_rate(Rate::parse(rate)?);
+        // What stands in the place of a rate may be a URL with a secret.
+        let wrong = |_| format!("expected a rate such as 10MB/s, found {:?}", shown(text));
+        let mut delays = Self::of_rate(Rate::parse(rate).map_err(wrong)?);
         for option in options.split('&').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
                 Some(("acquire", value)) => delays.acquire = Span::parse(value)?,
                 Some(("write", value)) => delays.write = Span::parse(value)?,
                 Some(("jitter", value)) => delays.jitter = Span::parse(value)?,
                 _ => {
-                    return Err(format!("option {option:?} is not one of acquire, write, jitter"));
+                    let name = option.split('=').next().unwrap_or_default();
+                    return Err(format!("option {name:?} is not one of acquire, write, jitter"));
                 }
             }
         }

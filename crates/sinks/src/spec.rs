@@ -15,6 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use tidegate_runtime::ports::{Class, Clock, DeadLetters, Sink};
+use tidegate_runtime::spec::shown;
 
 use crate::blackhole::Blackhole;
 use crate::dead_letters::ObjectDeadLetters;
@@ -157,7 +158,7 @@ pub async fn open_dead_letters(
     };
     let store = place.open(&config, clock).await;
     let store = store.map_err(|error| NotOpened::from(error).of(url))?;
-    Ok(Arc::new(ObjectDeadLetters::new(store, url)))
+    Ok(Arc::new(ObjectDeadLetters::new(store, shown(url))))
 }
 
 // === impl Error ===
@@ -176,7 +177,7 @@ impl Error {
 
 impl NotOpened {
     fn of(self, url: &str) -> Error {
-        Error::Open { url: url.to_owned(), class: self.class, source: self.source }
+        Error::Open { url: shown(url), class: self.class, source: self.source }
     }
 }
 
@@ -216,7 +217,7 @@ impl FromStr for SinkSpec {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        let unknown = || Error::Scheme { url: url.to_owned() };
+        let unknown = || Error::Scheme { url: shown(url) };
         let (scheme, rest) = url.split_once(':').ok_or_else(unknown)?;
         match scheme {
             "blackhole" | "stdout" if !rest.is_empty() => {
@@ -233,10 +234,7 @@ impl FromStr for SinkSpec {
             #[cfg(feature = "http")]
             "http" | "https" => {
                 let config = crate::http::HttpConfig::parse(url);
-                // What could be a password or a key is not repeated.
-                let shown = url.split(['?', '#']).next().unwrap_or_default();
-                let shown = if shown.contains('@') { "https://…@…" } else { shown };
-                Ok(Self::Http(Box::new(config.map_err(|reason| invalid(shown, reason))?)))
+                Ok(Self::Http(Box::new(config.map_err(|reason| invalid(url, reason))?)))
             }
             #[cfg(not(feature = "http"))]
             "http" | "https" => Err(Error::Feature { url: scheme.to_owned(), feature: "http" }),
@@ -251,13 +249,13 @@ impl FromStr for SinkSpec {
 }
 
 fn invalid(url: &str, reason: impl Into<String>) -> Error {
-    Error::Url { url: url.to_owned(), reason: reason.into() }
+    Error::Url { url: shown(url), reason: reason.into() }
 }
 
 #[cfg(feature = "postgres")]
 fn postgres(url: &str, rest: &str) -> Result<SinkSpec, Error> {
     let config = PostgresConfig::parse(rest);
-    let config = config.map_err(|reason| invalid(&PostgresConfig::shown(url), reason))?;
+    let config = config.map_err(|reason| invalid(url, reason))?;
     Ok(SinkSpec::Postgres(Box::new(config)))
 }
 
@@ -280,7 +278,7 @@ pub(crate) fn percent_decoded(text: &str) -> Option<String> {
 }
 
 fn object(url: &str, parsed: Result<(Place, ObjectConfig), String>) -> Result<SinkSpec, Error> {
-    let parsed = parsed.map_err(|reason| invalid(place::shown(url, &reason), reason));
+    let parsed = parsed.map_err(|reason| invalid(url, reason));
     parsed.map(|(place, config)| SinkSpec::Object { place, config })
 }
 
@@ -331,6 +329,37 @@ mod tests {
         assert!(!fault("delay:1MB/s,http://u:hunter2@host/").contains("hunter2"));
         assert!(fault("stdout:x").contains("nothing is expected"));
         assert!(fault("orders").contains("supported are"));
+    }
+
+    #[test]
+    fn no_error_about_a_url_repeats_what_may_be_secret() {
+        for url in [
+            "ftp://u:hunter2@h/",
+            "u:hunter2@h",
+            "file:///a?sync=hunter2",
+            "s3://lake/a?secret=hunter2",
+            "s3://me:hunter2@lake/a",
+            "s3://lake/a?endpoint=http://h?hunter2",
+            "https://h/?key=hunter2#timeout=1h",
+            "https://h/#password=hunter2",
+            "https://u:hunter2@h/",
+            "postgres://u:hunter2?x@h/d",
+            "postgres://u@h/d?pass=hunter2",
+        ] {
+            for url in [
+                url.to_owned(),
+                format!("delay:1MB/s,{url}"),
+                format!("delay:bad,{url}"),
+                format!("delay:1MB/s?write=1s&x=hunter2,{url}"),
+                format!("delay:{url}"),
+            ] {
+                let fault = fault(&url);
+                assert!(!fault.contains("hunter2"), "{url}: {fault}");
+            }
+        }
+        let source = NotOpened { class: Class::Permanent, source: "why".into() };
+        let error = source.of("https://u:hunter2@h/a?key=hunter2#bearerFile=/hunter2");
+        assert_eq!(error.to_string(), "failed to open sink \"https://…@h/a?…\"");
     }
 
     #[cfg(feature = "postgres")]

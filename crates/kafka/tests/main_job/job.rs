@@ -63,7 +63,7 @@ impl TaskWorkers {
             |topic: &str| self.kafka.control_log(topic, ControlOptions::default()).unwrap();
         let ledger = control(&config.control_topics.controller);
         let open = |target: &tidegate_runtime::spec::SinkTarget| {
-            let url = target.to_string();
+            let url = target.url();
             let opened = async move {
                 tidegate_sinks::open(&url, clock()).await.map_err(|error| {
                     Error::new(error.class(), "failed to open the sink").because(error)

@@ -9,6 +9,7 @@ use super::sections::{
     Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor, Ownership,
     Start, Workers,
 };
+use super::url::shown;
 use crate::security::Cluster;
 
 /// The settings of one group, made by [`super::GroupSpec::validate`] only: every relation between them holds.
@@ -65,8 +66,8 @@ pub enum TopicPattern {
     Name(String),
 }
 
-/// Where records go: a URL with a scheme that names the kind of sink.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where records go: a URL with a scheme that names the kind of sink. It is printed without what may be secret.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SinkTarget {
     scheme: String,
     rest: String,
@@ -160,6 +161,11 @@ impl SinkTarget {
         Ok(Self { scheme: scheme.to_owned(), rest: rest.to_owned() })
     }
 
+    /// The whole URL, which opens the sink and may hold a secret.
+    pub fn url(&self) -> String {
+        format!("{}:{}", self.scheme, self.rest)
+    }
+
     /// The kind of sink, such as `file`.
     pub fn scheme(&self) -> &str {
         &self.scheme
@@ -173,6 +179,12 @@ impl SinkTarget {
 
 impl fmt::Display for SinkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.scheme, self.rest)
+        f.write_str(&shown(&self.url()))
+    }
+}
+
+impl fmt::Debug for SinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SinkTarget({self})")
     }
 }

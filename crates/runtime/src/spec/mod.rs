@@ -42,6 +42,7 @@ mod docs;
 mod edit;
 mod sections;
 mod units;
+mod url;
 mod walk;
 
 pub use config::{Config, SinkTarget, Topic, TopicPattern};
@@ -53,6 +54,7 @@ pub use sections::{
     Workers,
 };
 pub use units::{Address, OptionalRate, Permille, Rate, Size, Span};
+pub use url::shown;
 
 /// The specification of one consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

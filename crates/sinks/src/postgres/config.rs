@@ -153,26 +153,6 @@ impl PostgresConfig {
         config.fault().map_or(Ok(config), Err)
     }
 
-    /// The text without what may be a password, for errors about it.
-    pub(crate) fn shown(url: &str) -> String {
-        let (place, options) = url.split_once('?').map_or((url, None), |(a, b)| (a, Some(b)));
-        let place = match (place.split_once("//"), place.rsplit_once('@')) {
-            (Some((scheme, _)), Some((before, host))) => {
-                let user = before.split_once("//").map_or("", |(_, user)| user);
-                let user = user.split_once(':').map_or(user, |(user, _)| user);
-                format!("{scheme}//{user}@{host}")
-            }
-            _ => place.to_owned(),
-        };
-        let hidden = |option: &str| match option.split_once('=') {
-            Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=…"),
-            _ => option.to_owned(),
-        };
-        let options =
-            options.map(|options| options.split('&').map(hidden).collect::<Vec<_>>().join("&"));
-        options.map_or(place.clone(), |options| format!("{place}?{options}"))
-    }
-
     fn set(&mut self, option: &str) -> Result<(), String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let value = &decoded(name, value)?;
@@ -361,13 +341,6 @@ mod tests {
         assert!(fault("//u@h/d?timeout=1ms").contains("not in 100ms..1h"));
         assert!(fault("//u@h/d?sslmode=allow").contains("verify-full"));
         assert!(fault("//u@h/d?fast=yes").contains("option \"fast\" is not one of"));
-    }
-
-    #[test]
-    fn a_url_is_shown_without_its_password() {
-        let shown = PostgresConfig::shown("postgres://u:hunter2@h/d?password=hunter2&table=t");
-        assert_eq!(shown, "postgres://u@h/d?password=…&table=t");
-        assert_eq!(PostgresConfig::shown("postgres://u@h/d"), "postgres://u@h/d");
     }
 
     #[test]

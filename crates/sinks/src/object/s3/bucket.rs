@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use tidegate_runtime::ports::Class;
-use tidegate_runtime::spec::Span;
+use tidegate_runtime::spec::{Span, shown};
 
 use super::transport::{Refusal, is_distrust, root};
 
@@ -67,6 +67,7 @@ impl Bucket {
             "endpoint" => {
                 let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
                 if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {
+                    let value = shown(value);
                     return Err(format!(
                         "endpoint {value:?} is not like https://host:port or http://host:port"
                     ));
