@@ -9,6 +9,7 @@ use tidegate_runtime::spec::Span;
 use tokio_postgres::error::SqlState;
 
 use super::config::PostgresConfig;
+use super::said::Said;
 use crate::spec::{Cause, NotOpened};
 
 /// A server or a table that cannot be used.
@@ -256,7 +257,8 @@ impl PostgresError {
         let Some(state) = error.code().cloned() else {
             return Self::without_state(config, error);
         };
-        let source = error.into_source().unwrap_or_else(|| "no details".into());
+        let said = error.as_db_error().map(Said::of);
+        let source: Cause = said.map_or_else(|| "no details".into(), Into::into);
         match state {
             SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                 Self::Login { place, user: config.user.clone(), source }
@@ -296,8 +298,8 @@ impl PostgresError {
     /// True when a look at the tables may tell more.
     pub(super) fn is_about_schema(&self) -> bool {
         let Self::Statement { source, .. } = self else { return false };
-        let server = source.downcast_ref::<tokio_postgres::error::DbError>();
-        server.is_some_and(|error| error.code().code().starts_with("42"))
+        let server = source.downcast_ref::<Said>();
+        server.is_some_and(|said| said.state.code().starts_with("42"))
     }
 }
 
@@ -320,7 +322,7 @@ fn class(state: &SqlState) -> Class {
     }
 }
 
-/// A record that the server will not take: its place among those sent, counted from 0, and what the server says.
+/// A record that the server will not take: its place among those sent, counted from 0, and why, without its data.
 ///
 /// The place is in the context of the message, which is `COPY table, line 3, column …` where the server speaks English.
 /// Elsewhere it stays unknown, and the batch is refused as a whole.
@@ -342,7 +344,7 @@ pub(super) fn rejected_row(error: &tokio_postgres::Error) -> Option<(usize, Stri
     let (_, after) = context.split_once(", line ")?;
     let digits = after.split(|letter: char| !letter.is_ascii_digit()).next()?;
     let row = digits.parse::<usize>().ok()?.checked_sub(1)?;
-    Some((row, format!("the server says {:?}", error.message())))
+    Some((row, Said::of(error).reason()))
 }
 
 #[cfg(test)]

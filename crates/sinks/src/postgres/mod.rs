@@ -30,6 +30,7 @@ mod connect;
 mod encode;
 mod error;
 mod offsets;
+mod said;
 mod schema;
 mod tls;
 

@@ -128,10 +128,10 @@ async fn a_record_that_only_the_server_can_judge_is_rejected_by_its_offset() {
     let sink = world.open("columns=offset,value").await;
     acquire(&sink, 1).await.unwrap();
     for (value, reason) in [
-        (Some("13".to_owned()), "check constraint"),
-        (None, "not-null constraint"),
-        (Some("1e400000".to_owned()), "overflow"),
-        (Some("[".repeat(50_000) + &"]".repeat(50_000)), "stack depth"),
+        (Some("13".to_owned()), "CHECK constraint is violated (SQLSTATE 23514), constraint"),
+        (None, "NOT NULL constraint is violated (SQLSTATE 23502), table \"records\", column"),
+        (Some("1e400000".to_owned()), "a number is out of range (SQLSTATE 22003)"),
+        (Some("[".repeat(50_000) + &"]".repeat(50_000)), "nested too deeply"),
     ] {
         let mut bad = valued(6, "");
         bad.value = value.map(Bytes::from);
@@ -153,6 +153,10 @@ async fn a_duplicate_by_a_constraint_of_the_user_is_refused_and_not_rejected() {
     acquire(&sink, 1).await.unwrap();
     let error = write(&sink, 1, 0..3).await.unwrap_err();
     assert!(matches!(error, SinkError::Refused { .. }), "{error:?}");
+    let source = std::error::Error::source(&error).and_then(|source| source.source());
+    let text = source.unwrap().to_string();
+    assert!(text.contains("a unique constraint is violated (SQLSTATE 23505)"), "{text}");
+    assert!(!format!("{error:?}{text}").contains("Key ("), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
