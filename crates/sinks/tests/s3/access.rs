@@ -59,7 +59,8 @@ fn other_refusals_say_what_to_change() {
         for (status, code, class, wanted) in [
             (301, "PermanentRedirect", Class::Permanent, "set region=… in the URL"),
             (400, "AuthorizationHeaderMalformed", Class::Permanent, "set region=… in the URL"),
-            (400, "ExpiredToken", Class::Transient, "renew AWS_SESSION_TOKEN"),
+            (400, "ExpiredToken", Class::Permanent, "renew AWS_SESSION_TOKEN and restart"),
+            (400, "IncompleteBody", Class::Transient, "did not get the whole request"),
             (403, "RequestTimeTooSkewed", Class::Permanent, "set this machine's clock"),
             (501, "NotImplemented", Class::Permanent, "status 501, NotImplemented"),
         ] {

@@ -28,6 +28,15 @@ pub struct Bucket {
     pub request_timeout: Duration,
 }
 
+/// How long credentials are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// They are in the environment, which does not change.
+    OfProcess,
+    /// A service of the platform renews them.
+    Renewed,
+}
+
 /// What to do about an error, as a sentence before it.
 #[derive(Debug, thiserror::Error)]
 #[error("{advice}")]
@@ -90,10 +99,11 @@ impl Bucket {
         self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
     }
 
-    /// What the caller may do about an error of the client, and the error with what a person may do.
-    pub(super) fn judge(&self, error: &object_store::Error) -> (Class, Advice) {
+    /// What the caller may do about an error of the client, and the error with what a person may do. Whether it is of a
+    /// store with credentials of `lifetime` decides what becomes of expired ones.
+    pub(super) fn judge(&self, error: &object_store::Error, lifetime: Lifetime) -> (Class, Advice) {
         if let Some(refusal) = Refusal::among(error) {
-            let (class, advice) = self.judge_refusal(refusal);
+            let (class, advice) = self.judge_refusal(refusal, lifetime);
             return (class, Advice { advice, source: refusal.clone().into() });
         }
         let (class, advice) = if is_distrust(error) {
@@ -110,7 +120,7 @@ impl Bucket {
         (class, Advice { advice, source: root(error).into() })
     }
 
-    fn judge_refusal(&self, refusal: &Refusal) -> (Class, String) {
+    fn judge_refusal(&self, refusal: &Refusal, lifetime: Lifetime) -> (Class, String) {
         let wrong_region = format!("{self} is in another region: set region=… in the URL");
         match (refusal.status, refusal.code.as_str()) {
             (_, "NoSuchBucket") => {
@@ -130,10 +140,22 @@ impl Bucket {
                      AWS_SESSION_TOKEN, or the role of this machine"
                 ),
             ),
-            (_, "ExpiredToken") => (
-                Class::Transient,
-                format!("{self} says that the session token has expired: renew AWS_SESSION_TOKEN"),
-            ),
+            (_, "ExpiredToken") => match lifetime {
+                Lifetime::OfProcess => (
+                    Class::Permanent,
+                    format!(
+                        "{self} says that the session token has expired: renew AWS_SESSION_TOKEN and restart the \
+                         consumer"
+                    ),
+                ),
+                Lifetime::Renewed => {
+                    (Class::Transient, format!("{self} says that the session token has expired"))
+                }
+            },
+            // A body that arrived too slowly or not whole, which S3 does not tell by its status.
+            (400, "RequestTimeout" | "IncompleteBody") => {
+                (Class::Transient, format!("{self} did not get the whole request"))
+            }
             (_, "RequestTimeTooSkewed") => {
                 (Class::Permanent, "set this machine's clock: it is minutes off".to_owned())
             }
@@ -165,5 +187,29 @@ impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "bucket {}", self.name)?;
         self.endpoint.iter().try_for_each(|endpoint| write!(f, " at {endpoint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(status: u16, code: &str, lifetime: Lifetime) -> Class {
+        let refusal = Refusal { status, code: code.to_owned(), message: String::new() };
+        Bucket::new("lake", "").unwrap().judge_refusal(&refusal, lifetime).0
+    }
+
+    #[test]
+    fn a_token_that_nobody_renews_stays_expired() {
+        assert_eq!(class(400, "ExpiredToken", Lifetime::OfProcess), Class::Permanent);
+        assert_eq!(class(400, "ExpiredToken", Lifetime::Renewed), Class::Transient);
+    }
+
+    #[test]
+    fn a_body_that_was_cut_short_may_arrive_later() {
+        for code in ["RequestTimeout", "IncompleteBody"] {
+            assert_eq!(class(400, code, Lifetime::OfProcess), Class::Transient, "{code}");
+        }
+        assert_eq!(class(400, "InvalidArgument", Lifetime::OfProcess), Class::Permanent);
     }
 }

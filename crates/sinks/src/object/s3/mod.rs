@@ -38,6 +38,7 @@ use super::layout;
 use super::store::{Created, Creation, Head, Store, StoreError, Stored};
 
 pub use self::bucket::Bucket;
+use self::bucket::Lifetime;
 
 /// No retry of a request begins later than this: below the five seconds of `ownership.writeTimeout`.
 const RETRY_FOR: Duration = Duration::from_secs(4);
@@ -53,6 +54,7 @@ const PAGE: usize = 1000;
 pub struct S3Store {
     client: AmazonS3,
     bucket: Arc<Bucket>,
+    lifetime: Lifetime,
     /// Bounds the connections that writes take, and with them the memory that waits for the network.
     writes: Arc<Semaphore>,
     /// The puts under way; those that have ended are joined by the next one.
@@ -86,6 +88,13 @@ impl Environment {
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         Self(variables.into_iter().filter(|(name, _)| name.starts_with("AWS_")).collect())
     }
+
+    /// Keys in the environment come before everything that could renew them.
+    fn lifetime(&self) -> Lifetime {
+        let has = |wanted| self.0.iter().any(|(name, _)| name == wanted);
+        let keys = has("AWS_ACCESS_KEY_ID") && has("AWS_SECRET_ACCESS_KEY");
+        if keys { Lifetime::OfProcess } else { Lifetime::Renewed }
+    }
 }
 
 impl fmt::Debug for Environment {
@@ -118,6 +127,7 @@ impl S3Store {
         Ok(Self {
             client,
             bucket: Arc::new(bucket.clone()),
+            lifetime: environment.lifetime(),
             writes: Arc::new(Semaphore::new(parallel_writes)),
             puts: Arc::default(),
         })
@@ -141,7 +151,7 @@ impl S3Store {
         object: String,
         error: &object_store::Error,
     ) -> StoreError {
-        let (class, advice) = self.bucket.judge(error);
+        let (class, advice) = self.bucket.judge(error, self.lifetime);
         failed(doing, object, class, advice)
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Refusal {
     /// The code of S3's error document, such as `AccessDenied`; empty when there was none.
     pub(super) code: String,
     /// Its message.
-    message: String,
+    pub(super) message: String,
 }
 
 /// Makes transports.
