@@ -14,7 +14,8 @@
 //! - A request whose answer was lost is repeated once, with the same key. When the repetition is told that somebody else
 //!   has written, that may have been the first: the outcome is unknown then, and not fenced.
 //! - A batch that is too large for the receiver is cut in halves, which are sent in order. What is learned of its limit is
-//!   kept. A record that is too large by itself is rejected.
+//!   kept, and tried again after some successes. A record that is too large by itself is rejected, if the receiver has
+//!   taken smaller ones and none as large: a proxy may have a limit for a while that good records do not meet.
 //! - A rejection that comes when a part of the batch is already durable is kept back: this write fails as one of unknown
 //!   outcome, and each later one that holds the record is rejected before anything is sent, until one passes it. A
 //!   receiver without a position is sent the whole batch again after each such failure: what was found before must
@@ -65,6 +66,33 @@ struct Known {
     not_before: Instant,
     /// Bodies are cut to less than this: half of one that was too large for it.
     below: usize,
+    /// Parts in a row that were taken since `below` changed.
+    in_a_row: u32,
+    /// The largest body that was taken; 0 again when one that is no larger was refused.
+    taken: usize,
+}
+
+/// After so many parts in a row a larger one is tried: one request in 33 is wasted where the limit is still there.
+const TRY_AFTER: u32 = 32;
+
+impl Known {
+    fn took(&mut self, bytes: usize) {
+        self.taken = self.taken.max(bytes);
+        self.in_a_row += 1;
+        if self.in_a_row == TRY_AFTER {
+            self.in_a_row = 0;
+            self.below = self.below.saturating_mul(2);
+        }
+    }
+
+    /// True when it fits what is known that a body of this size is too large, and smaller ones are not.
+    fn refused(&mut self, bytes: usize) -> bool {
+        self.in_a_row = 0;
+        if bytes <= self.taken {
+            self.taken = 0;
+        }
+        self.taken > 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +175,8 @@ impl HttpSink {
             partitions: BTreeMap::new(),
             not_before: Instant::default(),
             below: usize::MAX,
+            in_a_row: 0,
+            taken: 0,
         };
         Ok(Self { config, client, clock, known: Mutex::new(known) })
     }
@@ -278,7 +308,8 @@ impl HttpSink {
                 call.refused(HttpError::Refused { url, status, quoted, advice })
             }
             Verdict::TooLarge => {
-                let advice = "it should take a request without a body";
+                let advice = "raise its limit of a body, or that of a proxy before it: it has taken no smaller \
+                              record since";
                 call.refused(HttpError::Refused { url, status, quoted, advice })
             }
             Verdict::Away | Verdict::Durable | Verdict::Rejected(_) => {
@@ -328,23 +359,29 @@ impl HttpSink {
         let (answer, repeated) = self.exchange(call, &message).await?;
         let (offsets, bytes) = (lines.offsets(part), message.body.len());
         match answer.to_write(offsets) {
-            Verdict::Durable => Ok(Posted::Durable),
+            Verdict::Durable => {
+                self.with(|known| known.took(bytes));
+                Ok(Posted::Durable)
+            }
             Verdict::Rejected(records) => Ok(Posted::Rejected(records)),
             Verdict::Fenced if repeated => {
                 let (url, status) = (self.url(), answer.status);
                 Err(call.unavailable(HttpError::Unclear { url, status }))
             }
-            Verdict::TooLarge => match (Lines::halves(part), offsets) {
-                (Some(halves), _) => {
-                    self.with(|known| known.below = known.below.min(bytes / 2 + 1));
-                    Ok(Posted::Cut(halves))
+            Verdict::TooLarge => {
+                match (Lines::halves(part), offsets, self.with(|known| known.refused(bytes))) {
+                    (Some(halves), ..) => {
+                        self.with(|known| known.below = known.below.min(bytes / 2 + 1));
+                        Ok(Posted::Cut(halves))
+                    }
+                    (None, [offset], true) => {
+                        let reason =
+                            format!("its line of {bytes} bytes is too large for the receiver");
+                        Ok(Posted::Rejected(vec![Rejection { offset: *offset, reason }]))
+                    }
+                    _ => Err(self.failed(call, &answer, Verdict::TooLarge).await),
                 }
-                (None, [offset]) => {
-                    let reason = format!("its line of {bytes} bytes is too large for the receiver");
-                    Ok(Posted::Rejected(vec![Rejection { offset: *offset, reason }]))
-                }
-                _ => Err(self.failed(call, &answer, Verdict::TooLarge).await),
-            },
+            }
             verdict => Err(self.failed(call, &answer, verdict).await),
         }
     }

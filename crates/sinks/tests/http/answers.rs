@@ -175,11 +175,39 @@ fn rejected(error: SinkError) -> Vec<u64> {
 async fn a_record_that_is_too_large_by_itself_is_rejected() {
     let receiver = Receiver::start(Rules { limit: 1000, ..Rules::default() }).await;
     let owner = Owner::of(&receiver.url).await;
-    let large = record(0, &"x".repeat(2000));
-    let error = owner.writes(0, &[large], 1).await.unwrap_err();
+    owner.writes(0, &[record(0, "a")], 1).await.unwrap();
+    let large = record(1, &"x".repeat(2000));
+    let error = owner.writes(1, &[large], 2).await.unwrap_err();
     assert!(error.to_string().contains("too large for the receiver"), "{error}");
-    assert_eq!(rejected(error), [0]);
-    owner.writes(0, &[], 1).await.unwrap();
+    assert_eq!(rejected(error), [1]);
+    owner.writes(1, &[], 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn records_that_were_taken_before_are_not_rejected_for_a_limit_that_passes() {
+    let mut writes = 0;
+    let receiver = Receiver::scripted(Rules::default(), move |seen| {
+        writes += usize::from(!seen.is_acquire());
+        (!seen.is_acquire() && (2..=4).contains(&writes)).then(|| says(413))
+    })
+    .await;
+    let owner = Owner::of(&receiver.url).await;
+    let record = |at| record(at, "abc");
+    owner.writes(0, &[record(0)], 1).await.unwrap();
+    let error = owner.writes(1, &[record(1), record(2)], 3).await.unwrap_err();
+    assert_eq!(error.class(), Class::Permanent);
+    assert!(chain(&error).contains("raise its limit of a body"), "{}", chain(&error));
+    for at in 3..100 {
+        let begin = if at == 3 { 1 } else { at };
+        let records: Vec<_> = (begin..=at).map(record).collect();
+        // The one answer that is left of the limit.
+        if owner.writes(begin, &records, at + 1).await.is_err() {
+            owner.writes(begin, &records, at + 1).await.unwrap();
+        }
+    }
+    let asked = receiver.writes().len();
+    owner.writes(100, &[record(100), record(101)], 102).await.unwrap();
+    assert_eq!(receiver.writes().len(), asked + 1, "the limit is forgotten");
 }
 
 /// Each rejection follows a durable part, and a receiver without a position is sent that part again: a sink that knew one
