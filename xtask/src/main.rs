@@ -12,11 +12,9 @@ mod bench;
 mod ci;
 mod deny;
 mod docs;
-mod kafka;
 mod needs;
-mod postgres;
 mod run;
-mod s3;
+mod servers;
 mod stages;
 mod tidy;
 
@@ -78,9 +76,9 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("model", _) => stages::model(rest)?,
         ("bench", []) => bench::run_all()?,
         ("chaos", _) => stages::chaos(rest)?,
-        ("kafka", _) => return kafka::forward(rest),
-        ("postgres", _) => return postgres::forward(rest),
-        ("s3", _) => return s3::forward(rest),
+        ("kafka", _) => return servers::KAFKA.forward(rest),
+        ("postgres", _) => return servers::POSTGRES.forward(rest),
+        ("s3", _) => return servers::S3.forward(rest),
         ("docs", []) => docs::write()?,
         ("help" | "--help" | "-h", _) => print!("{USAGE}"),
         _ => bail!("no such command: {}\n\n{USAGE}", arguments.join(" ")),

@@ -6,7 +6,7 @@ use std::{env, process};
 use anyhow::{Context, Result};
 
 use crate::run::{cargo, metadata, packages, program, run, target_directory};
-use crate::{kafka, needs, postgres, s3};
+use crate::{needs, servers};
 
 /// The simulator's part of CI. Enough seeds to meet each kind of fault often, few enough for a minute.
 const SEEDS: &str = "500";
@@ -22,9 +22,9 @@ pub(crate) fn fmt(fix: bool) -> Result<()> {
 /// Test binaries share one cluster or server for each version and size; it is wiped as soon as this process has ended.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     let java_home = needs::provide()?;
-    kafka::fetch(java_home.as_deref())?;
-    postgres::fetch(java_home.as_deref())?;
-    s3::fetch()?;
+    for server in [servers::KAFKA, servers::POSTGRES, servers::S3] {
+        server.fetch(java_home.as_deref())?;
+    }
     let mut command = cargo();
     command.env("INSTA_UPDATE", "no").env("TIDEGATE_TEST_OWNER", process::id().to_string());
     if let Some(home) = java_home {

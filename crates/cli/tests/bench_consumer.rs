@@ -1,7 +1,5 @@
 //! `tidegate bench consumer` on the embedded broker: everything is read, and all figures are there. How fast is not judged.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
-
 mod support;
 
 use serde_json::Value;

@@ -89,8 +89,11 @@ impl BatchConsumer {
         unsafe { c::rd_kafka_queue_forward(main.queue.as_ptr(), ptr::null_mut()) };
         let batch = Box::new([ptr::null_mut(); BATCH]);
         let consumer = Self { main, records, consumer, callbacks, batch };
-        // What has come so far, such as the first wish for a token, is in the consumer's queue.
-        while consumer.poll(Duration::ZERO).is_some() {}
+        // What has come so far, such as the first wish for a token, is in the consumer's queue. An event that is no record looks
+        // like an empty queue to whoever polls.
+        while consumer.records.len() > 0 {
+            drop(consumer.poll(Duration::ZERO));
+        }
         consumer
     }
 
@@ -329,6 +332,11 @@ impl Queue {
         // SAFETY: the thread's handle is kept until the callback is taken back, in `drop`.
         unsafe { c::rd_kafka_queue_cb_event_enable(queue.as_ptr(), Some(wake), wakes.cast()) };
         Self { queue, wakes }
+    }
+
+    fn len(&self) -> usize {
+        // SAFETY: the queue lives.
+        unsafe { c::rd_kafka_queue_length(self.queue.as_ptr()) }
     }
 
     fn poll(&mut self) -> Option<Event> {

@@ -378,11 +378,7 @@ impl Poller {
                 let permanent = errors::code_of(&fault.error)
                     .is_some_and(|code| errors::class_of_code(code) == Class::Permanent);
                 let of = fault.partition.and_then(|(topic, number)| {
-                    if permanent {
-                        gathering.poison(topic, number);
-                    }
-                    let held = gathering.held.get(topic)?.get(&number)?;
-                    Some((held.partition.id, fault.text))
+                    Some((gathering.fail(topic, number, permanent)?, fault.text))
                 });
                 troubles.push(Trouble { error: fault.error, of });
             });
@@ -391,14 +387,9 @@ impl Poller {
                 break;
             }
         }
-        let (batches, poisoned) = gathering.end();
+        let Gathering { batches, failed, .. } = gathering;
         if let Some(size) = bytes.checked_div(records) {
             self.batch = (MAX_BYTES / size.max(1)).clamp(1, BATCH);
-        }
-        for (topic, number) in poisoned {
-            if let Some(held) = self.held.get_mut(&topic).and_then(|held| held.get_mut(&number)) {
-                held.poisoned = true;
-            }
         }
         for Tagged { generation, batch } in &batches {
             let held = namesake(&mut self.held, &batch.partition);
@@ -408,9 +399,11 @@ impl Poller {
                 held.erred = false;
             }
         }
-        for (id, _) in troubles.iter().filter_map(|trouble| trouble.of.as_ref()) {
-            let all = self.held.values_mut().flat_map(BTreeMap::values_mut);
-            all.filter(|held| held.partition.id == *id).for_each(|held| held.erred = true);
+        for ((topic, number), permanent) in failed {
+            if let Some(held) = self.held.get_mut(&topic).and_then(|held| held.get_mut(&number)) {
+                held.erred = true;
+                held.poisoned |= permanent;
+            }
         }
         if !batches.is_empty() {
             self.waiting.push_back(Polled::Batches(batches));

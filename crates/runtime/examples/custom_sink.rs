@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidegate_runtime::sink::{
-    Batch, FencingToken, Guarantee, Position, Sink, SinkError, TopicPartition, async_trait,
-    conformance,
+    Batch, FencingToken, Guarantee, Sink, SinkError, TopicPartition, async_trait, conformance,
 };
 
 #[derive(Debug)]
@@ -22,14 +21,6 @@ struct Files(PathBuf);
 impl Sink for Files {
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
-    }
-
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
     }
 
     async fn write(
@@ -59,10 +50,6 @@ impl Sink for Files {
         appended
             .unwrap_or_else(|died| Err(io::Error::other(died)))
             .map_err(|cause| unavailable(cause.into()))
-    }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use tidegate_core::ids::{FencingToken, Position};
+use tidegate_core::ids::FencingToken;
 use tidegate_runtime::ports::{Batch, Guarantee, Record, Sink, SinkError, TopicPartition};
 
 /// A sink that drops what it is given. It remembers no positions: `acquire` always finds none, and a new owner starts
@@ -34,14 +34,6 @@ impl Sink for Blackhole {
         Guarantee::AtLeastOnce
     }
 
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
-    }
-
     async fn write(
         &self,
         _: &TopicPartition,
@@ -51,10 +43,6 @@ impl Sink for Blackhole {
         let bytes: usize = batch.records.iter().map(Record::size).sum();
         self.records.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
         Ok(())
     }
 }

@@ -22,5 +22,7 @@ pub mod object;
 pub mod postgres;
 pub mod spec;
 pub mod stdout;
+#[cfg(any(feature = "http", feature = "postgres", feature = "s3"))]
+mod tls;
 
 pub use spec::{Error, SinkSpec, open, open_dead_letters, open_reader};

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tidegate_core::ids::{FencingToken, Position};
+use tidegate_core::ids::FencingToken;
 use tidegate_runtime::ports::{Batch, Guarantee, Sink, SinkError, TopicPartition};
 
 use crate::ndjson::Encoder;
@@ -45,14 +45,6 @@ impl Sink for Lines {
         Guarantee::AtLeastOnce
     }
 
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
-    }
-
     async fn write(
         &self,
         partition: &TopicPartition,
@@ -76,16 +68,12 @@ impl Sink for Lines {
             source: error.into(),
         })
     }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tidegate_core::ids::{Epoch, Generation, Offset, PartitionId, TopicId};
+    use tidegate_core::ids::{Epoch, Generation, Offset, PartitionId, Position, TopicId};
     use tidegate_runtime::ports::Record;
 
     use super::*;

@@ -1,8 +1,11 @@
 //! A group on the cluster: its specifications, monitor and controller, its load, and what ledger and sink hold.
 
+#[path = "../support/running.rs"]
+mod running;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,20 +14,9 @@ use tempfile::TempDir;
 use tidegate_runtime::ports::Bound;
 use tidegate_testing::unique_name;
 
+pub(crate) use self::running::Running;
 use crate::support::{run, stderr, stdout, tidegate};
 use crate::{Case, TRIES};
-
-/// A process that is killed when the test ends, however it ends.
-#[derive(Debug)]
-pub(crate) struct Running(pub(crate) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 impl Running {
     pub(crate) fn signal(&self, signal: Signal) {

@@ -1,26 +1,18 @@
 //! A group whose processes are started one by one.
 
+#[path = "running.rs"]
+mod running;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+pub(crate) use self::running::Running;
 use crate::support::{run, stdout, tidegate};
-
-/// A process that is killed when the test ends, however it ends.
-#[derive(Debug)]
-pub(crate) struct Running(pub(crate) Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 pub(crate) fn broker() -> (Running, String) {
     let mut command =

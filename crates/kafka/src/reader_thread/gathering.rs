@@ -3,10 +3,10 @@
 //! It is one on purpose. A record that borrowed from the client's memory would keep the buffer of a whole fetch, and what a
 //! consumer's memory is bounded by would not be what it has in hand.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use tidegate_core::ids::Position;
+use tidegate_core::ids::{PartitionId, Position};
 use tidegate_runtime::ports::{Record, RecordBatch};
 
 use super::{Holdings, Tagged};
@@ -23,8 +23,8 @@ pub(super) struct Gathering<'a> {
     pub(super) batches: Vec<Tagged>,
     /// The partition of the last record, as librdkafka tells them apart.
     place: Option<(usize, i32)>,
-    /// Partitions of which a record or a batch was damaged, by name and number: nothing behind that may pass it.
-    pub(super) poisoned: BTreeSet<(String, i32)>,
+    /// Partitions that met an error, by name and number, and whether it is one that nothing behind it may pass.
+    pub(super) failed: BTreeMap<(String, i32), bool>,
 }
 
 /// Where records are copied to.
@@ -42,14 +42,21 @@ pub(super) struct Damaged;
 
 impl<'a> Gathering<'a> {
     pub(super) fn new(held: &'a Holdings) -> Self {
-        let (chunk, batches, poisoned) = (Chunk::default(), Vec::new(), BTreeSet::new());
-        Self { held, chunk, batches, place: None, poisoned }
+        let (chunk, batches, failed) = (Chunk::default(), Vec::new(), BTreeMap::new());
+        Self { held, chunk, batches, place: None, failed }
     }
 
-    /// Nothing more is taken of this partition: its records would pass what was lost.
-    pub(super) fn poison(&mut self, topic: &str, number: i32) {
-        self.poisoned.insert((topic.to_owned(), number));
+    /// Notes an error of a partition, which is returned if it is assigned. After one that is permanent nothing more is taken of
+    /// it: its records would pass what was lost.
+    pub(super) fn fail(
+        &mut self,
+        topic: &str,
+        number: i32,
+        permanent: bool,
+    ) -> Option<PartitionId> {
+        *self.failed.entry((topic.to_owned(), number)).or_default() |= permanent;
         self.place = None;
+        Some(self.held.get(topic)?.get(&number)?.partition.id)
     }
 
     /// Copies a record to the batch of its partition and returns its size; 0 when the partition is not assigned any more, or
@@ -60,15 +67,18 @@ impl<'a> Gathering<'a> {
             let Some(topic) = fetched.topic() else { return Ok(0) };
             let number = fetched.partition();
             let held = self.held.get(topic).and_then(|numbers| numbers.get(&number));
-            let held = held.filter(|held| !held.poisoned);
-            let Some(held) = held.filter(|_| !self.is_poisoned(topic, number)) else {
+            let Some(held) = held.filter(|held| !held.poisoned && !self.is_poisoned(topic, number))
+            else {
                 return Ok(0);
             };
-            let partition = held.partition.clone();
-            let batch = RecordBatch { partition, records: Vec::new(), next: Position(offset) };
+            self.chunk = Chunk::default();
+            let records = vec![record(fetched, offset, &mut self.chunk)?];
+            let (partition, next) = (held.partition.clone(), Position(offset.saturating_add(1)));
+            let size = records.iter().map(Record::size).sum();
+            let batch = RecordBatch { partition, records, next };
             self.batches.push(Tagged { generation: held.generation, batch });
             self.place = Some(fetched.place());
-            self.chunk = Chunk::default();
+            return Ok(size);
         }
         let record = record(fetched, offset, &mut self.chunk)?;
         let Some(Tagged { batch, .. }) = self.batches.last_mut() else { return Ok(0) };
@@ -79,14 +89,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn is_poisoned(&self, topic: &str, number: i32) -> bool {
-        !self.poisoned.is_empty() && self.poisoned.contains(&(topic.to_owned(), number))
-    }
-
-    /// What was gathered, without batches that have come to nothing.
-    pub(super) fn end(self) -> (Vec<Tagged>, BTreeSet<(String, i32)>) {
-        let mut batches = self.batches;
-        batches.retain(|tagged| !tagged.batch.records.is_empty());
-        (batches, self.poisoned)
+        !self.failed.is_empty() && self.failed.get(&(topic.to_owned(), number)) == Some(&true)
     }
 }
 

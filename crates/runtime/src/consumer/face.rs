@@ -15,7 +15,6 @@ use super::shell::Start;
 use crate::ports::{Class, TopicPartition};
 use crate::telemetry::metrics::{
     AlarmLabels, ConsumerMetrics, OutcomeLabels, PartitionLabels, ReasonLabels, SinkLabels,
-    StageLabels,
 };
 
 /// Where a consumer shows itself.
@@ -64,9 +63,7 @@ impl Face {
         self.metrics.delivered_records.inc_by(done.records);
         self.metrics.delivered_bytes.inc_by(done.bytes);
         self.metrics.busy_seconds.inc_by(done.took.as_secs_f64());
-        self.metrics.batches.inc();
-        Self::stage(&self.metrics, "fetch", done.fetched);
-        Self::stage(&self.metrics, "write", done.took);
+        self.metrics.fetch_seconds.inc_by(done.fetched.as_secs_f64());
         let labels = SinkLabels { sink: sink_word(sink) };
         self.metrics
             .sink_flush_duration_seconds
@@ -84,12 +81,7 @@ impl Face {
 
     /// Progress was on its way to the ledger for so long.
     pub(super) fn committing(metrics: &ConsumerMetrics, took: Duration) {
-        Self::stage(metrics, "commit", took);
-    }
-
-    fn stage(metrics: &ConsumerMetrics, stage: &'static str, took: Duration) {
-        let seconds = metrics.batch_stage_seconds.get_or_create(&StageLabels { stage });
-        seconds.inc_by(took.as_secs_f64());
+        metrics.commit_seconds.inc_by(took.as_secs_f64());
     }
 
     /// A write failed.

@@ -113,11 +113,15 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
     /// Takes a partition for the owner with this token, and returns the position at which the sink stands: the end of
     /// the last durable write of any owner, or `None` when there was none. Owners with a lower token are shut out as
     /// far as the sink's guarantee says.
+    ///
+    /// A sink that keeps no positions and shuts nobody out has nothing to do, and need not implement it.
     async fn acquire(
         &self,
-        partition: &TopicPartition,
-        token: FencingToken,
-    ) -> Result<Option<Position>, SinkError>;
+        _partition: &TopicPartition,
+        _token: FencingToken,
+    ) -> Result<Option<Position>, SinkError> {
+        Ok(None)
+    }
 
     /// Makes a batch durable and returns when it is. Nothing of it is visible when the sink stands elsewhere than at
     /// `batch.expected` (for sinks that are exactly-once).
@@ -128,10 +132,12 @@ pub trait Sink: Send + Sync + std::fmt::Debug {
         batch: Batch<'_>,
     ) -> Result<(), SinkError>;
 
-    /// Gives a partition back; what `write` made durable stays.
+    /// Gives a partition back; what `write` made durable stays. A sink that holds nothing for it need not implement it.
     async fn release(
         &self,
-        partition: &TopicPartition,
-        token: FencingToken,
-    ) -> Result<(), SinkError>;
+        _partition: &TopicPartition,
+        _token: FencingToken,
+    ) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

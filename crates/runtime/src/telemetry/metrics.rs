@@ -101,8 +101,6 @@ labels! {
     AlarmLabels { alarm: &'static str }
     /// Which kind of sink.
     SinkLabels { sink: &'static str }
-    /// Where a batch spends its time: fetch, write or commit.
-    StageLabels { stage: &'static str }
 }
 
 metrics! {
@@ -188,12 +186,11 @@ metrics! {
     queued_bytes: Gauge,
     /// Time spent working, as opposed to waiting for records: its growth in a second is the utilisation.
     busy_seconds: SecondsCounter,
-    /// Batches made durable by sinks.
-    batches: Counter,
-    /// Time that batches spent in each stage: fetch, from their first record in memory until they are cut; write, until the sink has
-    /// them; commit, until the ledger has the progress.
-    batch_stage_seconds: Family<StageLabels, SecondsCounter>,
-    /// Time that a write to a sink took.
+    /// Time that batches were fetched for, from their first record in memory until they were cut.
+    fetch_seconds: SecondsCounter,
+    /// Time that progress was on its way to the ledger.
+    commit_seconds: SecondsCounter,
+    /// Time that a write to a sink took, one for each batch.
     sink_flush_duration_seconds: Histograms<SinkLabels>,
     /// Writes to sinks that failed, by class of error.
     sink_failures: Family<ReasonLabels, Counter>,
@@ -332,7 +329,6 @@ macro_rules! declared_families {
 type Counters<L> = Family<L, Counter>;
 type Gauges<L> = Family<L, Gauge>;
 type FloatGauges<L> = Family<L, FloatGauge>;
-type SecondsCounters<L> = Family<L, SecondsCounter>;
 
 declared! {
     Counter: Counter = Self::default();
@@ -346,7 +342,6 @@ declared_families! {
     Counters of Counter = Self::default();
     Gauges of Gauge = Self::default();
     FloatGauges of Gauge = Self::default();
-    SecondsCounters of Counter = Self::default();
     Histograms of Histogram = Self::new_with_constructor(seconds);
 }
 

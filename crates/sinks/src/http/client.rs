@@ -3,7 +3,6 @@
 //! One request at a time is sent and its answer read to the end. Nothing is repeated here and nothing is followed.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,14 +12,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 
 use super::answer::Answer;
 use super::config::HttpConfig;
 use crate::spec::Cause;
+use crate::tls;
 
 /// The largest answer that is read: the rejections of a very large batch have some hundred kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -37,12 +34,9 @@ impl Client {
     pub(super) fn new(config: &HttpConfig) -> Result<Self, Cause> {
         let mut roots = RootCertStore::empty();
         if config.is_tls() {
-            roots = authorities(config.ca_file.as_deref())?;
+            roots = tls::authorities(config.ca_file.as_deref().map(Path::new), "caFile")?;
         }
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::client()?.with_root_certificates(roots).with_no_client_auth();
         let mut sockets = HttpConnector::new();
         sockets.enforce_http(false);
         sockets.set_nodelay(true);
@@ -86,44 +80,6 @@ pub(super) struct Lost {
     pub(super) certificate: bool,
     /// Why.
     pub(super) cause: Cause,
-}
-
-/// Authorities that cannot be trusted because they cannot be had.
-#[derive(Debug, thiserror::Error)]
-enum TrustError {
-    #[error("this system has no list of trusted authorities: set #caFile=")]
-    NoList,
-    #[error("failed to read caFile {path}")]
-    Unreadable {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("caFile {0} holds no certificate in PEM")]
-    Empty(String),
-    #[error("caFile {path} holds no usable certificates of authorities in PEM")]
-    Unusable {
-        path: String,
-        #[source]
-        source: Cause,
-    },
-}
-
-fn authorities(path: Option<&str>) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    let Some(path) = path else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        return if roots.is_empty() { Err(TrustError::NoList) } else { Ok(roots) };
-    };
-    let name = || path.to_owned();
-    let text = std::fs::read(Path::new(path))
-        .map_err(|source| TrustError::Unreadable { path: name(), source })?;
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let unusable = |source: Cause| TrustError::Unusable { path: name(), source };
-        let certificate = certificate.map_err(|cause| unusable(cause.into()))?;
-        roots.add(certificate).map_err(|cause| unusable(cause.into()))?;
-    }
-    if roots.is_empty() { Err(TrustError::Empty(name())) } else { Ok(roots) }
 }
 
 /// Whether a failed connection is about the receiver's certificate. An error of IO hides the one inside of it from the

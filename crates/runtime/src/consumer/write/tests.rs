@@ -26,14 +26,6 @@ impl Sink for Picky {
         Guarantee::AtLeastOnce
     }
 
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
-    }
-
     async fn write(
         &self,
         partition: &TopicPartition,
@@ -51,10 +43,6 @@ impl Sink for Picky {
         }
         Err(SinkError::Rejected { partition: partition.clone(), records })
     }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
-        Ok(())
-    }
 }
 
 /// A sink that rejects what nobody gave it.
@@ -67,14 +55,6 @@ impl Sink for Confused {
         Guarantee::AtLeastOnce
     }
 
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
-    }
-
     async fn write(
         &self,
         partition: &TopicPartition,
@@ -83,10 +63,6 @@ impl Sink for Confused {
     ) -> Result<(), SinkError> {
         let records = vec![Rejection { offset: 99, reason: String::new() }];
         Err(SinkError::Rejected { partition: partition.clone(), records })
-    }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
-        Ok(())
     }
 }
 

@@ -18,13 +18,7 @@
 //!         Guarantee::AtLeastOnce
 //!     }
 //!     // …
-//! #   async fn acquire(&self, _: &TopicPartition, _: FencingToken) -> Result<Option<Position>, SinkError> {
-//! #       Ok(None)
-//! #   }
 //! #   async fn write(&self, _: &TopicPartition, _: FencingToken, _: Batch<'_>) -> Result<(), SinkError> {
-//! #       Ok(())
-//! #   }
-//! #   async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
 //! #       Ok(())
 //! #   }
 //! }

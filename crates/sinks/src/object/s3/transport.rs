@@ -22,8 +22,9 @@ use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpRequestBody, HttpResponse, HttpService,
 };
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+
+use crate::tls;
 
 /// Time for a connection: three tries over the ocean.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -68,13 +69,8 @@ struct Transport {
 impl Connector {
     /// A connector that trusts the system's authorities, or those that `SSL_CERT_FILE` names.
     pub(super) fn new(request_timeout: Duration) -> Result<Self, rustls::Error> {
-        let mut authorities = RootCertStore::empty();
-        // A system's list may hold certificates that cannot be used, or be absent where only http:// is spoken.
-        authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(authorities)
-            .with_no_client_auth();
+        // A system's list may be absent where only http:// is spoken.
+        let tls = tls::client()?.with_root_certificates(tls::system()).with_no_client_auth();
         Ok(Self { tls: Arc::new(tls), request_timeout })
     }
 }

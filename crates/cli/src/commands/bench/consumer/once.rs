@@ -268,14 +268,6 @@ impl Sink for Watched {
         Guarantee::AtLeastOnce
     }
 
-    async fn acquire(
-        &self,
-        _: &TopicPartition,
-        _: FencingToken,
-    ) -> Result<Option<Position>, SinkError> {
-        Ok(None)
-    }
-
     async fn write(
         &self,
         _: &TopicPartition,
@@ -288,10 +280,6 @@ impl Sink for Watched {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.records.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
         self.changed.send_replace(());
-        Ok(())
-    }
-
-    async fn release(&self, _: &TopicPartition, _: FencingToken) -> Result<(), SinkError> {
         Ok(())
     }
 }
