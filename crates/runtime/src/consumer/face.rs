@@ -190,7 +190,7 @@ impl Face {
     fn gauges(&self, now: Instant, unix_ms: u64, core: &Consumer, gatherer: &Gatherer) {
         let metrics = &self.metrics;
         metrics.partitions.set(signed(core.holdings().count()));
-        metrics.queued_bytes.set(signed(gatherer.bytes()));
+        metrics.queued_bytes.set(signed(gatherer.memory()));
         metrics.lease_remaining_seconds.set(core.lease_left(now).as_secs_f64());
         metrics.partition_lag_records.clear();
         metrics.partition_lag_seconds.clear();

@@ -30,6 +30,8 @@ pub(super) struct Gathering {
     reading: Option<ReadingId>,
     records: Vec<Record>,
     bytes: usize,
+    /// What they take with all that they are made of.
+    memory: usize,
     next: Position,
     /// Up to here all was read: there may be no records after the last that was gathered.
     read: Position,
@@ -60,13 +62,13 @@ pub(super) struct Cut {
 pub(super) struct Gatherer {
     limits: Limits,
     partitions: BTreeMap<PartitionId, Gathering>,
-    bytes: usize,
+    memory: usize,
     readings: u64,
 }
 
 impl Gatherer {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, partitions: BTreeMap::new(), bytes: 0, readings: 0 }
+        Self { limits, partitions: BTreeMap::new(), memory: 0, readings: 0 }
     }
 
     /// Begins with a partition, or again at another position.
@@ -88,6 +90,7 @@ impl Gatherer {
             reading: Some(reading),
             records: Vec::new(),
             bytes: 0,
+            memory: 0,
             next: from,
             read: from,
             since: None,
@@ -105,8 +108,8 @@ impl Gatherer {
     /// Drops what was gathered; a write in flight keeps its own records.
     pub(super) fn drop_gathered(&mut self, id: PartitionId) -> Option<TopicPartition> {
         let gathering = self.partitions.get_mut(&id)?;
-        self.bytes -= gathering.bytes;
-        gathering.bytes = 0;
+        self.memory -= gathering.memory;
+        (gathering.bytes, gathering.memory) = (0, 0);
         gathering.records.clear();
         gathering.reading = None;
         gathering.since = None;
@@ -116,7 +119,7 @@ impl Gatherer {
     /// Forgets a partition.
     pub(super) fn remove(&mut self, id: PartitionId) -> Option<Gathering> {
         let gathering = self.partitions.remove(&id)?;
-        self.bytes -= gathering.bytes;
+        self.memory -= gathering.memory;
         Some(gathering)
     }
 
@@ -146,14 +149,15 @@ impl Gatherer {
         if batch.records.is_empty() {
             return false;
         }
-        let bytes: usize = batch.records.iter().map(Record::size).sum();
+        let (bytes, memory) = sizes(&batch.records);
         gathering.records.extend(batch.records);
         gathering.next = batch.next;
         gathering.bytes += bytes;
+        gathering.memory += memory;
         gathering.since.get_or_insert(now);
-        self.bytes += bytes;
-        let full =
-            gathering.bytes >= 2 * self.limits.batch_bytes || self.bytes >= self.limits.queue_bytes;
+        self.memory += memory;
+        let full = gathering.bytes >= 2 * self.limits.batch_bytes
+            || self.memory >= self.limits.queue_bytes;
         let pause = full && !gathering.paused;
         gathering.paused |= pause;
         pause
@@ -162,7 +166,7 @@ impl Gatherer {
     /// The partitions whose batch is large or old enough and was not announced yet.
     pub(super) fn announce(&mut self, now: Instant) -> Vec<(PartitionId, Epoch)> {
         let limits = self.limits;
-        let crowded = self.bytes >= limits.queue_bytes;
+        let crowded = self.memory >= limits.queue_bytes;
         let mut ready = Vec::new();
         for (id, gathering) in &mut self.partitions {
             let wait = if gathering.wrote { limits.wait_time } else { limits.first_batch };
@@ -180,20 +184,19 @@ impl Gatherer {
     pub(super) fn cut(&mut self, now: Instant, id: PartitionId) -> Option<Cut> {
         let limit = self.limits.batch_bytes;
         let gathering = self.partitions.get_mut(&id)?;
-        let mut bytes = 0;
-        let mut count = 0;
-        for record in &gathering.records {
-            if count > 0 && bytes + record.size() > limit {
-                break;
-            }
-            bytes += record.size();
-            count += 1;
+        // Most often all of it is a batch, and a little more.
+        let (mut bytes, mut count) = (gathering.bytes, gathering.records.len());
+        while count > 1 && bytes > limit {
+            count -= 1;
+            bytes -= gathering.records[count].size();
         }
         let rest = gathering.records.split_off(count);
+        let memory = gathering.memory - sizes(&rest).1;
         let records = std::mem::replace(&mut gathering.records, rest);
         let end = gathering.records.first().map_or(gathering.next, |first| Position(first.offset));
         gathering.bytes -= bytes;
-        self.bytes -= bytes;
+        gathering.memory -= memory;
+        self.memory -= memory;
         let fetched = gathering.since.map_or(Duration::ZERO, |since| now.since(since));
         if gathering.records.is_empty() {
             gathering.since = None;
@@ -210,7 +213,7 @@ impl Gatherer {
 
     /// Notes a durable write. Returns true when a paused partition can be read on.
     pub(super) fn written(&mut self, id: PartitionId, done: Done, age: Option<Duration>) -> bool {
-        let crowded = self.bytes >= self.limits.queue_bytes;
+        let crowded = self.memory >= self.limits.queue_bytes;
         let Some(gathering) = self.partitions.get_mut(&id) else { return false };
         gathering.stands = done.end;
         gathering.age = age.or(gathering.age);
@@ -227,7 +230,7 @@ impl Gatherer {
 
     /// Partitions that were paused because all together held too much, and can go on now that they do not.
     pub(super) fn resumable(&mut self) -> Vec<TopicPartition> {
-        if self.bytes >= self.limits.queue_bytes {
+        if self.memory >= self.limits.queue_bytes {
             return Vec::new();
         }
         let limit = self.limits.batch_bytes;
@@ -258,15 +261,21 @@ impl Gatherer {
         }
     }
 
-    /// Bytes that wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Memory of the records that wait.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// All partitions, for status.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Gathering> {
         self.partitions.values()
     }
+}
+
+/// Bytes of records, and the memory that they take.
+fn sizes(records: &[Record]) -> (usize, usize) {
+    let each = records.iter().map(|record| (record.size(), record.memory()));
+    each.fold((0, 0), |(bytes, memory), (size, taken)| (bytes + size, memory + taken))
 }
 
 /// A durable write.

@@ -23,7 +23,7 @@ impl fmt::Display for TopicPartition {
     }
 }
 
-/// One record of a data partition. The bytes are shared with the client library's buffer where it allows.
+/// One record of a data partition. Its bytes may be shared with the answer that it came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its offset.
@@ -44,6 +44,12 @@ impl Record {
         let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + len(value)).sum();
         len(&self.key) + len(&self.value) + headers
+    }
+
+    /// Bytes of memory that it takes: what queues are bounded by.
+    pub fn memory(&self) -> usize {
+        let headers = self.headers.len() * size_of::<(String, Option<Bytes>)>();
+        size_of::<Self>() + headers + self.size()
     }
 }
 

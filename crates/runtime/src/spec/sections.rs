@@ -237,8 +237,9 @@ pub struct Consumer {
     /// costs one small write.
     #[serde(with = "Span")]
     pub first_batch: Duration,
-    /// Bytes of fetched records that wait in memory, for all partitions of a consumer together. The default is six
-    /// batches: fewer slow the fetching down, more only cost memory.
+    /// Memory of fetched records that wait, for all partitions of a consumer together: their bytes, and about a hundred
+    /// more for each. As much again may be on its way from the brokers. The default is six batches of large records: less
+    /// slows the fetching down, more only costs memory.
     #[serde(with = "Size")]
     pub queue_bytes: u64,
     /// Time from SIGTERM to the end for giving all partitions back. The default is a write and the events after it.

@@ -182,7 +182,7 @@ metrics! {
     delivered_bytes: Counter,
     /// Records made durable by sinks.
     delivered_records: Counter,
-    /// Bytes that wait in memory to be written.
+    /// Memory of records that wait to be written.
     queued_bytes: Gauge,
     /// Time spent working, as opposed to waiting for records: its growth in a second is the utilisation.
     busy_seconds: SecondsCounter,
