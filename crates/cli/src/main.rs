@@ -27,6 +27,11 @@ use crate::failure::Exit;
 use crate::output::Output;
 use crate::signals::Signals;
 
+/// A consumer's records come and go by the megabyte, from thread to thread. The C library's allocator gives such memory back to the
+/// system and asks for it again, which cost as much as all the rest.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let ran = start();
     let exit = ran.unwrap_or_else(|error| {

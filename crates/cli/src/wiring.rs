@@ -236,7 +236,7 @@ pub(crate) fn consumer_ports(
         clock,
         ledger,
         commands,
-        reader: kafka.partition_reader(reader_options(config))?,
+        reader: kafka.partition_reader(reader_options(config)),
         sinks: Sinks::new(Arc::clone(config), kafka.admin(), open)
             .with_dead_letters(Box::new(open_dead_letters)),
         offsets: kafka.offsets(),

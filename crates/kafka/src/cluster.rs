@@ -175,11 +175,6 @@ impl Cluster {
         self.lock().ask_another();
     }
 
-    /// Sees whether the credentials of now are taken, on a connection made for it.
-    pub(crate) async fn authenticate(&self) -> Result<(), Error> {
-        self.bootstrap().await.map(drop)
-    }
-
     async fn bootstrap(&self) -> Result<Arc<Connection>, Error> {
         let count = self.bootstrap.len();
         let first = self.lock().first_bootstrap;
@@ -239,6 +234,38 @@ impl Cluster {
             Some(known) => Ok(known),
             None => self.look_up(topic).await,
         }
+    }
+
+    /// What is known of topics, and of those that are not known what a broker says now, in one answer. With `anew` none counts
+    /// as known.
+    pub(crate) async fn topics(
+        &self,
+        names: &BTreeSet<String>,
+        anew: bool,
+    ) -> BTreeMap<String, Result<TopicMeta, Error>> {
+        let known =
+            |name: &String| Some((name.clone(), Ok(self.lock().leaders.get(name)?.clone())));
+        let mut found: BTreeMap<_, _> =
+            if anew { BTreeMap::new() } else { names.iter().filter_map(known).collect() };
+        let unknown: Vec<String> =
+            names.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
+        if unknown.is_empty() {
+            return found;
+        }
+        let answer = self.metadata(Some(&unknown)).await;
+        let mut topics = answer.map(|metadata| metadata.topics).unwrap_or_default();
+        for name in unknown {
+            let outcome = match topics.remove(&name) {
+                Some(Ok(meta)) => {
+                    self.lock().leaders.insert(name.clone(), meta.clone());
+                    Ok(meta)
+                }
+                // One that was just made, or is gone: that takes a second look.
+                _ => self.look_up(&name).await,
+            };
+            found.insert(name, outcome);
+        }
+        found
     }
 
     /// What the metadata says of one topic now.

@@ -3,7 +3,6 @@
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security::{Cluster, Mechanism, Sasl, Secret, Tls};
@@ -136,8 +135,6 @@ impl ClientContext for Callbacks {
         tracing::debug!(error = %error, "librdkafka: {reason}");
     }
 }
-
-impl ConsumerContext for Callbacks {}
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ const MAX_FRAME: usize = 256 << 20;
 /// Bytes of a frame's length, which stand in front of it.
 const LENGTH: usize = 4;
 
-/// Most room that is made for an announced answer at once: more is made as it comes.
+/// Most room that is made at once for an announced answer, unless more was asked for: more is made as it comes.
 const ROOM: usize = 64 << 10;
 
 /// How long what the other side said last is waited for, after a write failed: it has arrived before the failure.
@@ -118,6 +118,8 @@ pub struct Traffic {
 struct Outgoing {
     correlation: i32,
     frame: Bytes,
+    /// Room that may be made for the answer at once.
+    room: usize,
     answer: oneshot::Sender<Result<Bytes, Arc<std::io::Error>>>,
 }
 
@@ -194,12 +196,24 @@ impl Connection {
         version: i16,
         timeout: Duration,
     ) -> Result<R::Response, Error> {
+        self.call_for(request, version, timeout, ROOM).await
+    }
+
+    /// The same for an answer that was asked to have so many bytes at most. There is room for them at once, and no need to
+    /// move what has come of it to larger room again and again.
+    pub(crate) async fn call_for<R: Request>(
+        &self,
+        request: &R,
+        version: i16,
+        timeout: Duration,
+        room: usize,
+    ) -> Result<R::Response, Error> {
         let correlation = self.next_correlation.fetch_add(1, Ordering::Relaxed);
         let frame = self.encode(request, version, correlation)?;
         self.access.sent.fetch_add(frame.len() as u64, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         let exchange = async {
-            let outgoing = Outgoing { correlation, frame, answer };
+            let outgoing = Outgoing { correlation, frame, room, answer };
             self.requests.send(outgoing).await.ok()?;
             answered.await.ok()
         };
@@ -392,7 +406,8 @@ async fn exchange(
                 if read? == 0 {
                     return Err(std::io::ErrorKind::UnexpectedEof.into());
                 }
-                while let Some(frame) = take_frame(&mut inbox)? {
+                let room = |waiting: &VecDeque<Outgoing>| waiting.front().map_or(ROOM, |first| first.room);
+                while let Some(frame) = take_frame(&mut inbox, room(waiting))? {
                     answer(waiting, frame)?;
                 }
             }
@@ -449,8 +464,8 @@ enum Stranger {
     Unknown(usize),
 }
 
-/// Cuts a whole frame off the front; makes room for more of one that is not whole.
-fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
+/// Cuts a whole frame off the front; makes room for more of one that is not whole, but not for more than so much at once.
+fn take_frame(inbox: &mut BytesMut, room: usize) -> Result<Option<Bytes>, std::io::Error> {
     let Some(prefix) = inbox.first_chunk::<4>() else { return Ok(None) };
     let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
     if length > MAX_FRAME {
@@ -459,7 +474,7 @@ fn take_frame(inbox: &mut BytesMut) -> Result<Option<Bytes>, std::io::Error> {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, stranger));
     }
     if inbox.len() < length + 4 {
-        inbox.reserve((length + 4 - inbox.len()).min(ROOM));
+        inbox.reserve((length + 4 - inbox.len()).min(room.max(ROOM)));
         return Ok(None);
     }
     inbox.advance(4);
@@ -493,9 +508,9 @@ mod tests {
     fn frames_are_cut_only_when_whole() {
         let mut inbox = BytesMut::new();
         inbox.extend_from_slice(&[0, 0, 0, 3, 1, 2]);
-        assert_eq!(take_frame(&mut inbox).unwrap(), None);
+        assert_eq!(take_frame(&mut inbox, ROOM).unwrap(), None);
         inbox.extend_from_slice(&[3, 0]);
-        assert_eq!(take_frame(&mut inbox).unwrap().as_deref(), Some([1_u8, 2, 3].as_slice()));
+        assert_eq!(take_frame(&mut inbox, ROOM).unwrap().as_deref(), Some([1_u8, 2, 3].as_slice()));
         assert_eq!(inbox.as_ref(), [0]);
     }
 
@@ -515,7 +530,7 @@ mod tests {
             for piece in pieces.into_iter().chain([usize::MAX]) {
                 let piece = sent.split_to(piece.min(sent.len()));
                 inbox.extend_from_slice(&piece);
-                while let Some(frame) = take_frame(&mut inbox).unwrap() {
+                while let Some(frame) = take_frame(&mut inbox, ROOM).unwrap() {
                     received.push(frame.to_vec());
                 }
             }
@@ -529,8 +544,8 @@ mod tests {
             let mut inbox = BytesMut::from(&*bytes);
             let (sender, _receiver) = oneshot::channel();
             let frame = Bytes::new();
-            let mut waiting = VecDeque::from([Outgoing { correlation: asked, frame, answer: sender }]);
-            while let Ok(Some(frame)) = take_frame(&mut inbox) {
+            let mut waiting = VecDeque::from([Outgoing { correlation: asked, frame, room: ROOM, answer: sender }]);
+            while let Ok(Some(frame)) = take_frame(&mut inbox, ROOM) {
                 prop_assert!(frame.len() <= bytes.len());
                 let correlation = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes));
                 let was_asked = !waiting.is_empty() && correlation == Some(asked);
@@ -543,20 +558,20 @@ mod tests {
     #[test]
     fn an_announced_length_alone_takes_no_memory() {
         let mut inbox = BytesMut::from([15, 255, 255, 255, 0].as_slice());
-        assert_eq!(take_frame(&mut inbox).unwrap(), None);
+        assert_eq!(take_frame(&mut inbox, ROOM).unwrap(), None);
         assert!(inbox.capacity() <= 2 * ROOM, "{}", inbox.capacity());
     }
 
     #[test]
     fn an_announced_length_beyond_reason_is_an_error() {
         let mut inbox = BytesMut::from(b"HTTP/1.1 400 Bad Request".as_slice());
-        assert!(take_frame(&mut inbox).is_err());
+        assert!(take_frame(&mut inbox, ROOM).is_err());
     }
 
     #[test]
     fn an_alert_of_tls_is_recognised() {
         let mut inbox = BytesMut::from([0x15, 3, 3, 0, 2, 2, 40].as_slice());
-        let error = take_frame(&mut inbox).unwrap_err();
+        let error = take_frame(&mut inbox, ROOM).unwrap_err();
         let stranger = error.get_ref().and_then(|cause| cause.downcast_ref::<Stranger>());
         assert_eq!(stranger, Some(&Stranger::Tls));
     }

@@ -20,15 +20,16 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 use tidegate_core::ids::TopicId;
-use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord, ReadError};
+use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord, ReadError, Record};
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::mpsc;
 
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::Connection;
+use crate::decompress::MAX_PLAIN;
 use crate::errors::{self, Right, refused};
 use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH};
-use crate::records;
+use crate::records::{Aborted, Batches, Garbled};
 
 /// How long a broker may hold a fetch back when there is nothing new. It is no delay: records end the wait.
 const LONG_POLL: Duration = Duration::from_millis(500);
@@ -245,23 +246,23 @@ impl Fetcher {
 
     fn decode(&mut self, partition: &PartitionData) -> Result<Vec<RawRecord>, End> {
         let Some(bytes) = &partition.records else { return Ok(Vec::new()) };
-        let decoded = match records::decode(bytes.clone(), self.next) {
-            Ok(decoded) => decoded,
-            Err(error) => return Err(self.garbled(error)),
-        };
-        if let Some(error) = decoded.trouble {
-            // What came before the trouble is good; the next fetch starts at it.
-            if decoded.next == self.next {
-                return Err(self.garbled(error));
+        let mut batches = Batches::new(bytes.clone(), self.next, Aborted::default(), MAX_PLAIN);
+        let mut records = Vec::new();
+        loop {
+            match batches.read(&mut records) {
+                Ok(Some(_)) => {}
+                Err(error) if batches.position() == self.next => return Err(self.garbled(error)),
+                // What came before the trouble is good; the next fetch starts at it.
+                Ok(None) | Err(_) => break,
             }
         }
         self.garbled = 0;
-        self.next = decoded.next;
-        self.last_epoch = decoded.last_epoch.unwrap_or(self.last_epoch);
-        Ok(decoded.records)
+        self.next = batches.position();
+        self.last_epoch = batches.last_epoch().unwrap_or(self.last_epoch);
+        Ok(records.into_iter().map(raw).collect())
     }
 
-    fn garbled(&mut self, cause: records::Garbled) -> End {
+    fn garbled(&mut self, cause: Garbled) -> End {
         self.garbled += 1;
         let over = self.garbled >= MAX_GARBLED;
         let class = if over { Class::Permanent } else { Class::Transient };
@@ -322,5 +323,17 @@ impl Fetcher {
         } else {
             End::Over(ReadError::Failed(error))
         }
+    }
+}
+
+/// As control topics have records: their times are never before 1970, and a header without a value has an empty one.
+fn raw(record: Record) -> RawRecord {
+    let headers = record.headers.into_iter();
+    RawRecord {
+        offset: record.offset,
+        timestamp_ms: u64::try_from(record.timestamp_ms).unwrap_or(0),
+        key: record.key,
+        headers: headers.map(|(name, value)| (name, value.unwrap_or_default())).collect(),
+        value: record.value,
     }
 }

@@ -145,9 +145,6 @@ pub(crate) fn class_of_code(code: Code) -> Class {
         | C::InvalidTopic
         | C::InvalidArgument
         | C::InvalidRecord
-        // A damaged batch: librdkafka would pass over it, and its records would be lost without a word.
-        | C::BadMessage
-        | C::BadCompression
         | C::InvalidTimestamp
         | C::InvalidRequest
         | C::InvalidRequiredAcks
@@ -160,9 +157,7 @@ pub(crate) fn class_of_code(code: Code) -> Class {
         | C::SecurityDisabled
         | C::NotConfigured
         | C::NotImplemented
-        | C::Fatal
-        | C::AutoOffsetReset
-        | C::OffsetOutOfRange => Class::Permanent,
+        | C::Fatal => Class::Permanent,
         _ => Class::Transient,
     }
 }

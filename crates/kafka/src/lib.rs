@@ -1,24 +1,22 @@
 //! Tidegate's Kafka ports, on two clients that each do what they are good at.
 //!
-//! - **librdkafka** moves records: the data path of consumers ([`Kafka::partition_reader`]), producing
-//!   ([`Kafka::producer`]) and appends to control topics.
-//! - A **thin layer** of our own on `kafka-protocol` asks questions: metadata with topic ids, offsets of very many
-//!   partitions in one request per broker, sizes of logs, administration, group offsets, and the long poll of control
-//!   topics. librdkafka lacks some of these and needs a thousand times the work for others.
+//! - A **thin layer** of our own on `kafka-protocol` reads and asks: the data path of consumers
+//!   ([`Kafka::partition_reader`]), control topics, metadata with topic ids, offsets of very many partitions in one request
+//!   per broker, sizes of logs, administration and group offsets. librdkafka lacks some of these, and needs several
+//!   times to a thousand times the work for others.
+//! - **librdkafka** writes: [`Kafka::producer`] and appends to control topics.
 //!
 //! ```text
-//!              ┌─ admin, offsets, log_sizes ─► cluster ─► connection ─► transport ─► socket, TLS
+//!              ┌─ admin, offsets, log_sizes, partition_reader ─► cluster ─► connection ─► transport ─► socket, TLS
 //!   Kafka ─────┼─ control_log ── append ────┐     ▲ checks, bounds, long poll
 //!              │                            ▼     │
 //!              └─ producer ───────────────► outbox ─► librdkafka
-//!                 partition_reader ─► reader thread ─► librdkafka
 //! ```
 //!
 //! Besides the dev broker this is the only crate that names a Kafka library. It decides nothing: classes of errors are
 //! in one table, and whoever calls retries by them.
 
 mod admin;
-mod batch;
 mod batch_sizes;
 mod batch_writer;
 mod bounded;
@@ -29,7 +27,6 @@ mod control;
 mod control_reader;
 mod dead_letters;
 mod decompress;
-mod ends;
 mod errors;
 mod group_offsets;
 mod list_offsets;
@@ -39,7 +36,6 @@ mod oauth;
 mod offsets_probe;
 mod outbox;
 mod reader;
-mod reader_thread;
 mod record_batch;
 mod records;
 mod sasl;
@@ -181,13 +177,8 @@ impl Kafka {
     }
 
     /// A reader of data partitions; call it from within a tokio runtime.
-    pub fn partition_reader(
-        &self,
-        options: ReaderOptions,
-    ) -> Result<Box<dyn PartitionReader>, Error> {
-        let settings = config::client(&self.settings, &self.client_id)?;
-        let cluster = Arc::clone(&self.cluster);
-        Ok(Box::new(reader::KafkaReader::new(cluster, settings, &self.client_id, options)?))
+    pub fn partition_reader(&self, options: ReaderOptions) -> Box<dyn PartitionReader> {
+        Box::new(reader::KafkaReader::new(Arc::clone(&self.cluster), options))
     }
 
     /// Writes batches of known size, for measurements.

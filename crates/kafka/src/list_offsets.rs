@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use tidegate_runtime::errors::Code as Page;
 use tidegate_runtime::ports::{Bound, Error};
 use tokio::task::JoinSet;
 
@@ -208,8 +209,12 @@ async fn by_leader(
     for (topic, numbers) in by_topic {
         let meta = match cluster.topic(topic).await {
             Ok(meta) => meta,
-            // A topic that is gone has no answer; a cluster that is gone fails the call.
-            Err(error) if errors::is_missing(&error) => continue,
+            // A topic that is gone or forbidden has no answer; a cluster that is gone fails the call.
+            Err(error)
+                if errors::is_missing(&error) || error.code() == Some(Page::RightMissing) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         let known = |number: &u32| Some((*number, meta.partitions.get(number)?));

@@ -6,7 +6,7 @@
 //!  librdkafka, when it asks ────┘            └── endpoint: kept while fresh ◄── a thread of its own
 //! ```
 //!
-//! librdkafka asks on the threads that read records and report deliveries. A slow endpoint therefore holds them up for
+//! librdkafka asks on the threads that report deliveries. A slow endpoint therefore holds them up for
 //! [`A_MOMENT`] and no longer: they get the old token while it holds, else an error that passes, and ask again.
 
 mod endpoint;

@@ -9,6 +9,7 @@
 
 mod suite;
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_core::ids::Position;
 use tidegate_devbroker::{ApiKey, DevBroker, FaultAction, FaultRule, Options, ResponseError};
-use tidegate_kafka::{ControlOptions, Kafka};
+use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::ports::{AppendError, Class, ControlReader, ReadEvent};
 
 use crate::suite::reader::{read, reader};
@@ -265,6 +266,81 @@ async fn nothing_behind_a_damaged_batch_passes_it_and_its_partition_is_named() {
     }
     reader.assign(&good, Position(0)).await.unwrap();
     assert_eq!(read(&mut reader, 40).await[&1].len(), 40);
+}
+
+/// Everything that can happen to a fetch, again and again: each record comes once and in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_fetches_no_record_is_passed_over_or_comes_twice() {
+    const PARTITIONS: u32 = 4;
+    const BATCHES: u64 = 150;
+    let (broker, kafka) = broker(3).await;
+    let topic = suite::new_replicated_topic(&kafka, "storm", PARTITIONS, 3).await;
+    let writer = kafka.batch_writer();
+    let values = vec![Bytes::from(vec![b'x'; 1000]); 10];
+    for _ in 0..BATCHES {
+        let batches = (0..PARTITIONS).map(|number| (number, values.clone())).collect();
+        writer.write(&topic, &batches, 1).await.unwrap();
+    }
+    // Several answers to each partition, and a disturbance after each event.
+    let options = ReaderOptions { queue_kib: 256, ..ReaderOptions::default() };
+    let mut reader = kafka.partition_reader(options);
+    let mut next = BTreeMap::new();
+    for number in 0..PARTITIONS {
+        let part = partition(&kafka, &topic, number).await;
+        reader.assign(&part, Position(0)).await.unwrap();
+        next.insert(number, 0);
+    }
+    let nodes = broker.nodes();
+    let mut down = None;
+    let mut events = 0..;
+    while next.values().any(|next| *next < 10 * BATCHES) {
+        match soon("records", reader.next()).await {
+            ReadEvent::Records(batches) => {
+                for batch in batches {
+                    let next = next.get_mut(&batch.partition.id.number).unwrap();
+                    for record in batch.records {
+                        assert_eq!(record.offset, *next, "of {}", batch.partition);
+                        *next += 1;
+                    }
+                    assert_eq!(batch.next, Position(*next));
+                }
+            }
+            other => panic!("{other:?} in place of records"),
+        }
+        let event = events.next().unwrap();
+        let number = i32::try_from(event % PARTITIONS).unwrap();
+        let node = nodes[usize::try_from(event).unwrap() % nodes.len()];
+        let on_fetch = |action| FaultRule::new(ApiKey::Fetch, action).times(1);
+        match event % 8 {
+            0 => drop(broker.inject(on_fetch(FaultAction::DropConnection))),
+            1 if down.is_none() => drop(broker.move_leader(&topic, number, node)),
+            2 => {
+                let moved = FaultAction::Error(ResponseError::NotLeaderOrFollower);
+                broker.inject(on_fetch(moved).on_partition(&topic, number));
+            }
+            // As a leader says that has not caught up.
+            3 => {
+                let outside = FaultAction::Error(ResponseError::OffsetOutOfRange);
+                broker.inject(on_fetch(outside).on_partition(&topic, number));
+            }
+            4 => drop(broker.inject(on_fetch(FaultAction::Delay(Duration::from_millis(50))))),
+            5 => drop(broker.inject(on_fetch(FaultAction::ApplyThenDrop))),
+            6 => {
+                let session = FaultAction::Error(ResponseError::FetchSessionIdNotFound);
+                broker.inject(on_fetch(session));
+            }
+            _ => {
+                if let Some(node) = down.take() {
+                    broker.start_node(node).await.unwrap();
+                } else {
+                    broker.stop_node(node).await.unwrap();
+                    down = Some(node);
+                }
+            }
+        }
+    }
+    println!("{} events, and a disturbance after each", events.start);
+    assert!(events.start > 40, "the records came in {} events", events.start);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,7 @@ pub(crate) async fn repeated_in_log(
             partition.topic == repeat.topic && partition.id.number == repeat.partition
         });
         let Some(partition) = partition else { continue };
-        let mut reader = kafka.partition_reader(ReaderOptions::default())?;
+        let mut reader = kafka.partition_reader(ReaderOptions::default());
         reader.assign(partition, Position(repeat.offset)).await?;
         let read = tokio::time::timeout(PATIENCE, first(&mut *reader)).await;
         let record = read.with_context(|| format!("{partition} cannot be read"))?;

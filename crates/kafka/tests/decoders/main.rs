@@ -8,6 +8,7 @@
 mod bounded;
 #[path = "../../src/decompress.rs"]
 mod decompress;
+#[expect(dead_code, reason = "not all of it is for every batch")]
 #[path = "../../src/record_batch.rs"]
 mod record_batch;
 

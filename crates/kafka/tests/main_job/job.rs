@@ -75,7 +75,7 @@ impl TaskWorkers {
             clock: clock(),
             ledger: Arc::clone(&ledger),
             commands: ledger,
-            reader: self.kafka.partition_reader(ReaderOptions::default()).unwrap(),
+            reader: self.kafka.partition_reader(ReaderOptions::default()),
             sinks: consumer::Sinks::new(Arc::clone(&config), self.kafka.admin(), Box::new(open)),
             offsets: self.kafka.offsets(),
             state: Box::new(

@@ -57,7 +57,7 @@ struct Work {
 impl Work {
     async fn begin(kafka: &Kafka) -> Self {
         let topic = new_topic(kafka, "bearer", 1).await;
-        let mut reader = kafka.partition_reader(ReaderOptions::default()).unwrap();
+        let mut reader = kafka.partition_reader(ReaderOptions::default());
         reader.assign(&partition(kafka, &topic, 0).await, Position(0)).await.unwrap();
         let producer = kafka.producer(ProducerOptions::default()).unwrap();
         Self { admin: kafka.admin(), producer, reader, topic: topic.into(), records: 0 }

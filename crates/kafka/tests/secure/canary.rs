@@ -109,7 +109,7 @@ impl Said {
             self.outcome(&log.append(0, raw("x")).await);
             self.outcome(&log.end(0).await);
         }
-        self.outcome(&kafka.partition_reader(ReaderOptions::default()));
+        self.shown(&kafka.partition_reader(ReaderOptions::default()));
         self.outcome(&kafka.producer(ProducerOptions::default()));
         let id = PartitionId { topic: TopicId([7; 16]), number: 0 };
         let offsets = kafka.offsets().committed("canary", &[TopicPartition { topic, id }]).await;

@@ -32,7 +32,7 @@ pub(crate) async fn a_wrong_password_is_refused_and_a_corrected_file_is_picked_u
         let log = kafka.control_log("any", ControlOptions::default()).unwrap();
         let error = log.append(0, raw("x")).await.unwrap_err();
         assert!(chain(&error).contains(sentence), "{}", chain(&error));
-        let mut reader = kafka.partition_reader(ReaderOptions::default()).unwrap();
+        let mut reader = kafka.partition_reader(ReaderOptions::default());
         let any = TopicPartition {
             topic: "any".to_owned(),
             id: tidegate_core::ids::PartitionId {

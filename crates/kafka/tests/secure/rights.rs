@@ -65,7 +65,7 @@ async fn only_described(stranger: &Kafka, admin: &Kafka, topic: &str) {
     missing(&stranger.admin().grow(topic, 2).await.unwrap_err(), "Alter", &what);
 
     let part = partition(admin, topic, 0).await;
-    let mut reader = stranger.partition_reader(ReaderOptions::default()).unwrap();
+    let mut reader = stranger.partition_reader(ReaderOptions::default());
     reader.assign(&part, Position(0)).await.unwrap();
     match soon("the refusal", reader.next()).await {
         ReadEvent::Failed(found, error) => {

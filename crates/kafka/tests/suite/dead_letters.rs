@@ -35,7 +35,7 @@ pub(crate) async fn dead_letters_are_whole_and_say_where_they_are_from(kafka: Ka
     let letters = records.each_ref().map(|record| DeadLetter { record, reason: "too odd" });
     soon("dead letters", dead.put(&source(), token(), &letters)).await.unwrap();
 
-    let mut reader = kafka.partition_reader(ReaderOptions::default()).unwrap();
+    let mut reader = kafka.partition_reader(ReaderOptions::default());
     reader.assign(&partition(&kafka, &topic, 1).await, Position(0)).await.unwrap();
     let mut found = Vec::new();
     while found.len() < 2 {

@@ -4,6 +4,7 @@
 pub(crate) mod admin;
 pub(crate) mod control;
 pub(crate) mod dead_letters;
+pub(crate) mod fetching;
 pub(crate) mod offsets;
 pub(crate) mod produce;
 pub(crate) mod reader;
@@ -127,6 +128,10 @@ macro_rules! suite {
             dead_letters:
                 dead_letters_are_whole_and_say_where_they_are_from,
                 dead_letters_for_a_missing_topic_fail_and_make_none;
+            fetching:
+                a_partition_that_comes_does_not_wait_for_a_fetch_that_is_held_back,
+                a_hot_partition_does_not_keep_a_quiet_one_from_being_read,
+                what_nobody_takes_is_not_fetched;
             offsets:
                 commits_are_found_again_and_missing_ones_are_absent,
                 a_commit_for_a_topic_that_was_deleted_is_none_for_its_successor,

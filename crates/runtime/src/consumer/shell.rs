@@ -78,7 +78,9 @@ pub async fn run(
 ) -> Result<bool, Error> {
     let (shell, reader) = Shell::new(config, start, ports)?;
     let reader = task::spawn_named("reader", reader);
-    let clean = shell.run(stops).await?;
+    // On a worker of the runtime, as the reader is: what they tell each other then seldom has to wake another thread.
+    let shell = task::spawn_named("consumer", shell.run(stops));
+    let clean = shell.await.map_err(Error::Task)??;
     // Told to stop by the shell's end.
     reader.await.map_err(Error::Task)?.map_err(Error::Reader)?;
     Ok(clean)

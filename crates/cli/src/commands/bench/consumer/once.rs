@@ -68,7 +68,7 @@ async fn measure(args: &ConsumeOnceArgs) -> anyhow::Result<Found> {
     let (partitions, expected) = partitions(&kafka, &args.topics).await?;
     let watched = Arc::new(Watched::new(wiring::clock()));
     let (ledger, granter) = Granter::new(config.group.clone(), CONSUMER);
-    let ports = ports(&kafka, &config, &Arc::new(ledger), &watched)?;
+    let ports = ports(&kafka, &config, &Arc::new(ledger), &watched);
     let number = ConsumerNumber::new(CONSUMER).context("the consumer has a number")?;
     let start = consumer::Start { consumer: number, process: ProcessId(1), boot: None };
     let (stop, stops) = mpsc::channel(2);
@@ -93,15 +93,15 @@ fn ports(
     config: &Arc<Config>,
     ledger: &Arc<MemoryLog>,
     watched: &Arc<Watched>,
-) -> anyhow::Result<consumer::Ports> {
+) -> consumer::Ports {
     let sink = Arc::clone(watched);
     let open = Box::new(move |_: &SinkTarget| {
         let sink = Arc::clone(&sink) as Arc<dyn Sink>;
         Box::pin(async move { Ok::<_, Error>(sink) }) as BoxFuture<'_, _>
     });
-    let reader = kafka.partition_reader(wiring::reader_options(config))?;
+    let reader = kafka.partition_reader(wiring::reader_options(config));
     let ledger = Arc::clone(ledger) as Arc<dyn ControlLog>;
-    Ok(consumer::Ports {
+    consumer::Ports {
         clock: Arc::clone(&watched.clock),
         ledger: Arc::clone(&ledger),
         commands: ledger,
@@ -113,7 +113,7 @@ fn ports(
             metrics: ConsumerMetrics::register(&mut Registry::default()),
             status: watch::Sender::default(),
         },
-    })
+    }
 }
 
 /// What the consumer is put through.

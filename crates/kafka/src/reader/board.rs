@@ -1,0 +1,549 @@
+//! What is read: each partition with its assignment, the position of the next fetch, and who leads it.
+//!
+//! Fetchers take from here what to ask for and note here how far they have come; each note says what it was based on, and one
+//! that comes too late changes nothing. The lock guards lookups only: nothing waits while it is held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tidegate_core::ids::{PartitionId, Position};
+use tidegate_runtime::ports::{RecordBatch, TopicPartition};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::parcel::Tagged;
+
+/// Pauses between tries of a partition that cannot be read at the moment.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// So many failures in a row take some seconds.
+const WORTH_A_WORD: u32 = 10;
+
+/// Numbers the assignments of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Generation(u64);
+
+impl Generation {
+    #[cfg(test)]
+    pub(super) const FIRST: Self = Self(1);
+}
+
+/// What a fetch asks of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) generation: Generation,
+    pub(super) next: u64,
+    pub(super) leader: i32,
+    pub(super) leader_epoch: i32,
+    /// Leader epoch of the last record, by which the leader notices a log that was cut and has grown again.
+    pub(super) last_epoch: i32,
+}
+
+/// A partition, and what is to be found out about it.
+#[derive(Clone, Debug)]
+pub(super) struct Doubt {
+    pub(super) partition: TopicPartition,
+    pub(super) generation: Generation,
+    pub(super) next: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Board {
+    state: Mutex<State>,
+    /// Counts changes of what fetchers ask for, other than their own.
+    changes: watch::Sender<u64>,
+    /// There is something to find out.
+    doubts: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<PartitionId, Entry>,
+    generations: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    partition: TopicPartition,
+    generation: Generation,
+    /// Behind the last record that was passed on.
+    given: u64,
+    /// Behind the last record that was fetched.
+    next: u64,
+    last_epoch: i32,
+    paused: bool,
+    stage: Stage,
+    /// Failures in a row.
+    failures: u32,
+    /// How often in a row the batch at `next` could not be decoded.
+    garbled: u32,
+    end: Option<u64>,
+}
+
+/// Who is asked for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nobody: it is to be found out who leads it, not before this moment.
+    Unled { due: Instant },
+    /// Its leader.
+    Led { broker: i32, epoch: i32 },
+    /// Nobody: the leader says that the position is not in its log. To be looked into, not before this moment.
+    Outside { due: Instant },
+    /// Nobody: the caller is being told why.
+    Over,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changes: watch::Sender::new(0), doubts: Notify::new() }
+    }
+}
+
+// === impl Board, for the caller ===
+
+impl Board {
+    /// Begins with a partition, or again at another position.
+    pub(super) fn begin(&self, partition: &TopicPartition, from: Position) {
+        let mut state = self.lock();
+        state.generations += 1;
+        let entry = Entry {
+            partition: partition.clone(),
+            generation: Generation(state.generations),
+            given: from.0,
+            next: from.0,
+            last_epoch: -1,
+            paused: false,
+            stage: Stage::Unled { due: Instant::now() },
+            failures: 0,
+            garbled: 0,
+            end: None,
+        };
+        state.entries.insert(partition.id, entry);
+        drop(state);
+        self.changed();
+        self.doubts.notify_one();
+    }
+
+    /// Forgets a partition.
+    pub(super) fn remove(&self, id: PartitionId) {
+        self.lock().entries.remove(&id);
+        self.changed();
+    }
+
+    /// Returns false for a partition that is not read.
+    pub(super) fn pause(&self, id: PartitionId, paused: bool) -> bool {
+        let found = self.lock().entries.get_mut(&id).map(|entry| entry.paused = paused).is_some();
+        self.changed();
+        found
+    }
+
+    /// True for a partition that is read and paused.
+    pub(super) fn is_paused(&self, id: PartitionId) -> bool {
+        self.lock().entries.get(&id).is_some_and(|entry| entry.paused)
+    }
+
+    /// What comes next of a partition: all of a batch, or what is behind that which has been taken. Behind a gap nothing is
+    /// taken, and the gap is fetched again.
+    pub(super) fn take(&self, tagged: Tagged) -> Option<RecordBatch> {
+        let Tagged { generation, from, mut batch, .. } = tagged;
+        let mut state = self.lock();
+        let entry = state.current(batch.partition.id, generation)?;
+        let given = entry.given;
+        if batch.next.0 <= given {
+            return None;
+        }
+        let is_gap = from > given;
+        if !is_gap {
+            entry.given = batch.next.0;
+        }
+        if is_gap || entry.next < entry.given {
+            tracing::debug!(partition = %batch.partition, given, from, "a batch came out of turn");
+            entry.again();
+            drop(state);
+            self.changed();
+        }
+        if from < given {
+            batch.records.retain(|record| record.offset >= given);
+        }
+        (!is_gap).then_some(batch)
+    }
+
+    /// What comes next of a partition is fetched again: what had come is dropped.
+    pub(super) fn again(&self, id: PartitionId, generation: Generation) {
+        if let Some(entry) = self.lock().current(id, generation) {
+            entry.again();
+        }
+        self.changed();
+    }
+
+    /// Forgets a partition whose reading is over, if it is still this assignment.
+    pub(super) fn end(&self, id: PartitionId, generation: Generation) -> Option<TopicPartition> {
+        let mut state = self.lock();
+        state.current(id, generation)?;
+        let entry = state.entries.remove(&id)?;
+        drop(state);
+        self.changed();
+        Some(entry.partition)
+    }
+
+    /// Where a partition ends, as far as it is known.
+    pub(super) fn end_of(&self, id: PartitionId) -> Option<u64> {
+        let state = self.lock();
+        let entry = state.entries.get(&id)?;
+        // What was read is there, whatever was asked before it came.
+        entry.end.map(|end| end.max(entry.given))
+    }
+}
+
+// === impl Board, for fetchers ===
+
+impl Board {
+    /// Hears of changes of what is to be asked for.
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What is to be asked of a broker, and of how many brokers something is asked.
+    pub(super) fn asks(&self, of: i32) -> (BTreeMap<PartitionId, Ask>, usize) {
+        let state = self.lock();
+        let (mut asks, mut brokers) = (BTreeMap::new(), BTreeSet::new());
+        for (id, entry) in &state.entries {
+            let Stage::Led { broker, epoch } = entry.stage else { continue };
+            brokers.insert(broker);
+            if broker == of && !entry.paused {
+                let ask = Ask {
+                    generation: entry.generation,
+                    next: entry.next,
+                    leader: broker,
+                    leader_epoch: epoch,
+                    last_epoch: entry.last_epoch,
+                };
+                asks.insert(*id, ask);
+            }
+        }
+        (asks, brokers.len())
+    }
+
+    /// Notes an answer that is no error: where the partition ends and, if records came, where the next fetch begins. Returns what
+    /// to ask for next, and the partition; nothing if this is not what comes next of it any more.
+    pub(super) fn advance(
+        &self,
+        id: PartitionId,
+        asked: &Ask,
+        to: (u64, Option<i32>),
+        end: Option<u64>,
+    ) -> Option<(Ask, TopicPartition)> {
+        let mut state = self.lock();
+        let entry = state.current(id, asked.generation)?;
+        if !entry.is_led(asked) || entry.next != asked.next {
+            return None;
+        }
+        (entry.next, entry.last_epoch) = (to.0, to.1.unwrap_or(entry.last_epoch));
+        entry.end = end.or(entry.end);
+        entry.failures = 0;
+        let ask = Ask { next: entry.next, last_epoch: entry.last_epoch, ..*asked };
+        Some((ask, entry.partition.clone()))
+    }
+
+    /// A partition by its id.
+    pub(super) fn partition(&self, id: PartitionId) -> Option<TopicPartition> {
+        self.lock().entries.get(&id).map(|entry| entry.partition.clone())
+    }
+
+    /// A batch at a position could not be decoded: it is fetched again after a pause. Returns how often in a row that was.
+    pub(super) fn garbled(&self, id: PartitionId, generation: Generation, at: u64) -> Option<u32> {
+        let mut state = self.lock();
+        let entry = state.current(id, generation)?;
+        (entry.next, entry.last_epoch) = (at, -1);
+        entry.garbled += 1;
+        let garbled = entry.garbled;
+        entry.lose();
+        drop(state);
+        self.changed();
+        self.doubts.notify_one();
+        Some(garbled)
+    }
+
+    /// Batches of a partition were decoded.
+    pub(super) fn sound(&self, id: PartitionId, generation: Generation) {
+        if let Some(entry) = self.lock().current(id, generation) {
+            entry.garbled = 0;
+        }
+    }
+
+    /// Its leader did not answer for a partition: who leads it is found out again after a pause.
+    pub(super) fn lose(&self, id: PartitionId, asked: &Ask) {
+        let mut state = self.lock();
+        let entry = state.current(id, asked.generation).filter(|entry| entry.is_led(asked));
+        let Some(entry) = entry else { return };
+        entry.lose();
+        drop(state);
+        self.changed();
+        self.doubts.notify_one();
+    }
+
+    /// A broker did not answer. Returns its partitions.
+    pub(super) fn lose_all(&self, of: i32) -> Vec<(TopicPartition, Generation)> {
+        let mut lost = Vec::new();
+        for entry in self.lock().entries.values_mut() {
+            if matches!(entry.stage, Stage::Led { broker, .. } if broker == of) {
+                entry.lose();
+                lost.push((entry.partition.clone(), entry.generation));
+            }
+        }
+        self.changed();
+        self.doubts.notify_one();
+        lost
+    }
+
+    /// The leader says that the position is not in its log.
+    pub(super) fn doubt(&self, id: PartitionId, asked: &Ask) {
+        let mut state = self.lock();
+        let entry = state.current(id, asked.generation).filter(|entry| entry.is_led(asked));
+        let Some(entry) = entry else { return };
+        entry.stage = Stage::Outside { due: Instant::now() };
+        drop(state);
+        self.changed();
+        self.doubts.notify_one();
+    }
+
+    /// The caller is going to be told that reading is over. False if it is over already.
+    pub(super) fn finish(&self, id: PartitionId, generation: Generation) -> bool {
+        let mut state = self.lock();
+        let entry = state.current(id, generation).filter(|entry| entry.stage != Stage::Over);
+        let Some(entry) = entry else { return false };
+        entry.stage = Stage::Over;
+        drop(state);
+        self.changed();
+        true
+    }
+}
+
+// === impl Board, for the director ===
+
+impl Board {
+    /// Waits until there may be something to find out.
+    pub(super) async fn doubted(&self) {
+        self.doubts.notified().await;
+    }
+
+    /// When the next partition is due, if any is to be looked into.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let state = self.lock();
+        let due = state.entries.values().filter_map(|entry| match entry.stage {
+            Stage::Unled { due } | Stage::Outside { due } => Some(due),
+            Stage::Led { .. } | Stage::Over => None,
+        });
+        due.min()
+    }
+
+    /// Partitions that nobody is asked for and that are due.
+    pub(super) fn due(&self, now: Instant) -> Vec<Doubt> {
+        self.doubts_of(|stage| match stage {
+            Stage::Unled { due } | Stage::Outside { due } => due <= now,
+            Stage::Led { .. } | Stage::Over => false,
+        })
+    }
+
+    /// Partitions that have one.
+    pub(super) fn led(&self) -> Vec<Doubt> {
+        self.doubts_of(|stage| matches!(stage, Stage::Led { .. }))
+    }
+
+    /// Partitions that are said to be out of range and are due.
+    pub(super) fn outside(&self, now: Instant) -> Vec<Doubt> {
+        self.doubts_of(|stage| matches!(stage, Stage::Outside { due } if due <= now))
+    }
+
+    fn doubts_of(&self, which: impl Fn(Stage) -> bool) -> Vec<Doubt> {
+        let state = self.lock();
+        let entries = state.entries.values().filter(|entry| which(entry.stage));
+        let doubt = |entry: &Entry| Doubt {
+            partition: entry.partition.clone(),
+            generation: entry.generation,
+            next: entry.next,
+        };
+        entries.map(doubt).collect()
+    }
+
+    /// Notes who leads partitions. Changes nothing about those that are being looked into.
+    pub(super) fn lead(&self, found: &[(&Doubt, (i32, i32))]) {
+        let mut state = self.lock();
+        let mut changed = false;
+        for (of, (broker, epoch)) in found {
+            let led = Stage::Led { broker: *broker, epoch: *epoch };
+            let entry = state.current(of.partition.id, of.generation);
+            let open = |entry: &&mut Entry| {
+                matches!(entry.stage, Stage::Led { .. } | Stage::Unled { .. }) && entry.stage != led
+            };
+            if let Some(entry) = entry.filter(open) {
+                entry.stage = led;
+                changed = true;
+            }
+        }
+        drop(state);
+        if changed {
+            self.changed();
+        }
+    }
+
+    /// A partition is in range after all: its leader had not caught up, or did not know the epoch.
+    pub(super) fn inside(&self, of: &Doubt) {
+        if let Some(entry) = self.lock().current(of.partition.id, of.generation) {
+            entry.last_epoch = -1;
+            entry.lose();
+        }
+    }
+
+    /// It could not be found out: another try after a pause.
+    pub(super) fn wait(&self, of: &Doubt) {
+        if let Some(entry) = self.lock().current(of.partition.id, of.generation) {
+            let due = Instant::now() + entry.pause();
+            entry.stage = match entry.stage {
+                Stage::Outside { .. } => Stage::Outside { due },
+                Stage::Unled { .. } => Stage::Unled { due },
+                // Whoever led it may do so still.
+                stage @ (Stage::Led { .. } | Stage::Over) => stage,
+            };
+        }
+    }
+
+    /// Partitions whose end no fetch tells: those that are not fetched.
+    pub(super) fn unfetched(&self) -> Vec<(String, u32)> {
+        let state = self.lock();
+        let unfetched = state.entries.values().filter(|entry| {
+            entry.paused || entry.end.is_none() || !matches!(entry.stage, Stage::Led { .. })
+        });
+        unfetched.map(|entry| (entry.partition.topic.clone(), entry.partition.id.number)).collect()
+    }
+
+    /// Notes where partitions end.
+    pub(super) fn note_ends(&self, found: &BTreeMap<(String, u32), u64>) {
+        for entry in self.lock().entries.values_mut() {
+            let at = (entry.partition.topic.clone(), entry.partition.id.number);
+            entry.end = found.get(&at).copied().or(entry.end);
+        }
+    }
+}
+
+impl Board {
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // An entry is changed as a whole: a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn current(&mut self, id: PartitionId, generation: Generation) -> Option<&mut Entry> {
+        self.entries.get_mut(&id).filter(|entry| entry.generation == generation)
+    }
+}
+
+impl Entry {
+    fn again(&mut self) {
+        (self.next, self.last_epoch) = (self.given, -1);
+    }
+
+    /// True if its leader is the one that was asked.
+    fn is_led(&self, asked: &Ask) -> bool {
+        self.stage == Stage::Led { broker: asked.leader, epoch: asked.leader_epoch }
+    }
+
+    fn lose(&mut self) {
+        if self.stage != Stage::Over {
+            self.stage = Stage::Unled { due: Instant::now() + self.pause() };
+        }
+    }
+
+    fn pause(&mut self) -> Duration {
+        let pause = FIRST_PAUSE * (1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == WORTH_A_WORD {
+            let partition = &self.partition;
+            tracing::warn!(%partition, "it has not been read for some seconds: nobody leads it, or its leader does not answer");
+        }
+        pause.min(LONGEST_PAUSE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_core::ids::TopicId;
+    use tidegate_runtime::ports::Record;
+
+    use super::*;
+
+    const ID: PartitionId = PartitionId { topic: TopicId([1; 16]), number: 0 };
+
+    fn partition() -> TopicPartition {
+        TopicPartition { topic: "orders".to_owned(), id: ID }
+    }
+
+    /// A board that reads one partition from its beginning, led by a broker in an epoch.
+    fn board(leader: (i32, i32)) -> Board {
+        let board = Board::default();
+        board.begin(&partition(), Position(0));
+        lead(&board, leader);
+        board
+    }
+
+    fn lead(board: &Board, leader: (i32, i32)) {
+        let all = board.doubts_of(|_| true);
+        board.lead(&[(&all[0], leader)]);
+    }
+
+    fn ask(board: &Board, of: i32) -> Option<Ask> {
+        board.asks(of).0.get(&ID).copied()
+    }
+
+    fn tagged(offsets: std::ops::Range<u64>) -> Tagged {
+        let record =
+            |offset| Record { offset, timestamp_ms: 0, key: None, value: None, headers: vec![] };
+        let (from, next) = (offsets.start, Position(offsets.end));
+        let batch =
+            RecordBatch { partition: partition(), records: offsets.map(record).collect(), next };
+        Tagged { generation: Generation::FIRST, from, batch, bytes: 0 }
+    }
+
+    fn taken(board: &Board, offsets: std::ops::Range<u64>) -> Option<Vec<u64>> {
+        let batch = board.take(tagged(offsets))?;
+        Some(batch.records.iter().map(|record| record.offset).collect())
+    }
+
+    /// Two brokers that both moved it on would each ask for what the other had read, for ever.
+    #[test]
+    fn only_the_leader_that_was_asked_last_moves_a_position() {
+        let board = board((1, 5));
+        let old = ask(&board, 1).unwrap();
+        lead(&board, (2, 6));
+        assert_eq!(ask(&board, 1), None);
+        assert!(board.advance(ID, &old, (10, None), None).is_none());
+        board.lose(ID, &old);
+        board.doubt(ID, &old);
+        let new = ask(&board, 2).expect("its leader is as it was");
+        let (next, _) = board.advance(ID, &new, (10, Some(6)), Some(30)).unwrap();
+        assert_eq!((next.next, next.last_epoch), (10, 6));
+        assert!(board.advance(ID, &new, (10, None), None).is_none(), "a second time");
+    }
+
+    #[test]
+    fn what_was_passed_on_is_left_out_and_behind_a_gap_nothing_is_taken() {
+        let board = board((1, 5));
+        let asked = ask(&board, 1).unwrap();
+        board.advance(ID, &asked, (20, None), None).unwrap();
+        assert_eq!(taken(&board, 0..5), Some(vec![0, 1, 2, 3, 4]));
+        assert_eq!(taken(&board, 3..5), None);
+        assert_eq!(taken(&board, 3..7), Some(vec![5, 6]));
+        assert_eq!(ask(&board, 1).unwrap().next, 20, "what is on its way is not fetched again");
+        assert_eq!(taken(&board, 8..12), None);
+        assert_eq!(ask(&board, 1).unwrap().next, 7, "the gap is");
+        assert_eq!(taken(&board, 7..20), Some((7..20).collect()));
+        assert_eq!(ask(&board, 1).unwrap().next, 20, "it has come by another way");
+    }
+}
