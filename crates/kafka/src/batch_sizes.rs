@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{Right, refused};
-use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH, TopicMeta};
+use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH, TopicMeta, by_id};
 use crate::record_batch::{self, Header};
 
 /// A broker is not asked any further in a round once its batches had so many bytes, or took so long: the round waits for them.
@@ -57,7 +57,7 @@ pub(crate) async fn look(
         let Some(topic) = topics.get(&at.topic) else { continue };
         let Some(partition) = topic.partitions.get(&at.number) else { continue };
         let Some(leader) = partition.leader else { continue };
-        let (topic, epoch) = (topic.by_id.clone(), partition.leader_epoch);
+        let (topic, epoch) = (by_id(topic.id), partition.leader_epoch);
         by_leader.entry(leader).or_default().push(Wanted { place, at, topic, epoch });
     }
     let mut asked = JoinSet::new();

@@ -18,17 +18,15 @@ use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::security;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::connection::{Access, Connection, QUICK_TIMEOUT, Traffic};
 use crate::errors::{self, Right};
 use crate::metadata::{Metadata, TopicMeta};
 use crate::oauth::Tokens;
 use crate::transport::Address;
 
-/// The first pause after a broker could not be reached.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-
-/// The longest: a broker that restarts is found again within a sample period of the monitor.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+/// Between two looks at metadata that may be behind.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// For how long a topic that the metadata does not list is looked for again: after a creation the brokers learn of it
 /// one after the other, within some tens of milliseconds.
@@ -63,7 +61,7 @@ struct State {
 struct Broker {
     address: Address,
     connection: Option<Arc<Connection>>,
-    failures: u32,
+    backoff: Backoff,
     not_before: Option<Instant>,
 }
 
@@ -252,16 +250,17 @@ impl Cluster {
         if unknown.is_empty() {
             return found;
         }
-        let answer = self.metadata(Some(&unknown)).await;
-        let mut topics = answer.map(|metadata| metadata.topics).unwrap_or_default();
+        let mut answer = self.metadata(Some(&unknown)).await;
         for name in unknown {
-            let outcome = match topics.remove(&name) {
-                Some(Ok(meta)) => {
+            let told = answer.as_mut().map(|metadata| metadata.topics.remove(&name));
+            let outcome = match told {
+                Ok(Some(Ok(meta))) => {
                     self.lock().leaders.insert(name.clone(), meta.clone());
                     Ok(meta)
                 }
                 // One that was just made, or is gone: that takes a second look.
-                _ => self.look_up(&name).await,
+                Ok(_) => self.look_up(&name).await,
+                Err(error) => Err(errors::again(error)),
             };
             found.insert(name, outcome);
         }
@@ -276,7 +275,7 @@ impl Cluster {
             let code = match metadata.topics.remove(topic) {
                 Some(Ok(found)) => {
                     if metadata.behind && Instant::now() < deadline {
-                        tokio::time::sleep(FIRST_BACKOFF).await;
+                        tokio::time::sleep(GLANCE).await;
                         continue;
                     }
                     self.lock().leaders.insert(topic.to_owned(), found.clone());
@@ -291,7 +290,7 @@ impl Cluster {
             }
             // It may have been made a moment ago, and this broker be the last to learn of it, or cut off.
             self.ask_another();
-            tokio::time::sleep(FIRST_BACKOFF).await;
+            tokio::time::sleep(GLANCE).await;
         }
     }
 
@@ -413,7 +412,7 @@ impl State {
 
 impl Broker {
     fn new(address: Address) -> Self {
-        Self { address, connection: None, failures: 0, not_before: None }
+        Self { address, connection: None, backoff: Backoff::default(), not_before: None }
     }
 
     fn live(&mut self) -> Option<Arc<Connection>> {
@@ -438,7 +437,7 @@ impl Broker {
         match opened {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                self.failures = 0;
+                self.backoff.succeeded();
                 self.not_before = None;
                 if self.live().is_none() {
                     self.connection = Some(Arc::clone(&connection));
@@ -446,9 +445,7 @@ impl Broker {
                 Ok(connection)
             }
             Err(error) => {
-                let pause = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(8));
-                self.failures = self.failures.saturating_add(1);
-                self.not_before = Some(Instant::now() + pause.min(LONGEST_BACKOFF));
+                self.not_before = Some(Instant::now() + self.backoff.failed());
                 Err(error)
             }
         }
@@ -459,23 +456,23 @@ impl Broker {
 #[derive(Debug)]
 pub(crate) struct Retry {
     deadline: Instant,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 impl Retry {
     /// Tries until this much time has passed.
     pub(crate) fn within(time: Duration) -> Self {
-        Self { deadline: Instant::now() + time, pause: FIRST_BACKOFF }
+        Self { deadline: Instant::now() + time, backoff: Backoff::default() }
     }
 
     /// Waits and returns true when another try is due after this error.
     pub(crate) async fn again(&mut self, error: &Error) -> bool {
-        if error.class() != Class::Transient || Instant::now() + self.pause >= self.deadline {
+        let pause = self.backoff.failed();
+        if error.class() != Class::Transient || Instant::now() + pause >= self.deadline {
             return false;
         }
-        tracing::debug!(error = %error, pause_ms = self.pause.as_millis(), "trying again");
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_BACKOFF);
+        tracing::debug!(error = %error, pause_ms = pause.as_millis(), "trying again");
+        tokio::time::sleep(pause).await;
         true
     }
 }

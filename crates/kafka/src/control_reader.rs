@@ -24,11 +24,12 @@ use tidegate_runtime::ports::{Bound, Class, ControlReader, Error, RawRecord, Rea
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::mpsc;
 
+use crate::backoff::Backoff;
 use crate::cluster::{Cluster, topic_name};
 use crate::connection::Connection;
 use crate::decompress::MAX_PLAIN;
 use crate::errors::{self, Right, refused};
-use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH};
+use crate::metadata::{FETCH_BY_ID, FETCH_WITH_EPOCH, by_id};
 use crate::records::{Aborted, Batches, Garbled};
 
 /// How long a broker may hold a fetch back when there is nothing new. It is no delay: records end the wait.
@@ -42,10 +43,6 @@ const MAX_BYTES: i32 = 4 << 20;
 
 /// Lists of records that may wait for the caller.
 const QUEUE: usize = 4;
-
-/// Pauses between tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the same batch may fail to decode: a transfer can be garbled once, a log that is garbled stays so.
 const MAX_GARBLED: u32 = 5;
@@ -69,7 +66,7 @@ struct Fetcher {
     last_epoch: i32,
     id: Option<TopicId>,
     garbled: u32,
-    pause: Duration,
+    backoff: Backoff,
     records: mpsc::Sender<Result<Vec<RawRecord>, ReadError>>,
 }
 
@@ -99,7 +96,7 @@ impl KafkaControlReader {
             last_epoch: -1,
             id: None,
             garbled: 0,
-            pause: FIRST_PAUSE,
+            backoff: Backoff::default(),
             records: sender,
         };
         let place = format!("{topic}-{partition}");
@@ -140,8 +137,7 @@ impl Fetcher {
                         error = %error,
                         "reading goes on after a pause"
                     );
-                    tokio::time::sleep(self.pause).await;
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                    tokio::time::sleep(self.backoff.failed()).await;
                 }
             }
         }
@@ -189,7 +185,7 @@ impl Fetcher {
             .version::<FetchRequest>(FETCH_BY_ID)
             .map_err(|error| self.classify(error))?;
         let topic = if version >= FETCH_BY_ID {
-            meta.by_id
+            by_id(meta.id)
         } else {
             FetchTopic::default().with_topic(topic_name(&self.topic))
         };
@@ -237,7 +233,7 @@ impl Fetcher {
             return Err(End::Over(ReadError::Lost(self.truncated())));
         }
         let records = self.decode(partition)?;
-        self.pause = FIRST_PAUSE;
+        self.backoff.succeeded();
         if records.is_empty() {
             return Ok(());
         }

@@ -72,6 +72,11 @@ pub(crate) fn refused(
     error.because(cause)
 }
 
+/// The same error for somebody else, without its cause.
+pub(crate) fn again(error: &Error) -> Error {
+    Error::new(error.class(), error.to_string()).coded(error.code())
+}
+
 /// True for the error of a topic or partition that does not exist.
 pub(crate) fn is_missing(error: &Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Answer>());

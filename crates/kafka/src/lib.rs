@@ -17,6 +17,7 @@
 //! in one table, and whoever calls retries by them.
 
 mod admin;
+mod backoff;
 mod batch_sizes;
 mod batch_writer;
 mod bounded;

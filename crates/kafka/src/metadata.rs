@@ -9,6 +9,7 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use tidegate_core::ids::TopicId;
+use uuid::Uuid;
 
 use crate::transport::Address;
 
@@ -39,8 +40,6 @@ pub(crate) struct TopicMeta {
     /// True for the cluster's own topics.
     pub(crate) internal: bool,
     pub(crate) partitions: BTreeMap<u32, PartitionMeta>,
-    /// The part of a fetch that names the topic by its id, as the protocol library writes ids.
-    pub(crate) by_id: FetchTopic,
 }
 
 /// A partition.
@@ -52,6 +51,11 @@ pub(crate) struct PartitionMeta {
     pub(crate) leader_epoch: i32,
     /// Number of replicas.
     pub(crate) replicas: u16,
+}
+
+/// The part of a fetch that names a topic by its id.
+pub(crate) fn by_id(topic: TopicId) -> FetchTopic {
+    FetchTopic::default().with_topic_id(Uuid::from_bytes(topic.0))
 }
 
 impl Metadata {
@@ -85,7 +89,6 @@ impl TopicMeta {
         };
         Self {
             id: TopicId(topic.topic_id.into_bytes()),
-            by_id: FetchTopic::default().with_topic_id(topic.topic_id),
             internal: topic.is_internal,
             partitions: topic.partitions.into_iter().filter_map(partition).collect(),
         }

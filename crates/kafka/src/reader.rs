@@ -82,9 +82,42 @@ struct Shared {
 #[derive(Debug)]
 enum News {
     Records(Parcel),
+    /// The reading of a partition is over.
+    Over(PartitionId, Generation, Why),
+}
+
+/// Why the reading of a partition is over.
+#[derive(Debug)]
+enum Why {
     /// The position is not in the log.
-    OutOfRange(PartitionId, Generation),
-    Failed(PartitionId, Generation, Error),
+    OutOfRange,
+    Failed(Error),
+}
+
+/// Nobody reads any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unread;
+
+// === impl Shared ===
+
+impl Shared {
+    /// Waits for room for news.
+    async fn send(&self, news: News) -> Result<(), Unread> {
+        self.news.send(news).await.map_err(|_| Unread)
+    }
+
+    /// Ends the reading of a partition, unless it is over already.
+    async fn finish(
+        &self,
+        id: PartitionId,
+        generation: Generation,
+        why: Why,
+    ) -> Result<(), Unread> {
+        if self.board.finish(id, generation) {
+            self.send(News::Over(id, generation, why)).await?;
+        }
+        Ok(())
+    }
 }
 
 // === impl KafkaReader ===
@@ -116,12 +149,12 @@ impl KafkaReader {
                 }
                 (!batches.is_empty()).then_some(ReadEvent::Records(batches))
             }
-            News::OutOfRange(id, generation) => {
-                board.end(id, generation).map(ReadEvent::OutOfRange)
-            }
-            News::Failed(id, generation, error) => {
+            News::Over(id, generation, why) => {
                 let partition = board.end(id, generation)?;
-                Some(ReadEvent::Failed(partition, error))
+                Some(match why {
+                    Why::OutOfRange => ReadEvent::OutOfRange(partition),
+                    Why::Failed(error) => ReadEvent::Failed(partition, error),
+                })
             }
         }
     }
@@ -205,11 +238,6 @@ fn fault(outcome: &Result<TopicMeta, Error>, topic: &str, id: PartitionId) -> Op
         Ok(meta) if !meta.partitions.contains_key(&id.number) => Some(errors::topic_missing(topic)),
         Ok(_) => None,
         Err(error) if error.class() == Class::Transient => None,
-        Err(error) => Some(again(error)),
+        Err(error) => Some(errors::again(error)),
     }
-}
-
-/// The same error for another partition.
-fn again(error: &Error) -> Error {
-    Error::new(error.class(), error.to_string()).coded(error.code())
 }

@@ -13,10 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::parcel::Tagged;
-
-/// Pauses between tries of a partition that cannot be read at the moment.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use crate::backoff::Backoff;
 
 /// So many failures in a row take some seconds.
 const WORTH_A_WORD: u32 = 10;
@@ -75,8 +72,8 @@ struct Entry {
     last_epoch: i32,
     paused: bool,
     stage: Stage,
-    /// Failures in a row.
-    failures: u32,
+    /// Between tries, while it cannot be read.
+    backoff: Backoff,
     /// How often in a row the batch at `next` could not be decoded.
     garbled: u32,
     end: Option<u64>,
@@ -116,14 +113,13 @@ impl Board {
             last_epoch: -1,
             paused: false,
             stage: Stage::Unled { due: Instant::now() },
-            failures: 0,
+            backoff: Backoff::default(),
             garbled: 0,
             end: None,
         };
         state.entries.insert(partition.id, entry);
         drop(state);
-        self.changed();
-        self.doubts.notify_one();
+        self.unsettled();
     }
 
     /// Forgets a partition.
@@ -236,13 +232,10 @@ impl Board {
         end: Option<u64>,
     ) -> Option<(Ask, TopicPartition)> {
         let mut state = self.lock();
-        let entry = state.current(id, asked.generation)?;
-        if !entry.is_led(asked) || entry.next != asked.next {
-            return None;
-        }
+        let entry = state.asked(id, asked).filter(|entry| entry.next == asked.next)?;
         (entry.next, entry.last_epoch) = (to.0, to.1.unwrap_or(entry.last_epoch));
         entry.end = end.or(entry.end);
-        entry.failures = 0;
+        entry.backoff.succeeded();
         let ask = Ask { next: entry.next, last_epoch: entry.last_epoch, ..*asked };
         Some((ask, entry.partition.clone()))
     }
@@ -261,8 +254,7 @@ impl Board {
         let garbled = entry.garbled;
         entry.lose();
         drop(state);
-        self.changed();
-        self.doubts.notify_one();
+        self.unsettled();
         Some(garbled)
     }
 
@@ -276,12 +268,10 @@ impl Board {
     /// Its leader did not answer for a partition: who leads it is found out again after a pause.
     pub(super) fn lose(&self, id: PartitionId, asked: &Ask) {
         let mut state = self.lock();
-        let entry = state.current(id, asked.generation).filter(|entry| entry.is_led(asked));
-        let Some(entry) = entry else { return };
+        let Some(entry) = state.asked(id, asked) else { return };
         entry.lose();
         drop(state);
-        self.changed();
-        self.doubts.notify_one();
+        self.unsettled();
     }
 
     /// A broker did not answer. Returns its partitions.
@@ -293,20 +283,17 @@ impl Board {
                 lost.push((entry.partition.clone(), entry.generation));
             }
         }
-        self.changed();
-        self.doubts.notify_one();
+        self.unsettled();
         lost
     }
 
     /// The leader says that the position is not in its log.
     pub(super) fn doubt(&self, id: PartitionId, asked: &Ask) {
         let mut state = self.lock();
-        let entry = state.current(id, asked.generation).filter(|entry| entry.is_led(asked));
-        let Some(entry) = entry else { return };
+        let Some(entry) = state.asked(id, asked) else { return };
         entry.stage = Stage::Outside { due: Instant::now() };
         drop(state);
-        self.changed();
-        self.doubts.notify_one();
+        self.unsettled();
     }
 
     /// The caller is going to be told that reading is over. False if it is over already.
@@ -433,6 +420,12 @@ impl Board {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// There is something to find out, and less to ask for.
+    fn unsettled(&self) {
+        self.changed();
+        self.doubts.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // An entry is changed as a whole: a panic elsewhere leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -443,16 +436,17 @@ impl State {
     fn current(&mut self, id: PartitionId, generation: Generation) -> Option<&mut Entry> {
         self.entries.get_mut(&id).filter(|entry| entry.generation == generation)
     }
+
+    /// An entry that has been begun no second time since it was asked for, and whose leader is still the one that was asked.
+    fn asked(&mut self, id: PartitionId, asked: &Ask) -> Option<&mut Entry> {
+        let led = Stage::Led { broker: asked.leader, epoch: asked.leader_epoch };
+        self.current(id, asked.generation).filter(|entry| entry.stage == led)
+    }
 }
 
 impl Entry {
     fn again(&mut self) {
         (self.next, self.last_epoch) = (self.given, -1);
-    }
-
-    /// True if its leader is the one that was asked.
-    fn is_led(&self, asked: &Ask) -> bool {
-        self.stage == Stage::Led { broker: asked.leader, epoch: asked.leader_epoch }
     }
 
     fn lose(&mut self) {
@@ -462,13 +456,12 @@ impl Entry {
     }
 
     fn pause(&mut self) -> Duration {
-        let pause = FIRST_PAUSE * (1 << self.failures.min(6));
-        self.failures = self.failures.saturating_add(1);
-        if self.failures == WORTH_A_WORD {
+        let pause = self.backoff.failed();
+        if self.backoff.failures() == WORTH_A_WORD {
             let partition = &self.partition;
             tracing::warn!(%partition, "it has not been read for some seconds: nobody leads it, or its leader does not answer");
         }
-        pause.min(LONGEST_PAUSE)
+        pause
     }
 }
 

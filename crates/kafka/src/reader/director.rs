@@ -13,8 +13,7 @@ use tidegate_runtime::task::{Task, spawn_named};
 use tokio::time::Instant;
 
 use super::board::Doubt;
-use super::parcel::{self, Unread};
-use super::{News, Shared, fault, fetcher};
+use super::{Shared, Unread, Why, fault, fetcher};
 use crate::list_offsets::{self, Isolation};
 
 /// How often the leaders of all partitions are compared to what is known, and the ends of those asked for that no fetch
@@ -84,7 +83,7 @@ async fn find_leaders(
             continue;
         };
         if let Some(error) = fault(outcome, topic, doubt.partition.id) {
-            parcel::fail(shared, doubt.partition.id, doubt.generation, error).await?;
+            shared.finish(doubt.partition.id, doubt.generation, Why::Failed(error)).await?;
             continue;
         }
         let found = outcome.as_ref().ok();
@@ -122,22 +121,17 @@ async fn look_into(shared: &Shared, doubts: Vec<Doubt>) -> Result<(), Unread> {
     let (starts, ends) = (starts.unwrap_or_default(), ends.unwrap_or_default());
     for doubt in &doubts {
         let (start, end) = (starts.get(&key(doubt)), ends.get(&key(doubt)));
-        match (start, end) {
-            (Some(start), _) if doubt.next < *start => out_of_range(shared, doubt).await?,
-            (_, Some(end)) if doubt.next > *end => out_of_range(shared, doubt).await?,
-            (Some(_), Some(_)) => shared.board.inside(doubt),
-            _ => shared.board.wait(doubt),
+        if start.is_some_and(|start| doubt.next < *start)
+            || end.is_some_and(|end| doubt.next > *end)
+        {
+            shared.finish(doubt.partition.id, doubt.generation, Why::OutOfRange).await?;
+        } else if start.is_some() && end.is_some() {
+            shared.board.inside(doubt);
+        } else {
+            shared.board.wait(doubt);
         }
     }
     Ok(())
-}
-
-async fn out_of_range(shared: &Shared, doubt: &Doubt) -> Result<(), Unread> {
-    if !shared.board.finish(doubt.partition.id, doubt.generation) {
-        return Ok(());
-    }
-    let news = News::OutOfRange(doubt.partition.id, doubt.generation);
-    shared.news.send(news).await.map_err(|_| Unread)
 }
 
 /// Asks for the ends of partitions that are not fetched: paused ones, and those without a leader.

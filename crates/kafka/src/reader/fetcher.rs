@@ -23,9 +23,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::board::Ask;
-use super::parcel::{self, Segment, Unread};
+use super::parcel::{self, Segment};
 use super::session::{self, Limits, Session};
-use super::{Shared, again};
+use super::{Shared, Unread, Why};
+use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::errors::{self, Right, refused};
 use crate::metadata::FETCH_BY_ID;
@@ -36,10 +37,6 @@ const PARTITION_BYTES: usize = 1 << 20;
 
 /// How long an answer may take beyond the time that it may be held back. A slow link has to carry a whole one.
 const OVERDUE: Duration = Duration::from_secs(10);
-
-/// Pauses between tries to reach the broker.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a connection is left.
 enum End {
@@ -56,10 +53,10 @@ impl From<Unread> for End {
 }
 
 /// A fetch under way.
-type Flight = Task<Result<FetchResponse, Error>>;
+type Flight<T> = Task<Result<T, Error>>;
 
-/// A hasty one, which gives its connection back, and what it asks for.
-type Hasty = (Task<Result<(FetchResponse, Arc<Connection>), Error>>, BTreeMap<PartitionId, Ask>);
+/// What a hasty one comes back with: its answer, what that is an answer to, and the connection.
+type Found = (FetchResponse, BTreeMap<PartitionId, Ask>, Arc<Connection>);
 
 /// The fetcher of one broker, while it has a connection.
 struct Fetcher<'a> {
@@ -72,8 +69,6 @@ struct Fetcher<'a> {
     wanted: BTreeMap<PartitionId, Ask>,
     /// What the patient fetch that is under way does not ask for, and a hasty one has not.
     newcomers: BTreeSet<PartitionId>,
-    /// The board has moved a partition on without a word: what is wanted is old.
-    is_stale: bool,
     /// For fetches that are answered at once, once one was made.
     second: Option<Arc<Connection>>,
     brokers: usize,
@@ -83,9 +78,9 @@ struct Fetcher<'a> {
 
 /// Runs until nobody reads any more.
 pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::default();
     loop {
-        match serve(&shared, broker, &mut pause).await {
+        match serve(&shared, broker, &mut backoff).await {
             End::Unread => return,
             End::Spent => {}
             End::Failed(error) => {
@@ -93,21 +88,20 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
                 for (partition, generation) in shared.board.lose_all(broker) {
                     shared.cluster.forget(&partition.topic);
                     if error.class() == Class::Permanent {
-                        let error = again(&error);
-                        if parcel::fail(&shared, partition.id, generation, error).await.is_err() {
+                        let why = Why::Failed(errors::again(&error));
+                        if shared.finish(partition.id, generation, why).await.is_err() {
                             return;
                         }
                     }
                 }
-                tokio::time::sleep(pause).await;
-                pause = (2 * pause).min(LONGEST_PAUSE);
+                tokio::time::sleep(backoff.failed()).await;
             }
         }
     }
 }
 
 /// Connects once there is something to fetch, and fetches.
-async fn serve(shared: &Shared, broker: i32, pause: &mut Duration) -> End {
+async fn serve(shared: &Shared, broker: i32, backoff: &mut Backoff) -> End {
     let mut changes = shared.board.watch();
     while shared.board.asks(broker).0.is_empty() {
         if changes.changed().await.is_err() {
@@ -128,60 +122,54 @@ async fn serve(shared: &Shared, broker: i32, pause: &mut Duration) -> End {
         changes,
         wanted: BTreeMap::new(),
         newcomers: BTreeSet::new(),
-        is_stale: false,
         second: None,
         brokers: 1,
         throttled: None,
     };
-    match fetcher.fetch(pause).await {
+    match fetcher.fetch(backoff).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
 }
 
 impl Fetcher<'_> {
-    async fn fetch(mut self, pause: &mut Duration) -> Result<std::convert::Infallible, End> {
+    async fn fetch(mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, End> {
         let (mut patient, mut hasty) = (None, None);
         loop {
-            self.refresh_if_due();
-            let room = self.shared.budget.has_room();
-            let throttled = self.throttled.filter(|until| *until > Instant::now());
-            if room && throttled.is_none() {
-                if patient.is_none() && !self.session.is_empty() {
-                    patient = Some(self.ask_patiently()?);
+            if patient.is_none() {
+                if self.patient.is_spent() {
+                    return Err(End::Spent);
                 }
-                if patient.is_some() && hasty.is_none() && !self.newcomers.is_empty() {
-                    hasty = self.ask_hastily();
-                }
+                patient = self.ask_patiently()?;
             }
+            if patient.is_some() && hasty.is_none() {
+                hasty = self.ask_hastily();
+            }
+            let room = self.shared.budget.has_room();
+            let throttled = self.throttled();
             // Cancel-safe: a fetch that is under way stays so, and the rest are conditions that are looked at again.
             tokio::select! {
                 answer = landed(&mut patient) => {
-                    patient = None;
                     let answer = answer.map_err(|error| End::Failed(passing(error)))?;
                     let segments = self.answered(answer).await?;
-                    *pause = FIRST_PAUSE;
-                    // The broker is at the next one while this is decoded.
-                    self.refresh_if_due();
-                    if !self.patient.is_spent() && self.shared.budget.has_room() && self.throttled.is_none() && !self.session.is_empty() {
-                        patient = Some(self.ask_patiently()?);
+                    backoff.succeeded();
+                    if !self.patient.is_spent() {
+                        // The broker is at the next one while this is decoded.
+                        patient = self.ask_patiently()?;
                     }
                     parcel::deliver(self.shared, segments).await?;
                 }
-                (answer, asked) = landed_hastily(&mut hasty) => {
-                    hasty = None;
-                    match answer {
-                        Ok((answer, connection)) => {
-                            self.second = Some(connection);
-                            let segments = self.take(answer, |id| asked.get(&id).copied()).await?;
-                            let gave = segments.iter().map(|segment| segment.partition.id);
-                            self.newcomers.extend(gave.filter(|id| !self.session.covers(*id)));
-                            parcel::deliver(self.shared, segments).await?;
-                        }
-                        // The patient fetch that comes next asks for the same.
-                        Err(error) => tracing::debug!(broker = self.broker, %error, "a first fetch failed"),
+                found = landed(&mut hasty) => match found {
+                    Ok((answer, asked, connection)) => {
+                        self.second = Some(connection);
+                        let segments = self.take(answer, |id| asked.get(&id).copied()).await?;
+                        let gave = segments.iter().map(|segment| segment.partition.id);
+                        self.newcomers.extend(gave.filter(|id| !self.session.covers(*id)));
+                        parcel::deliver(self.shared, segments).await?;
                     }
-                }
+                    // The patient fetch that comes next asks for the same.
+                    Err(error) => tracing::debug!(broker = self.broker, %error, "a first fetch failed"),
+                },
                 changed = self.changes.changed() => {
                     changed.map_err(|_| End::Unread)?;
                     self.refresh();
@@ -192,15 +180,17 @@ impl Fetcher<'_> {
         }
     }
 
-    fn refresh_if_due(&mut self) {
-        if self.is_stale || self.changes.has_changed().unwrap_or(false) {
-            self.refresh();
-        }
+    /// Until when the broker wants no request, if it does not want one now.
+    fn throttled(&self) -> Option<Instant> {
+        self.throttled.filter(|until| *until > Instant::now())
+    }
+
+    fn may_ask(&self) -> bool {
+        self.shared.budget.has_room() && self.throttled().is_none()
     }
 
     /// Looks at the board for what is to be asked for.
     fn refresh(&mut self) {
-        self.is_stale = false;
         self.changes.mark_unchanged();
         let (asks, brokers) = self.shared.board.asks(self.broker);
         self.brokers = brokers;
@@ -219,18 +209,25 @@ impl Fetcher<'_> {
         self.wanted = asks;
     }
 
-    fn ask_patiently(&mut self) -> Result<Flight, End> {
-        if self.patient.is_spent() {
-            return Err(End::Spent);
+    /// Asks for all that is wanted, if that is anything and there is room for it.
+    fn ask_patiently(&mut self) -> Result<Option<Flight<FetchResponse>>, End> {
+        if self.changes.has_changed().unwrap_or(false) {
+            self.refresh();
+        }
+        if self.session.is_empty() || !self.may_ask() {
+            return Ok(None);
         }
         self.newcomers.clear();
         let limits = self.limits(self.shared.options.fetch_wait);
         let request = self.session.request(limits);
-        call(Arc::clone(&self.patient), request, limits).map_err(End::Failed)
+        call(Arc::clone(&self.patient), request, limits).map(Some).map_err(End::Failed)
     }
 
     /// Asks for newcomers on a second connection. If that fails they wait for the next patient fetch.
-    fn ask_hastily(&mut self) -> Option<Hasty> {
+    fn ask_hastily(&mut self) -> Option<Flight<Found>> {
+        if self.newcomers.is_empty() || !self.may_ask() {
+            return None;
+        }
         let newcomers = std::mem::take(&mut self.newcomers);
         let ask = |id| Some((id, *self.wanted.get(&id)?));
         let asked: BTreeMap<PartitionId, Ask> = newcomers.into_iter().filter_map(ask).collect();
@@ -247,9 +244,9 @@ impl Fetcher<'_> {
                 None => Arc::new(cluster.dedicated(broker).await?),
             };
             let answer = call(Arc::clone(&connection), request, limits)?.await;
-            Ok((answer.unwrap_or_else(cut_off)?, connection))
+            Ok((answer.unwrap_or_else(cut_off)?, asked, connection))
         });
-        Some((flight, asked))
+        Some(flight)
     }
 
     fn limits(&self, wait: Duration) -> Limits {
@@ -314,7 +311,7 @@ impl Fetcher<'_> {
                         parcel::report(self.shared, at, cause).await?;
                     }
                     Some(Trouble::Failed(error)) => {
-                        parcel::fail(self.shared, id, asked.generation, error).await?;
+                        self.shared.finish(id, asked.generation, Why::Failed(error)).await?;
                     }
                 }
             }
@@ -328,7 +325,8 @@ impl Fetcher<'_> {
         let end = u64::try_from(part.last_stable_offset);
         let end = end.or_else(|_| u64::try_from(part.high_watermark)).ok();
         let Some((ask, partition)) = self.shared.board.advance(id, asked, to, end) else {
-            self.is_stale = true;
+            // The board has moved it on without a word: what is wanted is old.
+            self.changes.mark_changed();
             return None;
         };
         if bytes.is_empty() {
@@ -408,7 +406,7 @@ fn call(
     connection: Arc<Connection>,
     request: FetchRequest,
     limits: Limits,
-) -> Result<Flight, Error> {
+) -> Result<Flight<FetchResponse>, Error> {
     let version = connection.version::<FetchRequest>(FETCH_BY_ID)?;
     if version < FETCH_BY_ID {
         let text = "the brokers are older than Apache Kafka 3.1 and fetch nothing by a topic's id";
@@ -433,22 +431,10 @@ fn passing(error: Error) -> Error {
     Error::new(Class::Transient, "a connection ended while records were fetched").because(error)
 }
 
-/// Waits for the answer of a fetch; for ever if none is under way.
-async fn landed(flight: &mut Option<Flight>) -> Result<FetchResponse, Error> {
-    match flight {
-        Some(flight) => flight.await.unwrap_or_else(cut_off),
-        None => std::future::pending().await,
-    }
-}
-
-async fn landed_hastily(
-    flight: &mut Option<Hasty>,
-) -> (Result<(FetchResponse, Arc<Connection>), Error>, BTreeMap<PartitionId, Ask>) {
-    match flight {
-        Some((flight, asked)) => {
-            let answer = flight.await.unwrap_or_else(cut_off);
-            (answer, std::mem::take(asked))
-        }
-        None => std::future::pending().await,
-    }
+/// Waits for the answer of a fetch, which is no longer under way then; for ever if none is. Cancel-safe.
+async fn landed<T>(flight: &mut Option<Flight<T>>) -> Result<T, Error> {
+    let Some(task) = flight else { return std::future::pending().await };
+    let landed = task.await.unwrap_or_else(cut_off);
+    *flight = None;
+    landed
 }

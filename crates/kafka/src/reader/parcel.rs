@@ -2,12 +2,12 @@
 //! they grow large.
 
 use bytes::Bytes;
-use tidegate_core::ids::{PartitionId, Position};
+use tidegate_core::ids::Position;
 use tidegate_runtime::ports::{Class, Error, Record, RecordBatch, TopicPartition};
 
 use super::board::Generation;
 use super::budget::{Budget, Charge};
-use super::{News, Shared};
+use super::{News, Shared, Unread, Why};
 use crate::records::{Aborted, Batches, Garbled};
 
 /// Bytes of records that are passed on together.
@@ -63,10 +63,6 @@ struct Filling {
     batches: Vec<Tagged>,
     bytes: usize,
 }
-
-/// Nobody reads any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unread;
 
 /// Decodes the parts of one answer and passes their records on.
 pub(super) async fn deliver(shared: &Shared, segments: Vec<Segment>) -> Result<(), Unread> {
@@ -129,7 +125,8 @@ pub(super) async fn report(
     }
     let text =
         format!("failed to decode the records of partition {partition} at offset {at}: {cause}");
-    fail(shared, partition.id, generation, Error::new(Class::Permanent, text)).await
+    let why = Why::Failed(Error::new(Class::Permanent, text));
+    shared.finish(partition.id, generation, why).await
 }
 
 /// Records that were decoded.
@@ -168,21 +165,8 @@ impl Filling {
         shared.budget.room().await;
         let charge = Budget::charge(&shared.budget, bytes);
         let parcel = Parcel { batches, _charge: charge };
-        shared.news.send(News::Records(parcel)).await.map_err(|_| Unread)
+        shared.send(News::Records(parcel)).await
     }
-}
-
-/// Ends the reading of a partition.
-pub(super) async fn fail(
-    shared: &Shared,
-    id: PartitionId,
-    generation: Generation,
-    error: Error,
-) -> Result<(), Unread> {
-    if !shared.board.finish(id, generation) {
-        return Ok(());
-    }
-    shared.news.send(News::Failed(id, generation, error)).await.map_err(|_| Unread)
 }
 
 /// A small part of an answer, or of the memory that answers are read into, moves to memory of its own: its records would else

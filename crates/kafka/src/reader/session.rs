@@ -11,6 +11,7 @@ use tidegate_core::ids::{PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::board::Ask;
+use crate::metadata::by_id;
 
 /// Only records of transactions that were committed, and those of none.
 const READ_COMMITTED: i8 = 1;
@@ -142,7 +143,7 @@ fn topics<'a>(
     for (id, ask) in asks {
         if last != Some(id.topic) {
             last = Some(id.topic);
-            topics.push(FetchTopic::default().with_topic_id(Uuid::from_bytes(id.topic.0)));
+            topics.push(by_id(id.topic));
         }
         if let Some(topic) = topics.last_mut() {
             topic.partitions.push(partition(*id, ask, limits));

@@ -274,8 +274,10 @@ impl Gatherer {
 
 /// Bytes of records, and the memory that they take.
 fn sizes(records: &[Record]) -> (usize, usize) {
-    let each = records.iter().map(|record| (record.size(), record.memory()));
-    each.fold((0, 0), |(bytes, memory), (size, taken)| (bytes + size, memory + taken))
+    let each = records.iter().map(|record| (record.size(), record.overhead()));
+    let (bytes, overhead) =
+        each.fold((0, 0), |(bytes, all), (size, overhead)| (bytes + size, all + overhead));
+    (bytes, bytes + overhead)
 }
 
 /// A durable write.

@@ -46,10 +46,9 @@ impl Record {
         len(&self.key) + len(&self.value) + headers
     }
 
-    /// Bytes of memory that it takes: what queues are bounded by.
-    pub fn memory(&self) -> usize {
-        let headers = self.headers.len() * size_of::<(String, Option<Bytes>)>();
-        size_of::<Self>() + headers + self.size()
+    /// Bytes of memory that it takes beside its size. Queues are bounded by both.
+    pub fn overhead(&self) -> usize {
+        size_of::<Self>() + self.headers.len() * size_of::<(String, Option<Bytes>)>()
     }
 }
 
