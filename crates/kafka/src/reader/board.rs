@@ -59,6 +59,10 @@ pub(super) struct Board {
 struct State {
     entries: BTreeMap<PartitionId, Entry>,
     generations: u64,
+    /// By broker, the partitions that its fetcher is to look at again.
+    stale: BTreeMap<i32, BTreeSet<PartitionId>>,
+    /// Brokers that lead some of the partitions, as of the last look at leaders.
+    brokers: usize,
 }
 
 #[derive(Debug)]
@@ -118,21 +122,23 @@ impl Board {
             end: None,
         };
         state.entries.insert(partition.id, entry);
-        drop(state);
-        self.unsettled();
+        self.unsettled(state, [partition.id]);
     }
 
     /// Forgets a partition.
     pub(super) fn remove(&self, id: PartitionId) {
-        self.lock().entries.remove(&id);
-        self.changed();
+        let mut state = self.lock();
+        state.entries.remove(&id);
+        self.changed(state, [id]);
     }
 
     /// Returns false for a partition that is not read.
     pub(super) fn pause(&self, id: PartitionId, paused: bool) -> bool {
-        let found = self.lock().entries.get_mut(&id).map(|entry| entry.paused = paused).is_some();
-        self.changed();
-        found
+        let mut state = self.lock();
+        let Some(entry) = state.entries.get_mut(&id) else { return false };
+        entry.paused = paused;
+        self.changed(state, [id]);
+        true
     }
 
     /// True for a partition that is read and paused.
@@ -157,8 +163,7 @@ impl Board {
         if is_gap || entry.next < entry.given {
             tracing::debug!(partition = %batch.partition, given, from, "a batch came out of turn");
             entry.again();
-            drop(state);
-            self.changed();
+            self.changed(state, [batch.partition.id]);
         }
         if from < given {
             batch.records.retain(|record| record.offset >= given);
@@ -168,10 +173,10 @@ impl Board {
 
     /// What comes next of a partition is fetched again: what had come is dropped.
     pub(super) fn again(&self, id: PartitionId, generation: Generation) {
-        if let Some(entry) = self.lock().current(id, generation) {
-            entry.again();
-        }
-        self.changed();
+        let mut state = self.lock();
+        let Some(entry) = state.current(id, generation) else { return };
+        entry.again();
+        self.changed(state, [id]);
     }
 
     /// Forgets a partition whose reading is over, if it is still this assignment.
@@ -179,8 +184,7 @@ impl Board {
         let mut state = self.lock();
         state.current(id, generation)?;
         let entry = state.entries.remove(&id)?;
-        drop(state);
-        self.changed();
+        self.changed(state, [id]);
         Some(entry.partition)
     }
 
@@ -196,30 +200,30 @@ impl Board {
 // === impl Board, for fetchers ===
 
 impl Board {
-    /// Hears of changes of what is to be asked for.
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+    /// A fetcher begins with a broker: it hears of changes of what is to be asked for, and has to look at everything once.
+    pub(super) fn watch(&self, of: i32) -> watch::Receiver<u64> {
+        let mut state = self.lock();
+        let all = state.entries.keys().copied().collect();
+        state.stale.insert(of, all);
         self.changes.subscribe()
     }
 
-    /// What is to be asked of a broker, and of how many brokers something is asked.
-    pub(super) fn asks(&self, of: i32) -> (BTreeMap<PartitionId, Ask>, usize) {
-        let state = self.lock();
-        let (mut asks, mut brokers) = (BTreeMap::new(), BTreeSet::new());
-        for (id, entry) in &state.entries {
-            let Stage::Led { broker, epoch } = entry.stage else { continue };
-            brokers.insert(broker);
-            if broker == of && !entry.paused {
-                let ask = Ask {
-                    generation: entry.generation,
-                    next: entry.next,
-                    leader: broker,
-                    leader_epoch: epoch,
-                    last_epoch: entry.last_epoch,
-                };
-                asks.insert(*id, ask);
-            }
-        }
-        (asks, brokers.len())
+    /// True if a broker is to be asked for anything.
+    pub(super) fn asks_anything(&self, of: i32) -> bool {
+        self.lock().entries.values().any(|entry| entry.ask(of).is_some())
+    }
+
+    /// What is to be asked of a broker about a partition.
+    pub(super) fn ask(&self, of: i32, id: PartitionId) -> Option<Ask> {
+        self.lock().entries.get(&id)?.ask(of)
+    }
+
+    /// The same of all partitions that have changed since the last time, and how many brokers are asked for something.
+    pub(super) fn asks(&self, of: i32) -> (Vec<(PartitionId, Option<Ask>)>, usize) {
+        let mut state = self.lock();
+        let stale = state.stale.get_mut(&of).map(std::mem::take).unwrap_or_default();
+        let ask = |id| (id, state.entries.get(&id).and_then(|entry| entry.ask(of)));
+        (stale.into_iter().map(ask).collect(), state.brokers)
     }
 
     /// Notes an answer that is no error: where the partition ends and, if records came, where the next fetch begins. Returns what
@@ -253,8 +257,7 @@ impl Board {
         entry.garbled += 1;
         let garbled = entry.garbled;
         entry.lose();
-        drop(state);
-        self.unsettled();
+        self.unsettled(state, [id]);
         Some(garbled)
     }
 
@@ -270,20 +273,20 @@ impl Board {
         let mut state = self.lock();
         let Some(entry) = state.asked(id, asked) else { return };
         entry.lose();
-        drop(state);
-        self.unsettled();
+        self.unsettled(state, [id]);
     }
 
     /// A broker did not answer. Returns its partitions.
     pub(super) fn lose_all(&self, of: i32) -> Vec<(TopicPartition, Generation)> {
         let mut lost = Vec::new();
-        for entry in self.lock().entries.values_mut() {
+        let mut state = self.lock();
+        for entry in state.entries.values_mut() {
             if matches!(entry.stage, Stage::Led { broker, .. } if broker == of) {
                 entry.lose();
                 lost.push((entry.partition.clone(), entry.generation));
             }
         }
-        self.unsettled();
+        self.unsettled(state, lost.iter().map(|(partition, _)| partition.id));
         lost
     }
 
@@ -292,8 +295,7 @@ impl Board {
         let mut state = self.lock();
         let Some(entry) = state.asked(id, asked) else { return };
         entry.stage = Stage::Outside { due: Instant::now() };
-        drop(state);
-        self.unsettled();
+        self.unsettled(state, [id]);
     }
 
     /// The caller is going to be told that reading is over. False if it is over already.
@@ -302,8 +304,7 @@ impl Board {
         let entry = state.current(id, generation).filter(|entry| entry.stage != Stage::Over);
         let Some(entry) = entry else { return false };
         entry.stage = Stage::Over;
-        drop(state);
-        self.changed();
+        self.changed(state, [id]);
         true
     }
 }
@@ -358,7 +359,7 @@ impl Board {
     /// Notes who leads partitions. Changes nothing about those that are being looked into.
     pub(super) fn lead(&self, found: &[(&Doubt, (i32, i32))]) {
         let mut state = self.lock();
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (of, (broker, epoch)) in found {
             let led = Stage::Led { broker: *broker, epoch: *epoch };
             let entry = state.current(of.partition.id, of.generation);
@@ -367,12 +368,17 @@ impl Board {
             };
             if let Some(entry) = entry.filter(open) {
                 entry.stage = led;
-                changed = true;
+                changed.push(of.partition.id);
             }
         }
-        drop(state);
-        if changed {
-            self.changed();
+        let leader = |entry: &Entry| match entry.stage {
+            Stage::Led { broker, .. } => Some(broker),
+            _ => None,
+        };
+        let leaders: BTreeSet<i32> = state.entries.values().filter_map(leader).collect();
+        state.brokers = leaders.len();
+        if !changed.is_empty() {
+            self.changed(state, changed);
         }
     }
 
@@ -416,13 +422,28 @@ impl Board {
 }
 
 impl Board {
-    fn changed(&self) {
+    /// Something else is to be asked for about partitions.
+    fn changed(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        partitions: impl IntoIterator<Item = PartitionId>,
+    ) {
+        for id in partitions {
+            for stale in state.stale.values_mut() {
+                stale.insert(id);
+            }
+        }
+        drop(state);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// There is something to find out, and less to ask for.
-    fn unsettled(&self) {
-        self.changed();
+    /// There is something to find out about partitions, and less to ask for.
+    fn unsettled(
+        &self,
+        state: MutexGuard<'_, State>,
+        partitions: impl IntoIterator<Item = PartitionId>,
+    ) {
+        self.changed(state, partitions);
         self.doubts.notify_one();
     }
 
@@ -447,6 +468,18 @@ impl State {
 impl Entry {
     fn again(&mut self) {
         (self.next, self.last_epoch) = (self.given, -1);
+    }
+
+    /// What is to be asked of a broker.
+    fn ask(&self, of: i32) -> Option<Ask> {
+        let Stage::Led { broker, epoch } = self.stage else { return None };
+        (broker == of && !self.paused).then_some(Ask {
+            generation: self.generation,
+            next: self.next,
+            leader: broker,
+            leader_epoch: epoch,
+            last_epoch: self.last_epoch,
+        })
     }
 
     fn lose(&mut self) {
@@ -492,7 +525,7 @@ mod tests {
     }
 
     fn ask(board: &Board, of: i32) -> Option<Ask> {
-        board.asks(of).0.get(&ID).copied()
+        board.ask(of, ID)
     }
 
     fn tagged(offsets: std::ops::Range<u64>) -> Tagged {
@@ -507,6 +540,28 @@ mod tests {
     fn taken(board: &Board, offsets: std::ops::Range<u64>) -> Option<Vec<u64>> {
         let batch = board.take(tagged(offsets))?;
         Some(batch.records.iter().map(|record| record.offset).collect())
+    }
+
+    #[test]
+    fn a_fetcher_hears_of_what_has_changed_since_it_looked() {
+        let board = board((1, 5));
+        let mut changes = board.watch(1);
+        let looked = || board.asks(1).0.into_iter().map(|(id, ask)| (id, ask.is_some()));
+        let look = || looked().collect::<Vec<_>>();
+        assert_eq!((look(), look()), (vec![(ID, true)], vec![]));
+        changes.mark_unchanged();
+        board.pause(ID, true);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!((look(), look()), (vec![(ID, false)], vec![]));
+        board.pause(ID, false);
+        lead(&board, (2, 6));
+        assert_eq!(look(), [(ID, false)], "it is another's");
+        lead(&board, (1, 7));
+        board.remove(ID);
+        assert_eq!(look(), [(ID, false)], "it is gone");
+        board.begin(&partition(), Position(3));
+        board.watch(1);
+        assert_eq!(look(), [(ID, false)], "nobody is known to lead it");
     }
 
     /// Two brokers that both moved it on would each ask for what the other had read, for ever.

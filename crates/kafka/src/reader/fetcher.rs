@@ -102,8 +102,8 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
 
 /// Connects once there is something to fetch, and fetches.
 async fn serve(shared: &Shared, broker: i32, backoff: &mut Backoff) -> End {
-    let mut changes = shared.board.watch();
-    while shared.board.asks(broker).0.is_empty() {
+    let mut changes = shared.board.watch(broker);
+    while !shared.board.asks_anything(broker) {
         if changes.changed().await.is_err() {
             return End::Unread;
         }
@@ -194,19 +194,25 @@ impl Fetcher<'_> {
         self.changes.mark_unchanged();
         let (asks, brokers) = self.shared.board.asks(self.broker);
         self.brokers = brokers;
-        for id in self.wanted.keys().filter(|id| !asks.contains_key(id)) {
-            self.session.forget(*id);
-            self.newcomers.remove(id);
+        for (id, ask) in asks {
+            self.want(id, ask);
         }
-        for (id, ask) in &asks {
-            if self.wanted.get(id) != Some(ask) {
-                self.session.ask(*id, *ask);
-                if !self.session.covers(*id) {
-                    self.newcomers.insert(*id);
-                }
+    }
+
+    /// Notes what is to be asked for about a partition.
+    fn want(&mut self, id: PartitionId, ask: Option<Ask>) {
+        let Some(ask) = ask else {
+            self.wanted.remove(&id);
+            self.session.forget(id);
+            self.newcomers.remove(&id);
+            return;
+        };
+        if self.wanted.insert(id, ask) != Some(ask) {
+            self.session.ask(id, ask);
+            if !self.session.covers(id) {
+                self.newcomers.insert(id);
             }
         }
-        self.wanted = asks;
     }
 
     /// Asks for all that is wanted, if that is anything and there is room for it.
@@ -325,8 +331,9 @@ impl Fetcher<'_> {
         let end = u64::try_from(part.last_stable_offset);
         let end = end.or_else(|_| u64::try_from(part.high_watermark)).ok();
         let Some((ask, partition)) = self.shared.board.advance(id, asked, to, end) else {
-            // The board has moved it on without a word: what is wanted is old.
-            self.changes.mark_changed();
+            // Another fetch was first: what is wanted may be old.
+            let ask = self.shared.board.ask(self.broker, id);
+            self.want(id, ask);
             return None;
         };
         if bytes.is_empty() {
