@@ -20,6 +20,7 @@ pub mod ndjson;
 pub mod object;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod scratch;
 pub mod spec;
 pub mod stdout;
 #[cfg(any(feature = "http", feature = "postgres", feature = "s3"))]

@@ -68,6 +68,17 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// A place for a while cannot be made in it, or not be deleted.
+    #[error("failed to make or to delete a place for a while in sink {url:?}")]
+    Scratch {
+        /// Where.
+        url: String,
+        /// What the caller may do about it.
+        class: Class,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
 }
 
 /// What went wrong in a library or on a disk.
@@ -168,7 +179,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Scheme { .. } | Self::Feature { .. } | Self::Url { .. } => Class::Permanent,
-            Self::Open { class, .. } => *class,
+            Self::Open { class, .. } | Self::Scratch { class, .. } => *class,
         }
     }
 }
@@ -176,7 +187,7 @@ impl Error {
 // === impl NotOpened ===
 
 impl NotOpened {
-    fn of(self, url: &str) -> Error {
+    pub(crate) fn of(self, url: &str) -> Error {
         Error::Open { url: shown(url), class: self.class, source: self.source }
     }
 }

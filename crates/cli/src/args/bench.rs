@@ -21,6 +21,8 @@ pub(crate) enum BenchCommand {
     Monitor(MonitorBenchArgs),
     /// Time a consumer that reads topics which were written before, beside other programs that read the same.
     Consumer(ConsumerBenchArgs),
+    /// Time the writes of sinks, beside what their disk or database can do without them.
+    Sink(SinkBenchArgs),
     /// One run of a consumer: what `bench consumer` starts.
     #[command(hide = true)]
     ConsumeOnce(ConsumeOnceArgs),
@@ -65,6 +67,34 @@ pub(crate) struct ConsumerBenchArgs {
     /// Keeps the topics.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Writes the figures as CSV, and graphs, to this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// `tidegate bench sink`.
+#[derive(Debug, Args)]
+pub(crate) struct SinkBenchArgs {
+    /// A sink, named as in a specification; given again for more. It writes to a folder, prefix or schema of its own in
+    /// that place, which is deleted afterwards. When left out: blackhole, and a folder for temporary files.
+    #[arg(long = "sink", value_name = "URL")]
+    pub(crate) sinks: Vec<String>,
+    /// Bytes of a record's value.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_values = ["100B", "200B", "1KiB"], value_parser = size)]
+    pub(crate) record_bytes: Vec<u64>,
+    /// Partitions that are written at the same time.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4],
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) partitions: Vec<u32>,
+    /// Bytes of values that are written, to all partitions together.
+    #[arg(long, value_name = "SIZE", default_value = "200MB", value_parser = size)]
+    pub(crate) bytes: u64,
+    /// Runs of each, in turn; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeat: u32,
+    /// Where psql is, which copies the same rows to a database.
+    #[arg(long, value_name = "PATH", default_value = "psql")]
+    pub(crate) psql: PathBuf,
     /// Writes the figures as CSV, and graphs, to this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,

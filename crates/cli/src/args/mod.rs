@@ -18,6 +18,7 @@ use tidegate_runtime::telemetry::logging;
 
 pub(crate) use self::bench::{
     BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
+    SinkBenchArgs,
 };
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,

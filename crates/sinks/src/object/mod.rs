@@ -36,7 +36,6 @@ pub mod probe;
 mod reader;
 #[cfg(feature = "s3")]
 pub mod s3;
-pub mod speed;
 pub mod store;
 
 use std::collections::BTreeMap;

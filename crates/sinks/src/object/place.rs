@@ -66,6 +66,21 @@ impl Place {
         Ok(store)
     }
 
+    /// A place of this name in it.
+    pub(crate) fn below(self, name: &str) -> Self {
+        match self {
+            Self::Folder(root) => Self::Folder(root.join(name)),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => {
+                let prefix = match bucket.prefix.as_str() {
+                    "" => name.to_owned(),
+                    prefix => format!("{prefix}/{name}"),
+                };
+                Self::Bucket(Bucket { prefix, ..bucket })
+            }
+        }
+    }
+
     /// Opens the place to read from: it must be there, and nothing in it changes.
     pub async fn existing(
         &self,

@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tidegate_runtime::ports::{Batch, TopicPartition};
 
@@ -40,19 +41,37 @@ impl BareCopy {
         Ok(Self { config, columns, session })
     }
 
-    /// Copies the records of a batch in a transaction of its own, and returns how many rows there are more.
-    pub async fn copy(
+    /// How a `COPY` into the table is called by psql, when the rows are in a file: what [`BareCopy::rows`] returns.
+    pub fn psql_command(&self, file: &str) -> String {
+        let (table, columns) = (self.config.records(), self.config.column_list());
+        format!(
+            "\\copy {table} ({columns}) from '{}' with (format binary)",
+            file.replace('\'', "''")
+        )
+    }
+
+    /// The rows of a batch in the form of `COPY`.
+    pub async fn rows(
         &self,
         partition: &TopicPartition,
         batch: Batch<'_>,
-    ) -> Result<u64, PostgresError> {
+    ) -> Result<Vec<Bytes>, PostgresError> {
         let unfit = |unfit: Unfit| PostgresError::Statement {
             place: self.config.to_string(),
             doing: "take the records",
             class: tidegate_runtime::ports::Class::Permanent,
             source: format!("{unfit:?}").into(),
         };
-        let rows = encode(&self.columns, partition, batch).await.map_err(unfit)?;
+        encode(&self.columns, partition, batch).await.map_err(unfit)
+    }
+
+    /// Copies the records of a batch in a transaction of its own, and returns how many rows there are more.
+    pub async fn copy(
+        &self,
+        partition: &TopicPartition,
+        batch: Batch<'_>,
+    ) -> Result<u64, PostgresError> {
+        let rows = self.rows(partition, batch).await?;
         let copied = async {
             let mut into = pin!(self.session.client.copy_in(&copy(&self.config)).await?);
             for slice in rows {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_runtime::security::Secret;
+use tidegate_runtime::security::{Secret, SecretError};
 use tidegate_runtime::spec::Span;
 
 /// The table of positions, beside the table of records.
@@ -153,6 +153,24 @@ impl PostgresConfig {
         config.fault().map_or(Ok(config), Err)
     }
 
+    /// The same for PostgreSQL's own programs, which read it from their environment. Blocks while it reads the password.
+    pub fn environment(&self) -> Result<Vec<(&'static str, String)>, SecretError> {
+        let mut all = vec![
+            ("PGHOST", self.host.clone()),
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", self.user.clone()),
+            ("PGDATABASE", self.database.clone()),
+            ("PGSSLMODE", self.ssl_mode.name().to_owned()),
+        ];
+        if let Some(authorities) = &self.ssl_root_cert {
+            all.push(("PGSSLROOTCERT", authorities.display().to_string()));
+        }
+        if let Some(password) = &self.password {
+            all.push(("PGPASSWORD", password.read()?));
+        }
+        Ok(all)
+    }
+
     fn set(&mut self, option: &str) -> Result<(), String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let value = &decoded(name, value)?;
@@ -233,14 +251,22 @@ impl fmt::Display for PostgresConfig {
 // === impl SslMode ===
 
 impl SslMode {
-    fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "disable" => Ok(Self::Disable),
-            "prefer" => Ok(Self::Prefer),
-            "require" => Ok(Self::Require),
-            "verify-full" => Ok(Self::VerifyFull),
-            _ => Err(format!("sslmode={text} is not one of disable, prefer, require, verify-full")),
+    const ALL: [Self; 4] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyFull];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyFull => "verify-full",
         }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("sslmode={text} is not one of {names}")
+        })
     }
 }
 

@@ -32,6 +32,7 @@ mod error;
 mod offsets;
 mod said;
 mod schema;
+pub(crate) mod scratch;
 mod tls;
 
 use std::collections::BTreeMap;

@@ -18,8 +18,9 @@ use tokio::process::Command;
 
 use self::once::Found;
 pub(crate) use self::peers::Peer;
-use self::peers::{PeerKind, Run, Task};
+use self::peers::{PeerKind, Task};
 use crate::args::{ConsumeOnceArgs, ConsumerBenchArgs};
+use crate::commands::bench::figures::{Figures, Run};
 use crate::commands::bench::ground::{Ground, Plan};
 use crate::commands::{table, work};
 use crate::failure::Exit;
@@ -39,7 +40,7 @@ pub(super) struct Report {
     idle: Vec<Idle>,
 }
 
-/// The median of the runs of one reader on the same topics.
+/// One reader on the same topics.
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     who: &'static str,
@@ -48,12 +49,8 @@ struct Row {
     partitions: u32,
     topics: u32,
     brokers: u32,
-    records_per_s: f64,
-    mb_per_s: f64,
-    cpu_ns_per_record: f64,
-    rss_mib: u64,
-    /// The slowest and the fastest run.
-    records_per_s_range: (f64, f64),
+    #[serde(flatten)]
+    figures: Figures,
 }
 
 #[derive(Debug, Serialize)]
@@ -188,34 +185,16 @@ async fn measure_cell(
     for (at, runs) in runs {
         let kind = at.checked_sub(1).and_then(|at| args.peer.get(at)).map(|peer| peer.kind);
         let who = kind.map_or("tidegate", PeerKind::name);
-        report.runs.push(row(who, cell, brokers, held, runs));
+        report.runs.push(Row {
+            who,
+            record_bytes: cell.record_bytes,
+            partitions: cell.topics * cell.partitions,
+            topics: cell.topics,
+            brokers,
+            figures: Figures::of(cell.record_bytes, held, runs),
+        });
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers of records are far below 2^52")]
-fn row(who: &'static str, cell: Cell, brokers: u32, records: u64, mut runs: Vec<Run>) -> Row {
-    runs.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
-    let records = records as f64;
-    let rate = |run: &Run| records / run.seconds;
-    let mut cpu: Vec<f64> = runs.iter().map(|run| run.cpu_seconds).collect();
-    cpu.sort_by(f64::total_cmp);
-    let middle = runs.len() / 2;
-    let records_per_s = runs.get(middle).map(rate).unwrap_or_default();
-    let slowest = runs.last().map(rate).unwrap_or_default();
-    let fastest = runs.first().map(rate).unwrap_or_default();
-    Row {
-        who,
-        record_bytes: cell.record_bytes,
-        partitions: cell.topics * cell.partitions,
-        topics: cell.topics,
-        brokers,
-        records_per_s,
-        mb_per_s: records_per_s * cell.record_bytes as f64 / 1e6,
-        cpu_ns_per_record: cpu.get(middle).copied().unwrap_or_default() * 1e9 / records,
-        rss_mib: runs.iter().map(|run| run.rss_peak_mib).max().unwrap_or_default(),
-        records_per_s_range: (slowest, fastest),
-    }
 }
 
 /// Makes the topics and writes the same number of records to each partition.
@@ -301,45 +280,22 @@ async fn tidegate(
 
 fn describe(report: &Report) -> anyhow::Result<String> {
     use std::fmt::Write as _;
-    let heads = [
-        "who",
-        "record B",
-        "partitions",
-        "topics",
-        "brokers",
-        "records/s",
-        "(from - to)",
-        "MB/s",
-        "CPU ns/record",
-        "MiB",
-        "our speed",
-        "our CPU",
-    ];
-    let heads = heads.map(str::to_owned);
+    let heads = ["who", "record B", "partitions", "topics", "brokers"];
+    let heads = heads.into_iter().chain(Figures::HEADS).chain(["our speed", "our CPU"]);
+    let heads: Vec<String> = heads.map(str::to_owned).collect();
     let same = |one: &Row, other: &Row| {
         (one.record_bytes, one.partitions, one.topics)
             == (other.record_bytes, other.partitions, other.topics)
     };
     let rows = report.runs.iter().map(|row| {
         let ours = report.runs.iter().find(|ours| ours.who == "tidegate" && same(ours, row));
-        let ratio = |of: fn(&Row) -> f64| {
-            ours.map_or_else(String::new, |ours| format!("{:.2}", of(ours) / of(row)))
-        };
-        let (slowest, fastest) = row.records_per_s_range;
-        vec![
-            row.who.to_owned(),
-            row.record_bytes.to_string(),
-            row.partitions.to_string(),
-            row.topics.to_string(),
-            row.brokers.to_string(),
-            format!("{:.0}", row.records_per_s),
-            format!("({slowest:.0} - {fastest:.0})"),
-            format!("{:.0}", row.mb_per_s),
-            format!("{:.0}", row.cpu_ns_per_record),
-            row.rss_mib.to_string(),
-            ratio(|row| row.records_per_s),
-            ratio(|row| row.cpu_ns_per_record),
-        ]
+        let of = [row.record_bytes.to_string(), row.partitions.to_string(), row.topics.to_string()];
+        let mut cells = vec![row.who.to_owned()];
+        cells.extend(of);
+        cells.push(row.brokers.to_string());
+        cells.extend(row.figures.cells());
+        cells.extend(row.figures.ours(ours.map(|ours| &ours.figures)));
+        cells
     });
     let mut text = table::aligned(&heads, &rows.collect::<Vec<_>>());
     for Grants { partitions, first_read_ms: read, first_durable_ms: durable } in &report.grants {

@@ -1,21 +1,14 @@
 //! Other programs that read Kafka, run on the same topics: what they say they have done, and what the system says they used.
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use serde::Serialize;
+use anyhow::{Context as _, ensure};
 
 use super::once::PATIENCE;
-
-/// How often a process is looked at.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// Ticks in a second, in which Linux tells of CPU time whatever its own clock is.
-const TICKS: f64 = 100.0;
+use crate::commands::bench::figures::Run;
+use crate::commands::bench::usage::{now, watch};
 
 /// A program to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +26,6 @@ pub(crate) enum PeerKind {
 pub(crate) struct Peer {
     pub(super) kind: PeerKind,
     program: PathBuf,
-}
-
-/// What a process did and used.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Run {
-    /// As the program itself counts, where it does; else of the whole process.
-    pub(super) seconds: f64,
-    /// Of the whole process.
-    pub(super) cpu_seconds: f64,
-    pub(super) rss_peak_mib: u64,
 }
 
 /// What to read.
@@ -147,50 +130,6 @@ impl Peer {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "what other programs take is real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// Waits for the end of a process, and tells its CPU seconds, its peak of memory, and whether it ended well. Between its end and the
-/// wait its figures are still there.
-pub(super) fn watch(mut child: Child, patience: Duration) -> anyhow::Result<(f64, u64, bool)> {
-    let began = now();
-    let pid = child.id();
-    let mut peak = 0;
-    loop {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
-            .context("only Linux tells what other processes use")?;
-        let status = File::open(format!("/proc/{pid}/status")).and_then(std::io::read_to_string);
-        peak = status.ok().and_then(|status| high_water(&status)).unwrap_or(0).max(peak);
-        let (state, cpu) = of_stat(&stat).context("/proc/PID/stat is not as expected")?;
-        if state == 'Z' {
-            return Ok((cpu, peak >> 20, child.wait()?.success()));
-        }
-        if began.elapsed() > patience {
-            child.kill()?;
-            child.wait()?;
-            bail!("a run took longer than {patience:?}");
-        }
-        std::thread::park_timeout(LOOK);
-    }
-}
-
-/// State and CPU seconds; the name before them is in parentheses and may hold anything.
-fn of_stat(stat: &str) -> Option<(char, f64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let ticks = |field: Option<&str>| field?.parse::<u32>().ok().map(f64::from);
-    // utime and stime are the 14th and 15th field of all, the state is the third.
-    let (user, system) = (ticks(fields.nth(10))?, ticks(fields.next())?);
-    Some((state, (user + system) / TICKS))
-}
-
-fn high_water(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
-}
-
 /// "% 5000000 messages (…) consumed in 1234ms: 4051863 msgs/s …"
 fn perf_seconds(said: &str) -> Option<f64> {
     let (_, rest) = said.rsplit_once(" consumed in ")?;
@@ -240,15 +179,5 @@ mod tests {
         assert_eq!(java_seconds(said, 500).unwrap(), Some(2.0));
         assert!(java_seconds(said, 501).is_err());
         assert_eq!(java_seconds("", 1).unwrap(), None);
-    }
-
-    #[test]
-    fn what_a_process_used_is_known_after_its_end() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"]);
-        let (cpu, peak, worked) = watch(command.spawn().unwrap(), Duration::from_mins(1)).unwrap();
-        assert!(worked && cpu > 0.0 && peak < 1000, "{cpu} s, {peak} MiB");
-        let command = Command::new("false").spawn().unwrap();
-        assert!(!watch(command, Duration::from_mins(1)).unwrap().2);
     }
 }
