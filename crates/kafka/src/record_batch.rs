@@ -266,6 +266,18 @@ impl<'a> Fields<'a> {
     /// A zigzag-coded variable-length integer.
     #[inline]
     fn varint(&mut self) -> Result<i64, Garbled> {
+        // Most are of one byte.
+        match self.rest {
+            [byte, rest @ ..] if byte & 0x80 == 0 => {
+                self.rest = rest;
+                let raw = u64::from(*byte);
+                Ok((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed())
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<i64, Garbled> {
         let mut raw: u64 = 0;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte()?;

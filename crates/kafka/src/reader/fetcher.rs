@@ -32,7 +32,7 @@ use crate::errors::{self, Right, refused};
 use crate::metadata::FETCH_BY_ID;
 use crate::records::{self, Aborted, Garbled};
 
-/// Most bytes of one partition in an answer.
+/// Bytes of one partition in an answer, if there are others that might not have their turn else.
 const PARTITION_BYTES: usize = 1 << 20;
 
 /// How long an answer may take beyond the time that it may be held back. A slow link has to carry a whole one.
@@ -261,7 +261,9 @@ impl Fetcher<'_> {
         Limits {
             wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             bytes: number(bytes),
-            partition_bytes: number(bytes.min(PARTITION_BYTES)),
+            partition_bytes: number(
+                bytes.min(PARTITION_BYTES.max(bytes / self.wanted.len().max(1))),
+            ),
         }
     }
 

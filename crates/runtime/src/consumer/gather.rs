@@ -28,7 +28,7 @@ pub(super) struct Gathering {
     /// Where the sink stands.
     pub(super) stands: Position,
     reading: Option<ReadingId>,
-    records: Vec<Record>,
+    records: Parts,
     bytes: usize,
     /// What they take with all that they are made of.
     memory: usize,
@@ -88,7 +88,7 @@ impl Gatherer {
             epoch,
             stands: from,
             reading: Some(reading),
-            records: Vec::new(),
+            records: Parts::default(),
             bytes: 0,
             memory: 0,
             next: from,
@@ -110,7 +110,7 @@ impl Gatherer {
         let gathering = self.partitions.get_mut(&id)?;
         self.memory -= gathering.memory;
         (gathering.bytes, gathering.memory) = (0, 0);
-        gathering.records.clear();
+        gathering.records = Parts::default();
         gathering.reading = None;
         gathering.since = None;
         Some(gathering.partition.clone())
@@ -150,7 +150,7 @@ impl Gatherer {
             return false;
         }
         let (bytes, memory) = sizes(&batch.records);
-        gathering.records.extend(batch.records);
+        gathering.records.push(batch.records);
         gathering.next = batch.next;
         gathering.bytes += bytes;
         gathering.memory += memory;
@@ -184,18 +184,10 @@ impl Gatherer {
     pub(super) fn cut(&mut self, now: Instant, id: PartitionId) -> Option<Cut> {
         let limit = self.limits.batch_bytes;
         let gathering = self.partitions.get_mut(&id)?;
-        // Most often all of it is a batch, and a little more.
-        let (mut bytes, mut count) = (gathering.bytes, gathering.records.len());
-        while count > 1 && bytes > limit {
-            count -= 1;
-            bytes -= gathering.records[count].size();
-        }
-        let rest = gathering.records.split_off(count);
-        let memory = gathering.memory - sizes(&rest).1;
-        let records = std::mem::replace(&mut gathering.records, rest);
+        let (records, left) = gathering.records.take(gathering.bytes, limit);
+        let (bytes, memory) = (gathering.bytes - left.0, gathering.memory - left.1);
         let end = gathering.records.first().map_or(gathering.next, |first| Position(first.offset));
-        gathering.bytes -= bytes;
-        gathering.memory -= memory;
+        (gathering.bytes, gathering.memory) = left;
         self.memory -= memory;
         let fetched = gathering.since.map_or(Duration::ZERO, |since| now.since(since));
         if gathering.records.is_empty() {
@@ -269,6 +261,50 @@ impl Gatherer {
     /// All partitions, for status.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Gathering> {
         self.partitions.values()
+    }
+}
+
+/// Records in the order in which they came, and as they came: they are put together once they are a batch.
+#[derive(Debug, Default)]
+struct Parts(Vec<Vec<Record>>);
+
+impl Parts {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn first(&self) -> Option<&Record> {
+        self.0.first()?.first()
+    }
+
+    /// Adds records, of which there must be some.
+    fn push(&mut self, records: Vec<Record>) {
+        self.0.push(records);
+    }
+
+    /// Takes what fits into so many bytes of all that there are, or one record. Tells of what stays what it holds and takes.
+    fn take(&mut self, mut bytes: usize, limit: usize) -> (Vec<Record>, (usize, usize)) {
+        let (mut rest, mut left) = (Vec::new(), (0, 0));
+        // Most often all of it fits, but for a little.
+        while bytes > limit {
+            let least = usize::from(self.0.len() == 1);
+            let Some(last) = self.0.last_mut().filter(|last| last.len() > least) else { break };
+            let mut count = last.len();
+            while count > least && bytes > limit {
+                count -= 1;
+                let size = last[count].size();
+                bytes -= size;
+                left = (left.0 + size, left.1 + size + last[count].overhead());
+            }
+            rest.push(last.split_off(count));
+            self.0.pop_if(|last| last.is_empty());
+        }
+        rest.reverse();
+        let mut taken = std::mem::replace(&mut self.0, rest).into_iter();
+        let mut records = taken.next().unwrap_or_default();
+        records.reserve_exact(taken.as_slice().iter().map(Vec::len).sum());
+        taken.for_each(|part| records.extend(part));
+        (records, left)
     }
 }
 
@@ -367,6 +403,32 @@ mod tests {
             first_unix_ms: None,
         };
         gatherer.written(ID, done, Some(age));
+    }
+
+    #[test]
+    fn a_batch_is_what_fits_of_records_that_came_in_parts() {
+        let value = Some(bytes::Bytes::from_static(b"x"));
+        let record = |offset| Record {
+            offset,
+            timestamp_ms: 0,
+            key: None,
+            value: value.clone(),
+            headers: Vec::new(),
+        };
+        let all: Vec<Record> = (0..6).map(record).collect();
+        for limit in 0..8 {
+            let mut parts = Parts::default();
+            for part in [0..3, 3..5, 5..6] {
+                parts.push(all[part].to_vec());
+            }
+            let (taken, left) = parts.take(6, limit);
+            assert_eq!(taken, all[..limit.clamp(1, 6)], "{limit}");
+            let rest = parts.0.concat();
+            assert_eq!(rest, all[taken.len()..], "{limit}");
+            assert_eq!((left, parts.is_empty()), (sizes(&rest), rest.is_empty()));
+            assert!(parts.0.iter().all(|part| !part.is_empty()));
+        }
+        assert_eq!(Parts::default().take(0, 5), (vec![], (0, 0)));
     }
 
     #[test]
