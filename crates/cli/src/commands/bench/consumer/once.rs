@@ -134,10 +134,12 @@ impl Course {
         let began = clock.now();
         let mut epoch = self.granter.start(self.number, life, &from);
         self.watched.until(expected).await;
+        // The last batch is not full, and waits until it is old enough. That is no work.
+        let last_read = self.watched.lock().last_read;
         let mut found = Found {
             records: self.watched.records.load(Ordering::Relaxed),
             bytes: self.watched.bytes.load(Ordering::Relaxed),
-            seconds: clock.now().since(began).as_secs_f64(),
+            seconds: last_read.unwrap_or(began).since(began).as_secs_f64(),
             cpu_seconds: usage::cpu().as_secs_f64(),
             rss_peak_mib: usage::memory().map_or(0, |memory| memory.peak >> 20),
             ..Found::default()
@@ -156,9 +158,9 @@ impl Course {
             epoch = self.granter.start(self.number, life, &from);
             self.watched.until(1).await;
             let since = |at: Option<Instant>| at.map_or(Duration::ZERO, |at| at.since(began));
-            let firsts = *self.watched.lock();
-            read.push(since(firsts.read));
-            durable.push(since(firsts.durable));
+            let moments = *self.watched.lock();
+            read.push(since(moments.first_read));
+            durable.push(since(moments.first_durable));
         }
         found.first_read_ms = quantiles(read);
         found.first_durable_ms = quantiles(durable);
@@ -209,20 +211,21 @@ fn configuration(args: &ConsumeOnceArgs) -> anyhow::Result<Config> {
     Ok(spec.validate().map_err(|faults| InvalidSpec::new(named, &faults))?)
 }
 
-/// Drops everything, and knows how much that was and when it began.
+/// Drops everything, and knows how much that was and when it began and ended.
 #[derive(Debug)]
 struct Watched {
     clock: Arc<dyn Clock>,
     records: AtomicU64,
     bytes: AtomicU64,
-    firsts: Mutex<Firsts>,
+    moments: Mutex<Moments>,
     changed: watch::Sender<()>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Firsts {
-    read: Option<Instant>,
-    durable: Option<Instant>,
+struct Moments {
+    first_read: Option<Instant>,
+    last_read: Option<Instant>,
+    first_durable: Option<Instant>,
 }
 
 /// The reader that a user's consumer has, watched.
@@ -241,16 +244,16 @@ struct Forgetful;
 impl Watched {
     fn new(clock: Arc<dyn Clock>) -> Self {
         let (records, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { clock, records, bytes, firsts: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { clock, records, bytes, moments: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Firsts> {
-        self.firsts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Moments> {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self) {
         self.records.store(0, Ordering::Relaxed);
-        *self.lock() = Firsts::default();
+        *self.lock() = Moments::default();
     }
 
     async fn until(&self, records: u64) {
@@ -275,7 +278,7 @@ impl Sink for Watched {
         batch: Batch<'_>,
     ) -> Result<(), SinkError> {
         let now = self.clock.now();
-        self.lock().durable.get_or_insert(now);
+        self.lock().first_durable.get_or_insert(now);
         let bytes: usize = batch.records.iter().map(Record::size).sum();
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.records.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
@@ -304,7 +307,9 @@ impl PartitionReader for WatchedReader {
         let event = self.reader.next().await;
         if matches!(event, ReadEvent::Records(_)) {
             let now = self.watched.clock.now();
-            self.watched.lock().read.get_or_insert(now);
+            let mut moments = self.watched.lock();
+            moments.first_read.get_or_insert(now);
+            moments.last_read = Some(now);
         }
         event
     }
