@@ -99,7 +99,8 @@ pub(super) fn write(directory: &Path, csv: &Csv, points: &[Point<'_>]) -> anyhow
     let mut charts = Vec::new();
     let sizes: BTreeSet<u64> = points.iter().map(|point| point.record_bytes).collect();
     for size in sizes {
-        let speed = chart(points, size, "records per second", |figures| figures.records_per_s);
+        let millions = |figures: &Figures| figures.records_per_s / 1e6;
+        let speed = chart(points, size, "million records per second", millions);
         charts.push((format!("speed-{size}.svg"), speed.svg()?));
         let cost = chart(points, size, "CPU ns per record", |figures| figures.cpu_ns_per_record);
         charts.push((format!("cost-{size}.svg"), cost.svg()?));
