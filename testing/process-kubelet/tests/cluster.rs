@@ -1,5 +1,7 @@
 //! Nodes and the control plane under faults, each on a cluster of its own; and Helm.
 
+use std::net::TcpStream;
+
 use tidegate_testing::{Namespace, RealKube};
 
 const SERVE: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
@@ -31,6 +33,7 @@ fn deployed(kube: &RealKube, replicas: u8) -> Namespace<'_> {
 }
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn pods_of_a_node_that_fails_are_rescheduled_and_the_node_comes_back() {
     let kube = RealKube::start_own(2);
     let namespace = deployed(&kube, 2);
@@ -49,6 +52,24 @@ fn pods_of_a_node_that_fails_are_rescheduled_and_the_node_comes_back() {
 }
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+fn an_own_cluster_is_gone_when_dropped_and_tests_share_the_other() {
+    let kube = RealKube::start_own(1);
+    let (shared, same) = (RealKube::start(), RealKube::start());
+    assert_eq!(shared.kubeconfig(), same.kubeconfig());
+    assert_ne!(shared.kubeconfig(), kube.kubeconfig());
+    let url = kube.kubectl(&["config", "view", "--output=jsonpath={.clusters[0].cluster.server}"]);
+    let address = url.strip_prefix("https://").expect("it is reached by TLS").to_owned();
+    TcpStream::connect(&address).expect("it is up");
+    let kubeconfig = kube.kubeconfig();
+    drop(kube);
+    TcpStream::connect(&address).expect_err("it is gone");
+    assert!(!kubeconfig.exists());
+    assert_eq!(shared.kubectl(&["get", "--raw=/readyz"]), "ok");
+}
+
+#[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn pods_outlive_a_crash_of_the_whole_control_plane() {
     let kube = RealKube::start_own(1);
     let namespace = deployed(&kube, 1);
@@ -62,6 +83,7 @@ fn pods_outlive_a_crash_of_the_whole_control_plane() {
 }
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn helm_runs_against_the_cluster() {
     let kube = RealKube::start();
     assert!(kube.helm(&["version", "--short"]).starts_with("v4."));

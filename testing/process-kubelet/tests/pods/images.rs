@@ -5,6 +5,7 @@ use super::{SERVE, deployment, image, kube, pod};
 const WAITING: &str = "{.status.containerStatuses[0].state.waiting.reason}";
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn a_rollout_to_another_tag_runs_another_program() {
     let namespace = kube().namespace("rollout");
     let first = image(&namespace, "1", &format!("echo the first; {SERVE}"));
@@ -27,6 +28,7 @@ fn a_rollout_to_another_tag_runs_another_program() {
 }
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn a_pull_that_fails_is_image_pull_back_off_until_it_succeeds() {
     let namespace = kube().namespace("pull");
     let image = image(&namespace, "1", SERVE);
@@ -39,6 +41,7 @@ fn a_pull_that_fails_is_image_pull_back_off_until_it_succeeds() {
 }
 
 #[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 fn an_image_that_nobody_made_is_not_found() {
     let namespace = kube().namespace("unknown");
     namespace.apply(&pod("app", "example/unknown:1"));
