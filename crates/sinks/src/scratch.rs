@@ -8,10 +8,12 @@ use tidegate_runtime::ports::{Class, Clock, Sink};
 use tidegate_runtime::spec::shown;
 
 use crate::object::place::Place;
+#[cfg(feature = "s3")]
 use crate::object::store::{Store, StoreError};
 use crate::spec::{Error, NotOpened, SinkSpec};
 
 /// Names that are removed at a time.
+#[cfg(feature = "s3")]
 const PAGE: usize = 1000;
 
 /// Such a place, and the sink that writes to it. Sinks that keep nothing of their own are as they are.
@@ -40,6 +42,7 @@ impl Scratch {
     }
 
     /// Deletes it with all that is in it.
+    #[cfg_attr(not(feature = "s3"), expect(unused_variables, reason = "only buckets need a clock"))]
     pub async fn discard(self, clock: Arc<dyn Clock>) -> Result<(), Error> {
         let emptied = match self.spec.innermost() {
             SinkSpec::Object { place: Place::Folder(root), .. } => {

@@ -149,6 +149,7 @@ pub fn parse_s3(rest: &str) -> Result<(Place, ObjectConfig), String> {
 }
 
 /// What is said of credentials in a URL.
+#[cfg(feature = "s3")]
 const NO_SECRETS: &str = "credentials do not belong in a URL, which is logged and shown: put AWS_ACCESS_KEY_ID and \
      AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment of the consumers, or give their machine or pod a \
      role";
