@@ -156,7 +156,12 @@ pub(crate) fn read(
     if count * size_of::<Record>() > 2 * most_plain {
         return Err(Garbled(format!("its {count} records would take too much memory")));
     }
-    records.reserve(count);
+    if records.is_empty() {
+        // Most often that is all: records that trickle in do not take room for more.
+        records.reserve_exact(count);
+    } else {
+        records.reserve(count);
+    }
     let before = records.len();
     let outcome = read_all(&plain, count, base, from, records);
     if outcome.is_err() {

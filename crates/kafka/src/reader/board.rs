@@ -59,10 +59,10 @@ pub(super) struct Board {
 struct State {
     entries: BTreeMap<PartitionId, Entry>,
     generations: u64,
-    /// By broker, the partitions that its fetcher is to look at again.
+    /// By broker, the partitions that its fetcher is to look at again, while it has one that fetches.
     stale: BTreeMap<i32, BTreeSet<PartitionId>>,
     /// Brokers that lead some of the partitions, as of the last look at leaders.
-    brokers: usize,
+    brokers: BTreeSet<i32>,
 }
 
 #[derive(Debug)]
@@ -200,17 +200,22 @@ impl Board {
 // === impl Board, for fetchers ===
 
 impl Board {
-    /// A fetcher begins with a broker: it hears of changes of what is to be asked for, and has to look at everything once.
+    /// A fetcher waits for something to do: it hears of changes, and need not look at any.
     pub(super) fn watch(&self, of: i32) -> watch::Receiver<u64> {
-        let mut state = self.lock();
-        let all = state.entries.keys().copied().collect();
-        state.stale.insert(of, all);
+        self.lock().stale.remove(&of);
         self.changes.subscribe()
     }
 
-    /// True if a broker is to be asked for anything.
-    pub(super) fn asks_anything(&self, of: i32) -> bool {
-        self.lock().entries.values().any(|entry| entry.ask(of).is_some())
+    /// True if a broker leads anything that is read.
+    pub(super) fn is_led_by(&self, broker: i32) -> bool {
+        self.lock().brokers.contains(&broker)
+    }
+
+    /// A fetcher begins: it looks at everything once.
+    pub(super) fn look_at_all(&self, of: i32) {
+        let mut state = self.lock();
+        let all = state.entries.keys().copied().collect();
+        state.stale.insert(of, all);
     }
 
     /// What is to be asked of a broker about a partition.
@@ -223,7 +228,7 @@ impl Board {
         let mut state = self.lock();
         let stale = state.stale.get_mut(&of).map(std::mem::take).unwrap_or_default();
         let ask = |id| (id, state.entries.get(&id).and_then(|entry| entry.ask(of)));
-        (stale.into_iter().map(ask).collect(), state.brokers)
+        (stale.into_iter().map(ask).collect(), state.brokers.len())
     }
 
     /// Notes an answer that is no error: where the partition ends and, if records came, where the next fetch begins. Returns what
@@ -280,6 +285,7 @@ impl Board {
     pub(super) fn lose_all(&self, of: i32) -> Vec<(TopicPartition, Generation)> {
         let mut lost = Vec::new();
         let mut state = self.lock();
+        state.brokers.remove(&of);
         for entry in state.entries.values_mut() {
             if matches!(entry.stage, Stage::Led { broker, .. } if broker == of) {
                 entry.lose();
@@ -375,9 +381,9 @@ impl Board {
             Stage::Led { broker, .. } => Some(broker),
             _ => None,
         };
-        let leaders: BTreeSet<i32> = state.entries.values().filter_map(leader).collect();
-        state.brokers = leaders.len();
-        if !changed.is_empty() {
+        let brokers = state.entries.values().filter_map(leader).collect();
+        if state.brokers != brokers || !changed.is_empty() {
+            state.brokers = brokers;
             self.changed(state, changed);
         }
     }
@@ -546,6 +552,7 @@ mod tests {
     fn a_fetcher_hears_of_what_has_changed_since_it_looked() {
         let board = board((1, 5));
         let mut changes = board.watch(1);
+        board.look_at_all(1);
         let looked = || board.asks(1).0.into_iter().map(|(id, ask)| (id, ask.is_some()));
         let look = || looked().collect::<Vec<_>>();
         assert_eq!((look(), look()), (vec![(ID, true)], vec![]));
@@ -560,8 +567,12 @@ mod tests {
         board.remove(ID);
         assert_eq!(look(), [(ID, false)], "it is gone");
         board.begin(&partition(), Position(3));
-        board.watch(1);
         assert_eq!(look(), [(ID, false)], "nobody is known to lead it");
+        board.watch(1);
+        board.pause(ID, true);
+        assert_eq!(look(), [], "it does not fetch");
+        board.look_at_all(1);
+        assert_eq!(look(), [(ID, false)]);
     }
 
     /// Two brokers that both moved it on would each ask for what the other had read, for ever.

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::board::Ask;
+use super::budget::Budget;
 use super::parcel::{self, Segment};
 use super::session::{self, Limits, Session};
 use super::{Shared, Unread, Why};
@@ -103,17 +104,17 @@ pub(super) async fn run(shared: Arc<Shared>, broker: i32) {
 /// Connects once there is something to fetch, and fetches.
 async fn serve(shared: &Shared, broker: i32, backoff: &mut Backoff) -> End {
     let mut changes = shared.board.watch(broker);
-    while !shared.board.asks_anything(broker) {
+    while !shared.board.is_led_by(broker) {
         if changes.changed().await.is_err() {
             return End::Unread;
         }
     }
-    // What has changed while nobody looked is seen by the first look.
-    changes.mark_changed();
     let patient = match shared.cluster.dedicated(broker).await {
         Ok(connection) => Arc::new(connection),
         Err(error) => return End::Failed(error),
     };
+    shared.board.look_at_all(broker);
+    changes.mark_changed();
     let fetcher = Fetcher {
         shared,
         broker,
@@ -136,24 +137,26 @@ impl Fetcher<'_> {
     async fn fetch(mut self, backoff: &mut Backoff) -> Result<std::convert::Infallible, End> {
         let (mut patient, mut hasty) = (None, None);
         loop {
+            // Looked at once: what is not asked for now is so until there is leave again, whatever happens in between.
+            let may_ask = self.may_ask();
             if patient.is_none() {
                 if self.patient.is_spent() {
                     return Err(End::Spent);
                 }
-                patient = self.ask_patiently()?;
+                if may_ask {
+                    patient = self.ask_patiently()?;
+                }
             }
-            if patient.is_some() && hasty.is_none() {
+            if patient.is_some() && hasty.is_none() && may_ask {
                 hasty = self.ask_hastily();
             }
-            let room = self.shared.budget.has_room();
-            let throttled = self.throttled();
             // Cancel-safe: a fetch that is under way stays so, and the rest are conditions that are looked at again.
             tokio::select! {
                 answer = landed(&mut patient) => {
                     let answer = answer.map_err(|error| End::Failed(passing(error)))?;
                     let segments = self.answered(answer).await?;
                     backoff.succeeded();
-                    if !self.patient.is_spent() {
+                    if self.may_ask() && !self.patient.is_spent() {
                         // The broker is at the next one while this is decoded.
                         patient = self.ask_patiently()?;
                     }
@@ -174,19 +177,14 @@ impl Fetcher<'_> {
                     changed.map_err(|_| End::Unread)?;
                     self.refresh();
                 }
-                () = self.shared.budget.room(), if !room => {}
-                () = tokio::time::sleep_until(throttled.unwrap_or_else(Instant::now)), if throttled.is_some() => {}
+                () = leave(&self.shared.budget, self.throttled), if !may_ask => {}
             }
         }
     }
 
-    /// Until when the broker wants no request, if it does not want one now.
-    fn throttled(&self) -> Option<Instant> {
-        self.throttled.filter(|until| *until > Instant::now())
-    }
-
     fn may_ask(&self) -> bool {
-        self.shared.budget.has_room() && self.throttled().is_none()
+        let waited = self.throttled.is_none_or(|until| until <= Instant::now());
+        waited && self.shared.budget.has_room()
     }
 
     /// Looks at the board for what is to be asked for.
@@ -215,12 +213,12 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Asks for all that is wanted, if that is anything and there is room for it.
+    /// Asks for all that is wanted, if that is anything.
     fn ask_patiently(&mut self) -> Result<Option<Flight<FetchResponse>>, End> {
         if self.changes.has_changed().unwrap_or(false) {
             self.refresh();
         }
-        if self.session.is_empty() || !self.may_ask() {
+        if self.session.is_empty() {
             return Ok(None);
         }
         self.newcomers.clear();
@@ -231,9 +229,6 @@ impl Fetcher<'_> {
 
     /// Asks for newcomers on a second connection. If that fails they wait for the next patient fetch.
     fn ask_hastily(&mut self) -> Option<Flight<Found>> {
-        if self.newcomers.is_empty() || !self.may_ask() {
-            return None;
-        }
         let newcomers = std::mem::take(&mut self.newcomers);
         let ask = |id| Some((id, *self.wanted.get(&id)?));
         let asked: BTreeMap<PartitionId, Ask> = newcomers.into_iter().filter_map(ask).collect();
@@ -426,6 +421,14 @@ fn call(
         let room = usize::try_from(limits.bytes).unwrap_or(0);
         connection.call_for(&request, version, patience, room).await
     }))
+}
+
+/// Waits until a broker may be asked.
+async fn leave(budget: &Budget, throttled: Option<Instant>) {
+    if let Some(until) = throttled {
+        tokio::time::sleep_until(until).await;
+    }
+    budget.room().await;
 }
 
 fn cut_off<T>(cause: TaskError) -> Result<T, Error> {
