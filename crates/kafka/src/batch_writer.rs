@@ -1,23 +1,24 @@
 //! Writes record batches that it encodes itself, so that it knows what each takes in the log: for measurements, which
 //! compare what they have stored with what the monitor sees.
 //!
-//! No queue, no compression, one request for each leader at a time, and no retry but of what a broker has not taken because it
-//! does not lead the partition: whoever wants to produce takes [`crate::Kafka::producer`].
+//! No queue, no compression, no retry, one request for each leader at a time: whoever wants to produce takes
+//! [`crate::Kafka::producer`].
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::ResponseError::{self, LeaderNotAvailable, NotLeaderOrFollower};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use tidegate_runtime::ports::{Class, Error};
+use tidegate_runtime::ports::{Bound, Class, Error};
 use tokio::task::JoinSet;
 
 use crate::cluster::{Cluster, Retry, topic_name};
 use crate::connection::{Connection, REQUEST_TIMEOUT};
 use crate::errors::{Right, refused};
+use crate::list_offsets::{self, Isolation};
 use crate::record_batch;
 
 /// The last version that names topics by name.
@@ -33,58 +34,37 @@ const ELECTION: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct BatchWriter {
     cluster: Arc<Cluster>,
+    /// Partitions whose leaders have answered.
+    led: Arc<Mutex<BTreeSet<(String, u32)>>>,
 }
 
 impl BatchWriter {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster }
+        Self { cluster, led: Arc::default() }
     }
 
     /// Writes the values of each partition as one batch, and tells by how many bytes each log has grown once all in-sync
-    /// replicas have them. After an error some may have been written.
+    /// replicas have them. After an error some may have been written: also a broker that says that it does not lead a
+    /// partition may have written to it before it lost it.
     pub async fn write(
         &self,
         topic: &str,
         values: &BTreeMap<u32, Vec<Bytes>>,
         timestamp_ms: u64,
     ) -> Result<BTreeMap<u32, u64>, Error> {
-        let encode = |(number, values): (&u32, &Vec<Bytes>)| {
+        let mut sizes = BTreeMap::new();
+        let mut by_leader: BTreeMap<i32, Vec<PartitionProduceData>> = BTreeMap::new();
+        self.until_led(topic, values.keys()).await?;
+        let meta = self.cluster.topic(topic).await?;
+        for (number, values) in values {
             let batch = record_batch::encode(values, timestamp_ms).map_err(|cause| {
                 Error::new(Class::Permanent, "failed to encode a batch").because(cause)
             })?;
-            Ok((*number, batch))
-        };
-        let mut left = values.iter().map(encode).collect::<Result<BTreeMap<_, _>, Error>>()?;
-        let stored = left.iter().map(|(number, batch)| (*number, batch.len() as u64)).collect();
-        let mut retry = Retry::within(ELECTION);
-        while let Some(error) = self.attempt(topic, &mut left).await? {
-            self.cluster.forget(topic);
-            if !retry.again(&error).await {
-                return Err(error);
-            }
-        }
-        Ok(stored)
-    }
-
-    /// Writes what is left, and leaves what no leader takes at the moment, with the reason: it is in no log.
-    async fn attempt(
-        &self,
-        topic: &str,
-        left: &mut BTreeMap<u32, Bytes>,
-    ) -> Result<Option<Error>, Error> {
-        let meta = self.cluster.topic(topic).await?;
-        let mut by_leader: BTreeMap<i32, Vec<PartitionProduceData>> = BTreeMap::new();
-        let mut refusal = None;
-        for (number, batch) in &*left {
             let leader = meta.partitions.get(number).and_then(|partition| partition.leader);
-            let Some(leader) = leader else {
-                let text = format!("partition {topic}-{number} has no leader at the moment");
-                refusal = Some(Error::new(Class::Transient, text));
-                continue;
-            };
+            let leader = leader.ok_or_else(|| not_led(topic, *number))?;
+            sizes.insert(*number, batch.len() as u64);
             let index = i32::try_from(*number).unwrap_or(i32::MAX);
-            let data =
-                PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));
+            let data = PartitionProduceData::default().with_index(index).with_records(Some(batch));
             by_leader.entry(leader).or_default().push(data);
         }
         let mut requests = JoinSet::new();
@@ -95,23 +75,60 @@ impl BatchWriter {
                 send(&connection, &topic, batches).await
             });
         }
+        let mut untold: BTreeSet<u32> = values.keys().copied().collect();
         while let Some(joined) = requests.join_next().await {
             let failed = |cause| Error::new(Class::Permanent, "a task failed").because(cause);
             let answers = joined.map_err(failed)?.inspect_err(|_| self.cluster.forget(topic))?;
             for (number, code) in answers {
-                let error = code.map(|code| {
+                if let Some(code) = code {
+                    self.cluster.forget(topic);
                     let doing = format!("failed to write to partition {topic}-{number}");
-                    refused(doing, Right::topic("Write", topic), code, None)
-                });
-                match (code, error) {
-                    (Some(NotLeaderOrFollower | LeaderNotAvailable), error) => refusal = error,
-                    (_, Some(error)) => return Err(error),
-                    (_, None) => drop(left.remove(&number)),
+                    return Err(refused(doing, Right::topic("Write", topic), code, None));
+                }
+                untold.remove(&number);
+            }
+        }
+        if let Some(number) = untold.first() {
+            let text = format!("a broker did not tell what became of partition {topic}-{number}");
+            return Err(Error::new(Class::Permanent, text));
+        }
+        Ok(sizes)
+    }
+
+    /// Waits until the leaders of partitions know that they are: for a moment after a topic was made they do not.
+    async fn until_led(
+        &self,
+        topic: &str,
+        numbers: impl Iterator<Item = &u32>,
+    ) -> Result<(), Error> {
+        let mut retry = Retry::within(ELECTION);
+        let mut open: Vec<_> = numbers.map(|number| (topic.to_owned(), *number)).collect();
+        open.retain(|partition| !self.lock().contains(partition));
+        while !open.is_empty() {
+            // Says it where there is no such topic.
+            self.cluster.topic(topic).await?;
+            let isolation = Isolation::ReadUncommitted;
+            let ends =
+                list_offsets::of_partitions(&self.cluster, &open, Bound::Latest, isolation).await?;
+            open.retain(|partition| !ends.contains_key(partition));
+            self.lock().extend(ends.into_keys());
+            if let Some((_, number)) = open.first() {
+                let error = not_led(topic, *number);
+                if !retry.again(&error).await {
+                    return Err(error);
                 }
             }
         }
-        Ok(refusal)
+        Ok(())
     }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(String, u32)>> {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_led(topic: &str, number: u32) -> Error {
+    Error::new(Class::Transient, format!("partition {topic}-{number} has no leader at the moment"))
 }
 
 /// Sends one batch for each partition, and returns what the broker says of each.
