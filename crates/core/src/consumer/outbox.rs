@@ -13,6 +13,10 @@ use crate::ledger::{Entry, Record, Refusal};
 /// Partitions in one event at most: keeps a record far below any broker's limit.
 const EVENT_SIZE: usize = 2_000;
 
+/// Events on their way at most: those that come meanwhile wait, and go together in few records, however many partitions are
+/// taken over at once.
+const IN_FLIGHT: usize = 8;
+
 /// Ownership events of one life wait here; replies are sent once and forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Outbox {
@@ -124,9 +128,10 @@ impl Outbox {
             effects.push(Effect::Append(id, Entry { generation, record }));
             id
         };
-        for event in
-            self.events.iter_mut().filter(|event| event.in_flight.is_none() && event.due <= now)
-        {
+        let in_flight = self.events.iter().filter(|event| event.in_flight.is_some()).count();
+        let waiting =
+            self.events.iter_mut().filter(|event| event.in_flight.is_none() && event.due <= now);
+        for event in waiting.take(IN_FLIGHT.saturating_sub(in_flight)) {
             event.in_flight = Some(append(event.record.clone()));
         }
         for record in self.replies.drain(..) {

@@ -533,6 +533,33 @@ fn a_start_with_a_higher_epoch_abandons_what_is_left_of_the_lower() {
     assert_eq!(appends(&effects), [], "an answer for the lower epoch changes nothing");
 }
 
+#[test]
+fn partitions_that_start_at_once_are_told_of_in_few_records() {
+    let mut desk = Desk::living();
+    let numbers: Vec<u32> = (0..1_000).collect();
+    desk.command(start(TERM, 20, &numbers));
+    let mut said: Vec<Effect> = numbers
+        .iter()
+        .flat_map(|number| desk.step(Input::Acquired(partition(*number), epoch(20), None)))
+        .collect();
+    let (mut told, mut records) = (Vec::new(), 0);
+    loop {
+        let mut any = false;
+        for (_, record) in appends(&said) {
+            if let Record::Started { partitions, .. } = record {
+                told.extend(partitions.iter().map(|(at, _)| at.number));
+                (records, any) = (records + 1, true);
+            }
+        }
+        if !any {
+            break;
+        }
+        said = desk.acknowledge_all(&said);
+    }
+    assert_eq!(told, numbers);
+    assert_eq!(records, 9, "eight are on their way, and the rest wait for one of them");
+}
+
 // === writing ===
 
 #[test]

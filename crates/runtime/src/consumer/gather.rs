@@ -165,19 +165,24 @@ impl Gatherer {
 
     /// The partitions whose batch is large or old enough and was not announced yet.
     pub(super) fn announce(&mut self, now: Instant) -> Vec<(PartitionId, Epoch)> {
-        let limits = self.limits;
-        let crowded = self.memory >= limits.queue_bytes;
-        let mut ready = Vec::new();
-        for (id, gathering) in &mut self.partitions {
-            let wait = if gathering.wrote { limits.wait_time } else { limits.first_batch };
-            let old = gathering.since.is_some_and(|since| now.since(since) >= wait);
-            let large = gathering.bytes >= limits.batch_bytes;
-            if (old || large || (crowded && gathering.bytes > 0)) && !gathering.announced {
-                gathering.announced = true;
-                ready.push((*id, gathering.epoch));
-            }
-        }
-        ready
+        let crowded = self.is_crowded();
+        let all = self.partitions.iter_mut();
+        let ready = all.filter_map(|(id, gathering)| {
+            gathering.announce(&self.limits, crowded, now).then_some((*id, gathering.epoch))
+        });
+        ready.collect()
+    }
+
+    /// The same of one partition.
+    pub(super) fn announce_one(&mut self, now: Instant, id: PartitionId) -> Option<Epoch> {
+        let crowded = self.is_crowded();
+        let gathering = self.partitions.get_mut(&id)?;
+        gathering.announce(&self.limits, crowded, now).then_some(gathering.epoch)
+    }
+
+    /// True when all together hold as much as they may: then each batch is large enough.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.memory >= self.limits.queue_bytes
     }
 
     /// Cuts the batch to be written.
@@ -205,7 +210,7 @@ impl Gatherer {
 
     /// Notes a durable write. Returns true when a paused partition can be read on.
     pub(super) fn written(&mut self, id: PartitionId, done: Done, age: Option<Duration>) -> bool {
-        let crowded = self.memory >= self.limits.queue_bytes;
+        let crowded = self.is_crowded();
         let Some(gathering) = self.partitions.get_mut(&id) else { return false };
         gathering.stands = done.end;
         gathering.age = age.or(gathering.age);
@@ -222,7 +227,7 @@ impl Gatherer {
 
     /// Partitions that were paused because all together held too much, and can go on now that they do not.
     pub(super) fn resumable(&mut self) -> Vec<TopicPartition> {
-        if self.memory >= self.limits.queue_bytes {
+        if self.is_crowded() {
             return Vec::new();
         }
         let limit = self.limits.batch_bytes;
@@ -329,6 +334,16 @@ pub(super) struct Done {
 }
 
 impl Gathering {
+    /// True once for each batch, when it is large or old enough.
+    fn announce(&mut self, limits: &Limits, crowded: bool, now: Instant) -> bool {
+        let wait = if self.wrote { limits.wait_time } else { limits.first_batch };
+        let old = self.since.is_some_and(|since| now.since(since) >= wait);
+        let large = self.bytes >= limits.batch_bytes;
+        let ready = (old || large || (crowded && self.bytes > 0)) && !self.announced;
+        self.announced |= ready;
+        ready
+    }
+
     /// How far the partition is done: where the sink stands or, if it has all records that were read, where reading is. In between
     /// are the markers of transactions.
     pub(super) fn done(&self) -> Position {

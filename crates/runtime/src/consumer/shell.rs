@@ -355,7 +355,11 @@ impl Shell {
                 if self.gatherer.add(now, reading, batch, end) {
                     self.pause(id, true);
                 }
-                self.announce(now);
+                if self.gatherer.is_crowded() {
+                    self.announce(now);
+                } else if let Some(epoch) = self.gatherer.announce_one(now, id) {
+                    self.inputs.push_back(Input::Ready(id, epoch));
+                }
             }
             Read::OutOfRange(reading, partition) => {
                 if self.gatherer.of_reading(partition.id, reading).is_some() {

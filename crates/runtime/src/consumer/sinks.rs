@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -31,7 +32,10 @@ pub struct Sinks {
     opened: Opened<SinkTarget, dyn Sink>,
     open_dead_letters: Option<Box<DeadLetterFactory>>,
     dead_letters: Opened<DeadLetterTarget, dyn DeadLetters>,
-    names: Mutex<BTreeMap<TopicId, String>>,
+    /// Locked while the cluster is asked for them.
+    names: tokio::sync::Mutex<BTreeMap<TopicId, String>>,
+    /// How often it has answered, or failed to.
+    answers: AtomicU64,
 }
 
 impl fmt::Debug for Sinks {
@@ -54,7 +58,8 @@ impl Sinks {
             opened: Mutex::default(),
             open_dead_letters: None,
             dead_letters: Mutex::default(),
-            names: Mutex::default(),
+            names: tokio::sync::Mutex::default(),
+            answers: AtomicU64::new(0),
         }
     }
 
@@ -102,23 +107,98 @@ impl Sinks {
         opening.get_or_try_init(|| open(target)).await.cloned().map(Some)
     }
 
+    /// Thousands of partitions that come at once ask together: who waits for an answer takes it, whatever it is.
     async fn name(&self, id: TopicId) -> Result<String, Error> {
-        if let Some(name) = self.known_name(id) {
-            return Ok(name);
+        let before = self.answers.load(Ordering::Relaxed);
+        let mut names = self.names.lock().await;
+        if !names.contains_key(&id) && self.answers.load(Ordering::Relaxed) == before {
+            let listed = self.admin.list().await;
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            names.extend(listed?);
         }
-        let listed = self.admin.list().await?;
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).extend(listed);
-        self.known_name(id).ok_or_else(|| {
-            Error::new(Class::Transient, format!("topic id {id} is not in the cluster"))
+        names.get(&id).cloned().ok_or_else(|| {
+            Error::new(Class::Transient, format!("topic id {id} was not found in the cluster"))
         })
-    }
-
-    fn known_name(&self, id: TopicId) -> Option<String> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 }
 
 fn opening<K: Ord + Clone, T: ?Sized>(opened: &Opened<K, T>, target: &K) -> Arc<OnceCell<Arc<T>>> {
     let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(opened.entry(target.clone()).or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use futures_util::future::join_all;
+    use tidegate_core::ids::TopicId;
+
+    use super::*;
+    use crate::ports::{TopicSpec, TopicState};
+    use crate::spec::GroupSpec;
+
+    /// A cluster with one topic, which takes its time to say so.
+    #[derive(Debug, Default)]
+    struct Cluster {
+        asked: AtomicU64,
+    }
+
+    #[async_trait]
+    impl Admin for Cluster {
+        async fn brokers(&self) -> Result<u32, Error> {
+            unreachable!("only names are asked for")
+        }
+
+        async fn list(&self) -> Result<BTreeMap<TopicId, String>, Error> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(BTreeMap::from([(TopicId([1; 16]), "orders".to_owned())]))
+        }
+
+        async fn describe(&self, _: &[String]) -> Result<Vec<TopicState>, Error> {
+            unreachable!("only names are asked for")
+        }
+
+        async fn create(&self, _: &TopicSpec) -> Result<bool, Error> {
+            unreachable!("only names are asked for")
+        }
+
+        async fn grow(&self, _: &str, _: u32) -> Result<(), Error> {
+            unreachable!("only names are asked for")
+        }
+
+        async fn configure(&self, _: &str, _: &BTreeMap<String, String>) -> Result<(), Error> {
+            unreachable!("only names are asked for")
+        }
+
+        async fn delete(&self, _: &str) -> Result<(), Error> {
+            unreachable!("only names are asked for")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_need_a_name_at_once_ask_for_it_once() {
+        let yaml = "{group: g, cluster: {bootstrapServers: 'b:1'}, \
+                     topics: [{name: orders, sink: 'blackhole:'}]}";
+        let config = GroupSpec::parse(yaml, &BTreeMap::new()).unwrap().validate().unwrap();
+        let cluster = Arc::new(Cluster::default());
+        let admin = Arc::clone(&cluster) as Arc<dyn Admin>;
+        let none = Box::new(|_: &_| -> BoxFuture<'static, _> { unreachable!("no sink is needed") });
+        let sinks = Sinks::new(Arc::new(config), admin, none);
+        let asked = || cluster.asked.load(Ordering::Relaxed);
+        let names = join_all((0..100).map(|_| sinks.name(TopicId([1; 16])))).await;
+        assert!(names.iter().all(|name| name.as_ref().is_ok_and(|name| name == "orders")));
+        assert_eq!(asked(), 1);
+        let names = join_all((0..100).map(|_| sinks.name(TopicId([2; 16])))).await;
+        assert!(
+            names
+                .iter()
+                .all(|name| name.as_ref().is_err_and(|error| error.class() == Class::Transient))
+        );
+        assert_eq!(asked(), 2, "that it is not there is an answer, too");
+        sinks.name(TopicId([2; 16])).await.unwrap_err();
+        assert_eq!(asked(), 3, "it may have been made meanwhile");
+    }
 }
