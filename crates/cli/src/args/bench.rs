@@ -37,9 +37,6 @@ pub(crate) struct ConsumerBenchArgs {
     /// Nodes of the embedded broker, which is another process.
     #[arg(long, value_name = "N", default_value = "1", conflicts_with = "bootstrap")]
     pub(crate) brokers: NonZeroU16,
-    /// Bytes of a record's value.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_values = ["100B", "200B", "1KiB"], value_parser = size)]
-    pub(crate) record_bytes: Vec<u64>,
     /// Partitions of each topic.
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4, 16],
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -48,12 +45,6 @@ pub(crate) struct ConsumerBenchArgs {
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1],
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) topics: Vec<u32>,
-    /// Bytes of values that are written, to all topics together.
-    #[arg(long, value_name = "SIZE", default_value = "200MB", value_parser = size)]
-    pub(crate) bytes: u64,
-    /// Runs of each reader, in turn; the median counts.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) repeat: u32,
     /// Lets this program read the same, where there is one topic: kcat, perf (`rdkafka_performance`) or java
     /// (`kafka-consumer-perf-test.sh`), or NAME=PATH where it is not on the search path.
     #[arg(long, value_name = "NAME")]
@@ -67,9 +58,8 @@ pub(crate) struct ConsumerBenchArgs {
     /// Keeps the topics.
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Writes the figures as CSV, and graphs, to this folder.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
 }
 
 /// `tidegate bench sink`.
@@ -79,22 +69,29 @@ pub(crate) struct SinkBenchArgs {
     /// that place, which is deleted afterwards. When left out: blackhole, and a folder for temporary files.
     #[arg(long = "sink", value_name = "URL")]
     pub(crate) sinks: Vec<String>,
-    /// Bytes of a record's value.
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_values = ["100B", "200B", "1KiB"], value_parser = size)]
-    pub(crate) record_bytes: Vec<u64>,
     /// Partitions that are written at the same time.
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 4],
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) partitions: Vec<u32>,
+    /// Where psql is, which copies the same rows to a database.
+    #[arg(long, value_name = "PATH", default_value = "psql")]
+    pub(crate) psql: PathBuf,
+    #[command(flatten)]
+    pub(crate) measure: MeasureArgs,
+}
+
+/// What is measured, and how often.
+#[derive(Debug, Args)]
+pub(crate) struct MeasureArgs {
+    /// Bytes of a record's value.
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_values = ["100B", "200B", "1KiB"], value_parser = size)]
+    pub(crate) record_bytes: Vec<u64>,
     /// Bytes of values that are written, to all partitions together.
     #[arg(long, value_name = "SIZE", default_value = "200MB", value_parser = size)]
     pub(crate) bytes: u64,
     /// Runs of each, in turn; the median counts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repeat: u32,
-    /// Where psql is, which copies the same rows to a database.
-    #[arg(long, value_name = "PATH", default_value = "psql")]
-    pub(crate) psql: PathBuf,
     /// Writes the figures as CSV, and graphs, to this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,

@@ -6,6 +6,9 @@ use plotters::prelude::*;
 /// Size of a chart in pixels; the page scales it to its width.
 const SIZE: (u32, u32) = (960, 300);
 
+/// Height of the line above it that names its series.
+const LEGEND: u32 = 24;
+
 const FONT: &str = "sans-serif";
 
 /// Colours that are told apart side by side, also by most who see few colours (Okabe and Ito), the clearest first.
@@ -89,12 +92,6 @@ impl Colour {
             Self::Faint => FAINT,
         }
     }
-
-    /// As style sheets write it.
-    pub(crate) fn css(self) -> String {
-        let RGBColor(red, green, blue) = self.rgb();
-        format!("rgb({red},{green},{blue})")
-    }
 }
 
 // === impl Axis ===
@@ -126,13 +123,16 @@ impl Chart {
         &self,
         area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let has_names = self.series.iter().any(|series| series.name.is_some());
+        let (legend, area) = area.split_vertically(if has_names { LEGEND } else { 0 });
+        self.draw_legend(&legend)?;
         let points = || self.series.iter().flat_map(|series| &series.points);
         let most = |axis: &Axis, of: fn(&(f64, f64)) -> f64| {
             points().map(of).fold(axis.at_least, f64::max).max(f64::MIN_POSITIVE)
         };
         let x_end = most(&self.x, |point| point.0).max(1.0);
         let y_end = nice_end(most(&self.y, |point| point.1));
-        let mut chart = ChartBuilder::on(area)
+        let mut chart = ChartBuilder::on(&area)
             .margin(10)
             .x_label_area_size(44)
             .y_label_area_size(64)
@@ -158,6 +158,23 @@ impl Chart {
         }
         for series in &self.series {
             series.draw(&mut chart)?;
+        }
+        Ok(())
+    }
+
+    fn draw_legend(
+        &self,
+        area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+        let font = (FONT, 13).into_font().color(&INK);
+        let mut left = 74;
+        for series in &self.series {
+            let Some(name) = &series.name else { continue };
+            let sample = [(left, 11), (left + 18, 15)];
+            area.draw(&Rectangle::new(sample, series.colour.rgb().filled()))?;
+            area.draw(&Text::new(name.as_str(), (left + 24, 6), font.clone()))?;
+            // The page's font is not known here: no letter of most is wider.
+            left += 48 + 8 * i32::try_from(name.chars().count()).unwrap_or_default();
         }
         Ok(())
     }
@@ -263,5 +280,20 @@ mod tests {
             let svg = Chart { x, y, series, marks: vec![0.5] }.svg().unwrap();
             assert!(svg.starts_with("<svg width=\"100%\"") && svg.contains("load [MB/s]"), "{svg}");
         }
+    }
+
+    #[test]
+    fn series_with_names_are_listed() {
+        let (x, y) = (Axis::new("time [s]"), Axis::new("load [MB/s]"));
+        let series = |name: Option<&str>| Series {
+            name: name.map(str::to_owned),
+            shape: Shape::Line,
+            colour: Colour::Of(0),
+            points: vec![(0.0, 1.0)],
+        };
+        let series = vec![series(Some("written")), series(None), series(Some("read <1>"))];
+        let svg = Chart { x, y, series, marks: Vec::new() }.svg().unwrap();
+        let samples = svg.matches("height=\"4\"").count();
+        assert!(svg.contains("written") && svg.contains("read &lt;1&gt;") && samples == 2, "{svg}");
     }
 }

@@ -51,9 +51,6 @@ p{margin:0 0 10px;color:#566070}\
 .figure span{color:#566070;font-size:13px}\
 .good b{color:#04794f}.bad b{color:#b3261e}\
 section{background:#fff;border:1px solid #e2e5ea;border-radius:8px;padding:16px 18px;margin:0 0 16px}\
-.legend{font-size:13px;color:#3c4656;margin:0 0 4px}\
-.legend i{display:inline-block;width:18px;height:4px;border-radius:2px;vertical-align:middle;margin:0 6px 0 14px}\
-.legend i:first-child{margin-left:0}\
 table{border-collapse:collapse;font-size:14px}\
 th,td{text-align:right;padding:3px 16px 3px 0;border-bottom:1px solid #eef0f3;font-variant-numeric:tabular-nums}\
 th:first-child,td:first-child{text-align:left}th{font-weight:600;color:#3c4656}\
@@ -97,7 +94,6 @@ impl Section {
         let (heading, text) = (escaped(&self.heading), escaped(&self.text));
         writeln!(html, "<section><h2>{heading}</h2><p>{text}</p>")?;
         if let Some(chart) = &self.chart {
-            html.push_str(&legend(chart));
             html.push_str(&chart.svg()?);
         }
         if let Some(table) = &self.table {
@@ -106,15 +102,6 @@ impl Section {
         html.push_str("</section>\n");
         Ok(())
     }
-}
-
-fn legend(chart: &Chart) -> String {
-    let named = chart.series.iter().filter_map(|series| {
-        let name = escaped(series.name.as_ref()?);
-        Some(format!("<i style=\"background:{}\"></i>{name}", series.colour.css()))
-    });
-    let entries: String = named.collect();
-    if entries.is_empty() { entries } else { format!("<div class=\"legend\">{entries}</div>\n") }
 }
 
 // === impl Table ===

@@ -36,10 +36,12 @@ pub(super) fn memory() -> Option<Memory> {
     Some(Memory { now: bytes(&status, "VmRSS:")?, peak: bytes(&status, "VmHWM:")? })
 }
 
-/// Measures what this process uses for a piece of work.
+/// Measures what this process uses for a piece of work. Its memory is what it takes beyond what was there: other work may have left
+/// some that is used again.
 pub(super) struct Meter {
     began: Instant,
     used: Duration,
+    held: u64,
 }
 
 impl Meter {
@@ -48,14 +50,15 @@ impl Meter {
         if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
             tracing::debug!(%error, "the peak of memory is that of all runs so far");
         }
-        Self { began: now(), used: cpu() }
+        let held = memory().map_or(0, |memory| memory.now);
+        Self { began: now(), used: cpu(), held }
     }
 
     pub(super) fn stop(self) -> Run {
         Run {
             seconds: self.began.elapsed().as_secs_f64(),
             cpu_seconds: cpu().saturating_sub(self.used).as_secs_f64(),
-            rss_peak_mib: memory().map_or(0, |memory| memory.peak >> 20),
+            rss_peak_mib: memory().map_or(0, |memory| memory.peak.saturating_sub(self.held) >> 20),
         }
     }
 }

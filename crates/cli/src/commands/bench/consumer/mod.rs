@@ -3,7 +3,6 @@
 
 mod ledger;
 mod once;
-mod pages;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -12,7 +11,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tidegate_kafka::Kafka;
-use tidegate_runtime::ports::{Bound, TopicSpec};
+use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::spec;
 use tokio::process::Command;
 
@@ -20,9 +19,9 @@ use self::once::Found;
 pub(crate) use self::peers::Peer;
 use self::peers::{PeerKind, Task};
 use crate::args::{ConsumeOnceArgs, ConsumerBenchArgs};
-use crate::commands::bench::figures::{Figures, Run};
+use crate::commands::bench::figures::{self, Entry, Figures, OURS, Run};
 use crate::commands::bench::ground::{Ground, Plan};
-use crate::commands::{table, work};
+use crate::commands::work;
 use crate::failure::Exit;
 use crate::output::{self, Output};
 use crate::signals::Signals;
@@ -100,10 +99,12 @@ pub(super) async fn run(
     };
     ground.clear().await;
     let Some(report) = report.transpose()? else { return Ok(Exit::Failed) };
-    if let Some(directory) = &args.report {
-        pages::write(directory, &report)?;
+    let entries: Vec<Entry<'_>> = report.runs.iter().map(entry).collect();
+    if let Some(directory) = &args.measure.report {
+        let columns = ["record_bytes", "partitions", "topics", "brokers"];
+        figures::write(directory, &columns, &entries)?;
     }
-    output.result(&describe(&report)?, &report)?;
+    output.result(&describe(&report, &entries)?, &report)?;
     Ok(Exit::Done)
 }
 
@@ -113,7 +114,7 @@ pub(super) async fn once(args: &ConsumeOnceArgs, output: &Output) -> anyhow::Res
 
 async fn measure(args: &ConsumerBenchArgs, ground: &Ground) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let sizes = args.record_bytes.iter().copied();
+    let sizes = args.measure.record_bytes.iter().copied();
     let cells = sizes.flat_map(|record_bytes| {
         let topics = args.topics.iter().copied();
         topics.flat_map(move |topics| {
@@ -148,14 +149,14 @@ async fn measure_cell(
     topics: &[String],
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let records = args.bytes / cell.record_bytes;
+    let records = args.measure.bytes / cell.record_bytes;
     fill(&ground.kafka, cell, topics, records).await?;
     let brokers = ground.kafka.admin().brokers().await?;
     let bootstrap = ground.config.cluster.bootstrap_servers.clone();
     let mut runs: BTreeMap<usize, Vec<Run>> = BTreeMap::new();
     let mut held = 0;
-    for round in 0..args.repeat {
-        let last = round + 1 == args.repeat;
+    for round in 0..args.measure.repeat {
+        let last = round + 1 == args.measure.repeat;
         let found = tidegate(args, &bootstrap, topics, last).await?;
         held = found.records;
         runs.entry(0).or_default().push(Run {
@@ -184,7 +185,7 @@ async fn measure_cell(
     }
     for (at, runs) in runs {
         let kind = at.checked_sub(1).and_then(|at| args.peer.get(at)).map(|peer| peer.kind);
-        let who = kind.map_or("tidegate", PeerKind::name);
+        let who = kind.map_or(OURS, PeerKind::name);
         report.runs.push(Row {
             who,
             record_bytes: cell.record_bytes,
@@ -217,7 +218,6 @@ async fn fill(kafka: &Kafka, cell: Cell, topics: &[String], records: u64) -> any
         let (name, config) = (topic.clone(), config.clone());
         let spec = TopicSpec { name, partitions, replication: Some(1), config };
         kafka.admin().create(&spec).await?;
-        ready(kafka, topic, partitions).await?;
         let mut left = each;
         while left > 0 {
             let count = usize::try_from(left.min(at_a_time))?;
@@ -234,21 +234,6 @@ async fn fill(kafka: &Kafka, cell: Cell, topics: &[String], records: u64) -> any
         }
     }
     Ok(())
-}
-
-/// Waits until all partitions of a new topic have leaders that answer.
-async fn ready(kafka: &Kafka, topic: &str, partitions: u32) -> anyhow::Result<()> {
-    let all: Vec<_> = (0..partitions).map(|number| (topic.to_owned(), number)).collect();
-    let answered = async {
-        loop {
-            let ends = kafka.offsets().bounds(&all, Bound::Latest).await;
-            if ends.is_ok_and(|ends| ends.len() == all.len()) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(once::PATIENCE, answered).await.context("a new topic has no leaders")
 }
 
 /// A consumer in a process of its own.
@@ -278,26 +263,29 @@ async fn tidegate(
     serde_json::from_slice(&done.stdout).context("a consumer said no result")
 }
 
-fn describe(report: &Report) -> anyhow::Result<String> {
+/// A line of a graph for each reader and number of topics.
+fn entry(row: &Row) -> Entry<'_> {
+    let Row { who, record_bytes, partitions, topics, brokers, figures } = row;
+    Entry {
+        who,
+        of: [
+            record_bytes.to_string(),
+            partitions.to_string(),
+            topics.to_string(),
+            brokers.to_string(),
+        ]
+        .into(),
+        line: if *topics == 1 { (*who).to_owned() } else { format!("{who}, {topics} topics") },
+        record_bytes: *record_bytes,
+        partitions: *partitions,
+        figures,
+    }
+}
+
+fn describe(report: &Report, entries: &[Entry<'_>]) -> anyhow::Result<String> {
     use std::fmt::Write as _;
-    let heads = ["who", "record B", "partitions", "topics", "brokers"];
-    let heads = heads.into_iter().chain(Figures::HEADS).chain(["our speed", "our CPU"]);
-    let heads: Vec<String> = heads.map(str::to_owned).collect();
-    let same = |one: &Row, other: &Row| {
-        (one.record_bytes, one.partitions, one.topics)
-            == (other.record_bytes, other.partitions, other.topics)
-    };
-    let rows = report.runs.iter().map(|row| {
-        let ours = report.runs.iter().find(|ours| ours.who == "tidegate" && same(ours, row));
-        let of = [row.record_bytes.to_string(), row.partitions.to_string(), row.topics.to_string()];
-        let mut cells = vec![row.who.to_owned()];
-        cells.extend(of);
-        cells.push(row.brokers.to_string());
-        cells.extend(row.figures.cells());
-        cells.extend(row.figures.ours(ours.map(|ours| &ours.figures)));
-        cells
-    });
-    let mut text = table::aligned(&heads, &rows.collect::<Vec<_>>());
+    let of = ["record B", "partitions", "topics", "brokers"];
+    let mut text = figures::describe(&of, entries);
     for Grants { partitions, first_read_ms: read, first_durable_ms: durable } in &report.grants {
         writeln!(
             text,

@@ -44,7 +44,7 @@ pub(super) struct Found {
     pub(super) records: u64,
     /// Of values.
     pub(super) bytes: u64,
-    /// From the command to start until the last record is in the sink.
+    /// From the command to start until the last record is read: what follows is the wait for a batch that is not full.
     pub(super) seconds: f64,
     /// Of the whole process, from its start.
     pub(super) cpu_seconds: f64,
@@ -66,6 +66,7 @@ async fn measure(args: &ConsumeOnceArgs) -> anyhow::Result<Found> {
     let config = Arc::new(configuration(args)?);
     let kafka = setup::connect(&config.cluster, "tidegate-bench", Patience::Command).await?;
     let (partitions, expected) = partitions(&kafka, &args.topics).await?;
+    ensure!(expected > 0, "the topics {:?} hold no records", args.topics);
     let watched = Arc::new(Watched::new(wiring::clock()));
     let (ledger, granter) = Granter::new(config.group.clone(), CONSUMER);
     let ports = ports(&kafka, &config, &Arc::new(ledger), &watched);
@@ -134,7 +135,6 @@ impl Course {
         let began = clock.now();
         let mut epoch = self.granter.start(self.number, life, &from);
         self.watched.until(expected).await;
-        // The last batch is not full, and waits until it is old enough. That is no work.
         let last_read = self.watched.lock().last_read;
         let mut found = Found {
             records: self.watched.records.load(Ordering::Relaxed),

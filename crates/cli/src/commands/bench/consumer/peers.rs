@@ -86,7 +86,9 @@ impl Peer {
         match self.kind {
             PeerKind::Kcat => {
                 // Its values go nowhere, at the price of a system call for a buffer full of them.
-                command.args(["-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", "beginning"]);
+                command.args(["-C", "-q", "-b", bootstrap, "-t", topic, "-o", "beginning"]);
+                // It ends with the last record: to be told that there are no more takes half a second.
+                command.args(["-c", &count]);
                 command.stdout(Stdio::null());
             }
             PeerKind::Perf => {
@@ -122,7 +124,7 @@ impl Peer {
         ensure!(worked, "{program} has failed: {}{}", mistakes.trim(), said.trim());
         let seconds = match self.kind {
             PeerKind::Kcat => Some(whole),
-            PeerKind::Perf => perf_seconds(&said),
+            PeerKind::Perf => perf_seconds(&said, records)?,
             PeerKind::Java => java_seconds(&said, records)?,
         };
         let seconds = seconds.with_context(|| format!("{program} said no result: {said}"))?;
@@ -131,10 +133,13 @@ impl Peer {
 }
 
 /// "% 5000000 messages (…) consumed in 1234ms: 4051863 msgs/s …"
-fn perf_seconds(said: &str) -> Option<f64> {
-    let (_, rest) = said.rsplit_once(" consumed in ")?;
-    let ms: u32 = rest.split_once("ms")?.0.trim().parse().ok()?;
-    Some(f64::from(ms) / 1000.0)
+fn perf_seconds(said: &str, records: u64) -> anyhow::Result<Option<f64>> {
+    let Some((before, rest)) = said.rsplit_once(" consumed in ") else { return Ok(None) };
+    let read = before.rsplit_once("% ").and_then(|(_, read)| read.split_once(' ')?.0.parse().ok());
+    let read: u64 = read.context("it does not say how many records it read")?;
+    ensure!(read >= records, "it read {read} of {records} records");
+    let ms: Option<u32> = rest.split_once("ms").and_then(|(ms, _)| ms.trim().parse().ok());
+    Ok(ms.map(|ms| f64::from(ms) / 1000.0))
 }
 
 /// A line of titles and a line of figures, with commas between. What it takes to join the group is not counted.
@@ -173,8 +178,9 @@ mod tests {
     #[test]
     fn what_the_programs_say_is_understood() {
         let said = "% 500 messages (50000 bytes) consumed in 250ms: 2000 msgs/s (0.20 MB/s)\n";
-        assert_eq!(perf_seconds(said), Some(0.25));
-        assert_eq!(perf_seconds("nothing"), None);
+        assert_eq!(perf_seconds(said, 500).unwrap(), Some(0.25));
+        assert!(perf_seconds(said, 501).is_err());
+        assert_eq!(perf_seconds("nothing", 1).unwrap(), None);
         let said = "start.time, data.consumed.in.nMsg, rebalance.time.ms, fetch.time.ms\n1, 500, 300, 2000\n";
         assert_eq!(java_seconds(said, 500).unwrap(), Some(2.0));
         assert!(java_seconds(said, 501).is_err());

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
 use tidegate_core::ids::FencingToken;
 use tidegate_runtime::ports::{Batch, Guarantee, Sink, SinkError, TopicPartition};
@@ -73,8 +73,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 // === PostgreSQL ===
 
-/// Copies the same rows to a table of the same shape: over the connection library that the sink has, a connection for each
-/// partition, and by psql.
+/// Copies the same rows to a table of the same shape: over the connection library that the sink has, and by psql;
+/// in both ways a connection for each partition.
 async fn copies(
     config: &PostgresConfig,
     load: &Load,
@@ -88,45 +88,62 @@ async fn copies(
     let mut runs = vec![("bare COPY", load.write(Arc::new(Bare { connections })).await?)];
     let to_psql = BareCopy::open(of("psql")).await?;
     let folder = tempfile::tempdir().context("failed to make a folder for temporary files")?;
-    let mut script = Vec::new();
+    let mut commands = Vec::new();
     for partition in load.partitions() {
-        let mut batches = load.batches();
+        let path = |name: &str| folder.path().join(format!("{}-{name}", partition.id.number));
+        let (mut batches, mut script) = (load.batches(), Vec::new());
         while let Some(batch) = batches.next() {
-            let path = folder.path().join(script.len().to_string());
-            tokio::fs::write(&path, to_psql.rows(partition, batch).await?.concat()).await?;
-            script.push(to_psql.psql_command(&path.display().to_string()));
+            let rows = path(&script.len().to_string());
+            tokio::fs::write(&rows, to_psql.rows(partition, batch).await?.concat()).await?;
+            script.push(to_psql.psql_command(&rows.display().to_string()));
         }
+        tokio::fs::write(path("script"), script.join("\n")).await?;
+        let mut command = Command::new(psql);
+        command.args(["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]);
+        command.envs(config.environment()?).arg("--file").arg(path("script"));
+        commands.push(command);
     }
-    let mut command = Command::new(psql);
-    command.args(["--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1"]).envs(config.environment()?);
-    command.arg("--file").arg(folder.path().join("script"));
-    tokio::fs::write(folder.path().join("script"), script.join("\n")).await?;
-    if let Some(run) = tokio::task::spawn_blocking(move || by_psql(command)).await?? {
+    if let Some(run) = tokio::task::spawn_blocking(move || by_psql(commands)).await?? {
         runs.push(("psql", run));
     }
     Ok(runs)
 }
 
-/// Runs psql; `None` when it is not there.
-fn by_psql(mut command: Command) -> anyhow::Result<Option<Run>> {
-    let mistakes = tempfile::NamedTempFile::new()?;
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(mistakes.reopen()?);
+/// Runs psql, all at once; `None` when it is not there.
+fn by_psql(commands: Vec<Command>) -> anyhow::Result<Option<Run>> {
     let began = now();
-    let child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            let program = command.get_program().display();
-            output::complain(&format!(
-                "{program} is left out ({error}): install it, or say where it is with --psql"
-            ));
-            return Ok(None);
+    let mut running = Vec::new();
+    for mut command in commands {
+        let mistakes = tempfile::NamedTempFile::new()?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(mistakes.reopen()?);
+        match command.spawn() {
+            Ok(child) => running.push((child, mistakes)),
+            Err(error) => {
+                let program = command.get_program().display();
+                output::complain(&format!(
+                    "{program} is left out ({error}): install it, or say where it is with --psql"
+                ));
+                return Ok(None);
+            }
         }
-    };
-    let (cpu_seconds, rss_peak_mib, worked) = watch(child, PATIENCE)?;
+    }
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let watched = running
+            .into_iter()
+            .map(|(child, mistakes)| (scope.spawn(|| watch(child, PATIENCE)), mistakes));
+        let watched: Vec<_> = watched.collect();
+        watched.into_iter().map(|(watching, mistakes)| (watching.join(), mistakes)).collect()
+    });
     let seconds = began.elapsed().as_secs_f64();
-    let mistakes = std::fs::read_to_string(mistakes.path())?;
-    ensure!(worked, "psql has failed: {}", mistakes.trim());
-    Ok(Some(Run { seconds, cpu_seconds, rss_peak_mib }))
+    let mut run = Run { seconds, cpu_seconds: 0.0, rss_peak_mib: 0 };
+    for (watched, mistakes) in ended {
+        let watched = watched.map_err(|_| anyhow!("a thread that watched psql has failed"))?;
+        let (cpu_seconds, rss_peak_mib, worked) = watched?;
+        ensure!(worked, "psql has failed: {}", std::fs::read_to_string(mistakes.path())?.trim());
+        run.cpu_seconds += cpu_seconds;
+        run.rss_peak_mib += rss_peak_mib;
+    }
+    Ok(Some(run))
 }
 
 /// A bare copy as the load takes it.

@@ -5,7 +5,7 @@ mod limits;
 mod load;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::pin::pin;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -14,16 +14,11 @@ use tidegate_sinks::scratch::Scratch;
 
 use self::load::Load;
 use crate::args::SinkBenchArgs;
-use crate::commands::bench::figures::{self, Figures, Point, Run};
-use crate::commands::table;
+use crate::commands::bench::figures::{self, Entry, Figures, OURS, Run};
 use crate::failure::Exit;
 use crate::output::{self, Output};
-use crate::report::Csv;
 use crate::signals::Signals;
 use crate::wiring;
-
-/// Who is measured beside the sinks themselves.
-const OURS: &str = "tidegate";
 
 /// What was found, in the form of `--output json`.
 #[derive(Debug, Default, Serialize)]
@@ -56,9 +51,9 @@ pub(super) async fn run(
     };
     let mut report = Report::default();
     for url in &urls {
-        for record_bytes in &args.record_bytes {
+        for record_bytes in &args.measure.record_bytes {
             for partitions in &args.partitions {
-                let load = Load::new(*record_bytes, *partitions, args.bytes)?;
+                let load = Load::new(*record_bytes, *partitions, args.measure.bytes)?;
                 let to = shown(url);
                 output::complain(&format!(
                     "{to}: {partitions} partitions, records of {record_bytes} B"
@@ -76,10 +71,13 @@ pub(super) async fn run(
             }
         }
     }
-    if let Some(directory) = &args.report {
-        write(directory, &report)?;
+    let entries: Vec<Entry<'_>> = report.runs.iter().map(entry).collect();
+    if let Some(directory) = &args.measure.report {
+        let columns = ["sink", "record_bytes", "partitions"];
+        figures::write(directory, &columns, &entries)?;
     }
-    output.result(&describe(&report), &report)?;
+    let text = figures::describe(&["sink", "record B", "partitions"], &entries);
+    output.result(&text, &report)?;
     Ok(Exit::Done)
 }
 
@@ -91,12 +89,20 @@ async fn measure(
     signals: &mut Signals,
 ) -> anyhow::Result<Option<BTreeMap<&'static str, Vec<Run>>>> {
     let mut runs: BTreeMap<&'static str, Vec<Run>> = BTreeMap::new();
-    for round in 0..args.repeat {
+    for round in 0..args.measure.repeat {
         let name = format!("tidegate_bench_{}_{round}", wiring::clock().unix_ms());
         let scratch = Scratch::make(url, &name).await?;
-        let measured = tokio::select! {
-            measured = measure_once(args, &scratch, load) => Some(measured),
-            () = signals.next() => None,
+        let measured = {
+            let mut measuring = pin!(measure_once(args, &scratch, load));
+            tokio::select! {
+                measured = &mut measuring => Some(measured),
+                () = signals.next() => {
+                    // What it has started would go on by itself, in a place that is being deleted.
+                    output::complain("it ends after this run");
+                    let _interrupted = measuring.await;
+                    None
+                }
+            }
         };
         let discarded = scratch.discard(wiring::clock()).await;
         // What failed first is told first.
@@ -121,39 +127,14 @@ async fn measure_once(
     Ok(runs)
 }
 
-fn write(directory: &Path, report: &Report) -> anyhow::Result<()> {
-    let columns = ["who", "sink", "record_bytes", "partitions"];
-    let mut csv = Csv::new(&[&columns[..], &Figures::COLUMNS].concat());
-    for row in &report.runs {
-        let [speed, bytes, cpu, memory] = row.figures.values();
-        let Row { who, sink, record_bytes, partitions, .. } = row;
-        csv.line(&[who, sink, record_bytes, partitions, &speed, &bytes, &cpu, &memory]);
-    }
-    let points: Vec<Point<'_>> = report.runs.iter().map(point).collect();
-    figures::write(directory, &csv, &points)
-}
-
-fn point(row: &Row) -> Point<'_> {
+fn entry(row: &Row) -> Entry<'_> {
     let Row { who, sink, record_bytes, partitions, figures } = row;
-    let line = format!("{who}, {sink}");
-    Point { line, record_bytes: *record_bytes, partitions: *partitions, figures }
-}
-
-fn describe(report: &Report) -> String {
-    let heads = ["who", "sink", "record B", "partitions"];
-    let heads = heads.into_iter().chain(Figures::HEADS).chain(["our speed", "our CPU"]);
-    let heads: Vec<String> = heads.map(str::to_owned).collect();
-    let same = |one: &Row, other: &Row| {
-        (&one.sink, one.record_bytes, one.partitions)
-            == (&other.sink, other.record_bytes, other.partitions)
-    };
-    let rows = report.runs.iter().map(|row| {
-        let ours = report.runs.iter().find(|ours| ours.who == OURS && same(ours, row));
-        let mut cells = vec![row.who.to_owned(), row.sink.clone()];
-        cells.extend([row.record_bytes.to_string(), row.partitions.to_string()]);
-        cells.extend(row.figures.cells());
-        cells.extend(row.figures.ours(ours.map(|ours| &ours.figures)));
-        cells
-    });
-    table::aligned(&heads, &rows.collect::<Vec<_>>())
+    Entry {
+        who,
+        of: vec![sink.clone(), record_bytes.to_string(), partitions.to_string()],
+        line: format!("{who}, {sink}"),
+        record_bytes: *record_bytes,
+        partitions: *partitions,
+        figures,
+    }
 }
