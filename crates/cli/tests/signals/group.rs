@@ -80,20 +80,27 @@ impl Group {
         let files = ["load", "--spec", &self.slow, "--ledger", ledger.to_str().unwrap()];
         let rest = ["--partitions", &partitions, "--prefix", &prefix, "--log", "info"];
         let arguments = [&files[..], &shape, &rest].concat();
-        let load = start(self.folder.path(), "load", &arguments);
-        self.first_records();
-        load
+        // It gives a broker some seconds, as topics create above; one that is busy with tests may need more.
+        let writes = (0..TRIES).find_map(|_| {
+            let mut load = start(self.folder.path(), "load", &arguments);
+            self.writes(&mut load).then_some(load)
+        });
+        writes.unwrap_or_else(|| panic!("{}: no load has begun\n{}", self.name, self.logs()))
     }
 
-    fn first_records(&self) {
+    /// Waits for the first records of a load; false when it has ended instead.
+    fn writes(&self, load: &mut Running) -> bool {
         let topic = format!("{}.0", self.name);
         let all: Vec<_> = (0..PARTITIONS).map(|at| (topic.clone(), at)).collect();
         self.waits_for("records of the load", || {
+            if load.0.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
             let ends = self.kafka(async |kafka| {
                 kafka.offsets().bounds(&all, Bound::Latest).await.unwrap_or_default()
             });
-            (ends.len() == all.len() && ends.values().all(|end| *end > 0)).then_some(())
-        });
+            (ends.len() == all.len() && ends.values().all(|end| *end > 0)).then_some(true)
+        })
     }
 
     pub(crate) fn end_load(&self, load: Running) {
