@@ -174,7 +174,7 @@ impl Chart {
             area.draw(&Rectangle::new(sample, series.colour.rgb().filled()))?;
             area.draw(&Text::new(name.as_str(), (left + 24, 6), font.clone()))?;
             // The page's font is not known here: no letter of most is wider.
-            left += 48 + 8 * i32::try_from(name.chars().count()).unwrap_or_default();
+            left += 48 + 7 * i32::try_from(name.chars().count()).unwrap_or_default();
         }
         Ok(())
     }

@@ -172,5 +172,5 @@ impl Filling {
 /// A small part of an answer, or of the memory that answers are read into, moves to memory of its own: its records would else
 /// keep the whole of it.
 fn apart(part: Bytes, all: usize) -> Bytes {
-    if part.len() < (all / 4).max(SMALL) { Bytes::copy_from_slice(&part) } else { part }
+    if part.len() < (all / 2).max(SMALL) { Bytes::copy_from_slice(&part) } else { part }
 }

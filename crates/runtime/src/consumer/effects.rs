@@ -9,7 +9,7 @@ use tidegate_core::ids::{Epoch, FencingToken, Instant, PartitionId, Position};
 
 use super::calls::{self, Outcome};
 use super::face::Face;
-use super::gather::Cut;
+use super::gather::{Cut, Held};
 use super::mirror::Commit;
 use super::reading::Order;
 use super::shell::Shell;
@@ -126,7 +126,15 @@ impl Shell {
             tracing::warn!(%partition, from = from.0, to = to.0, offsets, "a gap is recorded and passed over");
             self.skipping.insert((id, token.epoch), offsets);
             let (records, fetched) = (Vec::new(), Duration::ZERO);
-            let cut = Cut { partition, expected: from, records, bytes: 0, end: to, fetched };
+            let cut = Cut {
+                partition,
+                expected: from,
+                records,
+                bytes: 0,
+                end: to,
+                fetched,
+                _held: Held::default(),
+            };
             self.spawn_write(id, token, cut);
         }
     }

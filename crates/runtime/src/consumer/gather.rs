@@ -3,6 +3,8 @@
 //! While a batch is written the next one gathers. Memory is bounded by pausing partitions, never by dropping.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidegate_core::ids::{Epoch, Instant, PartitionId, Position};
@@ -55,6 +57,14 @@ pub(super) struct Cut {
     pub(super) end: Position,
     /// From its first record in memory until it was cut.
     pub(super) fetched: Duration,
+    pub(super) _held: Held,
+}
+
+/// Memory of a batch that was cut, until this is dropped with it.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
 }
 
 /// All partitions of a consumer.
@@ -63,12 +73,20 @@ pub(super) struct Gatherer {
     limits: Limits,
     partitions: BTreeMap<PartitionId, Gathering>,
     memory: usize,
+    /// Of batches that are being written.
+    writing: Arc<AtomicUsize>,
     readings: u64,
 }
 
 impl Gatherer {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, partitions: BTreeMap::new(), memory: 0, readings: 0 }
+        Self {
+            limits,
+            partitions: BTreeMap::new(),
+            memory: 0,
+            writing: Arc::default(),
+            readings: 0,
+        }
     }
 
     /// Begins with a partition, or again at another position.
@@ -156,8 +174,9 @@ impl Gatherer {
         gathering.memory += memory;
         gathering.since.get_or_insert(now);
         self.memory += memory;
-        let full = gathering.bytes >= 2 * self.limits.batch_bytes
-            || self.memory >= self.limits.queue_bytes;
+        let writing = self.writing.load(Ordering::Relaxed);
+        let crowded = self.memory + writing >= self.limits.queue_bytes;
+        let full = gathering.bytes >= 2 * self.limits.batch_bytes || crowded;
         let pause = full && !gathering.paused;
         gathering.paused |= pause;
         pause
@@ -182,7 +201,7 @@ impl Gatherer {
 
     /// True when all together hold as much as they may: then each batch is large enough.
     pub(super) fn is_crowded(&self) -> bool {
-        self.memory >= self.limits.queue_bytes
+        self.memory() >= self.limits.queue_bytes
     }
 
     /// Cuts the batch to be written.
@@ -205,6 +224,7 @@ impl Gatherer {
             bytes,
             end,
             fetched,
+            _held: Held::new(&self.writing, memory),
         })
     }
 
@@ -258,14 +278,27 @@ impl Gatherer {
         }
     }
 
-    /// Memory of the records that wait.
+    /// Memory of the records that wait or are being written.
     pub(super) fn memory(&self) -> usize {
-        self.memory
+        self.memory + self.writing.load(Ordering::Relaxed)
     }
 
     /// All partitions, for status.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Gathering> {
         self.partitions.values()
+    }
+}
+
+impl Held {
+    fn new(of: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        of.fetch_add(bytes, Ordering::Relaxed);
+        Self { of: Arc::clone(of), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -496,5 +529,22 @@ mod tests {
         gatherer.add(later, reading, batch(1..2, 2), None);
         let cut = gatherer.cut(later, ID).unwrap();
         assert_eq!((cut.fetched, cut.records.len()), (Duration::from_millis(300), 2));
+    }
+
+    #[test]
+    fn what_is_being_written_is_memory_too() {
+        let (mut gatherer, reading) = gatherer();
+        let now = Instant::default();
+        let add = |gatherer: &mut Gatherer, at| {
+            gatherer.add(now, reading, batch(at..at + 1, at + 1), None)
+        };
+        let full = (0..1000).find(|at| add(&mut gatherer, *at)).unwrap();
+        assert!(gatherer.is_crowded() && full < 10, "{full}");
+        let cut = gatherer.cut(now, ID).unwrap();
+        assert!(gatherer.is_crowded() && !gatherer.get(ID).unwrap().has_records());
+        assert_eq!(gatherer.resumable(), []);
+        drop(cut);
+        assert_eq!(gatherer.resumable(), [partition()]);
+        assert_eq!(gatherer.memory(), 0);
     }
 }

@@ -237,9 +237,9 @@ pub struct Consumer {
     /// costs one small write.
     #[serde(with = "Span")]
     pub first_batch: Duration,
-    /// Memory of fetched records that wait, for all partitions of a consumer together: their bytes, and about a hundred
-    /// more for each. As much again may be on its way from the brokers. The default is six batches of large records: less
-    /// slows the fetching down, more only costs memory.
+    /// Memory of fetched records that wait or are being written, for all partitions of a consumer together: their bytes, and
+    /// about a hundred more for each. As much again may be on its way from the brokers. The default is two batches of large
+    /// records: less slows the fetching down; more makes batches larger where many partitions are busy at once, and costs memory.
     #[serde(with = "Size")]
     pub queue_bytes: u64,
     /// Time from SIGTERM to the end for giving all partitions back. The default is a write and the events after it.
@@ -423,7 +423,7 @@ impl Default for Consumer {
             batch_bytes: 5_000_000,
             wait_time: Duration::from_secs(1),
             first_batch: Duration::from_millis(50),
-            queue_bytes: 30_000_000,
+            queue_bytes: 12_000_000,
             stop_budget: Duration::from_secs(10),
             on_sink_behind: OnSinkBehind::Stop,
             on_out_of_range: OnOutOfRange::Stop,

@@ -182,7 +182,7 @@ metrics! {
     delivered_bytes: Counter,
     /// Records made durable by sinks.
     delivered_records: Counter,
-    /// Memory of records that wait to be written.
+    /// Memory of records that wait to be written or are being written.
     queued_bytes: Gauge,
     /// Time spent working, as opposed to waiting for records: its growth in a second is the utilisation.
     busy_seconds: SecondsCounter,

@@ -6,6 +6,7 @@ use prometheus_client::registry::Registry;
 use tidegate_core::ids::{Epoch, Generation, Offset, PartitionId, Position, TopicId};
 
 use super::*;
+use crate::consumer::gather::Held;
 use crate::ports::{Admin, BootClock, DeadLetters, Guarantee, TopicSpec, TopicState};
 use crate::spec::{DeadLetterTarget, GroupSpec};
 
@@ -199,6 +200,7 @@ impl World {
             bytes: 30,
             end: Position(8),
             fetched: Duration::ZERO,
+            _held: Held::default(),
         };
         let Outcome::Written(of, _, written) = write(writer, cut).await else {
             panic!("a write ends in its outcome");

@@ -71,6 +71,7 @@ pub(super) async fn run(
             }
         }
     }
+    let entry = |row| entry(row, urls.len() == 1);
     let entries: Vec<Entry<'_>> = report.runs.iter().map(entry).collect();
     if let Some(directory) = &args.measure.report {
         let columns = ["sink", "record_bytes", "partitions"];
@@ -127,12 +128,12 @@ async fn measure_once(
     Ok(runs)
 }
 
-fn entry(row: &Row) -> Entry<'_> {
+fn entry(row: &Row, alone: bool) -> Entry<'_> {
     let Row { who, sink, record_bytes, partitions, figures } = row;
     Entry {
         who,
         of: vec![sink.clone(), record_bytes.to_string(), partitions.to_string()],
-        line: format!("{who}, {sink}"),
+        line: if alone { (*who).to_owned() } else { format!("{who}, {sink}") },
         record_bytes: *record_bytes,
         partitions: *partitions,
         figures,
