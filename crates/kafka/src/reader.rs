@@ -14,6 +14,7 @@
 mod board;
 mod budget;
 mod director;
+mod entry;
 mod fetcher;
 mod parcel;
 mod session;
@@ -28,8 +29,9 @@ use tidegate_runtime::ports::{Class, Error, PartitionReader, ReadEvent, TopicPar
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::mpsc;
 
-use self::board::{Board, Generation};
+use self::board::Board;
 use self::budget::Budget;
+use self::entry::Generation;
 use self::parcel::Parcel;
 use self::stash::Stash;
 use crate::cluster::Cluster;

@@ -5,38 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tidegate_core::ids::{PartitionId, Position};
 use tidegate_runtime::ports::{RecordBatch, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::entry::{Ask, Entry, Generation, Stage};
 use super::parcel::Tagged;
-use crate::backoff::Backoff;
-
-/// So many failures in a row take some seconds.
-const WORTH_A_WORD: u32 = 10;
-
-/// Numbers the assignments of a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Generation(u64);
-
-impl Generation {
-    #[cfg(test)]
-    pub(super) const FIRST: Self = Self(1);
-}
-
-/// What a fetch asks of one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ask {
-    pub(super) generation: Generation,
-    pub(super) next: u64,
-    pub(super) leader: i32,
-    pub(super) leader_epoch: i32,
-    /// Leader epoch of the last record, by which the leader notices a log that was cut and has grown again.
-    pub(super) last_epoch: i32,
-}
 
 /// A partition, and what is to be found out about it.
 #[derive(Clone, Debug)]
@@ -65,37 +41,6 @@ struct State {
     brokers: BTreeSet<i32>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    partition: TopicPartition,
-    generation: Generation,
-    /// Behind the last record that was passed on.
-    given: u64,
-    /// Behind the last record that was fetched.
-    next: u64,
-    last_epoch: i32,
-    paused: bool,
-    stage: Stage,
-    /// Between tries, while it cannot be read.
-    backoff: Backoff,
-    /// How often in a row the batch at `next` could not be decoded.
-    garbled: u32,
-    end: Option<u64>,
-}
-
-/// Who is asked for a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Nobody: it is to be found out who leads it, not before this moment.
-    Unled { due: Instant },
-    /// Its leader.
-    Led { broker: i32, epoch: i32 },
-    /// Nobody: the leader says that the position is not in its log. To be looked into, not before this moment.
-    Outside { due: Instant },
-    /// Nobody: the caller is being told why.
-    Over,
-}
-
 impl Default for Board {
     fn default() -> Self {
         Self { state: Mutex::default(), changes: watch::Sender::new(0), doubts: Notify::new() }
@@ -109,18 +54,8 @@ impl Board {
     pub(super) fn begin(&self, partition: &TopicPartition, from: Position) {
         let mut state = self.lock();
         state.generations += 1;
-        let entry = Entry {
-            partition: partition.clone(),
-            generation: Generation(state.generations),
-            given: from.0,
-            next: from.0,
-            last_epoch: -1,
-            paused: false,
-            stage: Stage::Unled { due: Instant::now() },
-            backoff: Backoff::default(),
-            garbled: 0,
-            end: None,
-        };
+        let generation = Generation(state.generations);
+        let entry = Entry::new(partition.clone(), generation, from);
         state.entries.insert(partition.id, entry);
         self.unsettled(state, [partition.id]);
     }
@@ -468,39 +403,6 @@ impl State {
     fn asked(&mut self, id: PartitionId, asked: &Ask) -> Option<&mut Entry> {
         let led = Stage::Led { broker: asked.leader, epoch: asked.leader_epoch };
         self.current(id, asked.generation).filter(|entry| entry.stage == led)
-    }
-}
-
-impl Entry {
-    fn again(&mut self) {
-        (self.next, self.last_epoch) = (self.given, -1);
-    }
-
-    /// What is to be asked of a broker.
-    fn ask(&self, of: i32) -> Option<Ask> {
-        let Stage::Led { broker, epoch } = self.stage else { return None };
-        (broker == of && !self.paused).then_some(Ask {
-            generation: self.generation,
-            next: self.next,
-            leader: broker,
-            leader_epoch: epoch,
-            last_epoch: self.last_epoch,
-        })
-    }
-
-    fn lose(&mut self) {
-        if self.stage != Stage::Over {
-            self.stage = Stage::Unled { due: Instant::now() + self.pause() };
-        }
-    }
-
-    fn pause(&mut self) -> Duration {
-        let pause = self.backoff.failed();
-        if self.backoff.failures() == WORTH_A_WORD {
-            let partition = &self.partition;
-            tracing::warn!(%partition, "it has not been read for some seconds: nobody leads it, or its leader does not answer");
-        }
-        pause
     }
 }
 

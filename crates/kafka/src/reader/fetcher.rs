@@ -22,8 +22,8 @@ use tidegate_runtime::task::{Task, TaskError, spawn_named};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::board::Ask;
 use super::budget::Budget;
+use super::entry::Ask;
 use super::parcel::{self, Segment};
 use super::session::{self, Limits, Session};
 use super::{Shared, Unread, Why};

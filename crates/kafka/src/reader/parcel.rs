@@ -5,8 +5,8 @@ use bytes::Bytes;
 use tidegate_core::ids::Position;
 use tidegate_runtime::ports::{Class, Error, Record, RecordBatch, TopicPartition};
 
-use super::board::Generation;
 use super::budget::{Budget, Charge};
+use super::entry::Generation;
 use super::{News, Shared, Unread, Why};
 use crate::records::{Aborted, Batches, Garbled};
 

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest};
 use tidegate_core::ids::{PartitionId, TopicId};
 use uuid::Uuid;
 
-use super::board::Ask;
+use super::entry::Ask;
 use crate::metadata::by_id;
 
 /// Only records of transactions that were committed, and those of none.
@@ -173,7 +173,7 @@ fn following(epoch: i32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::board::Generation;
+    use super::super::entry::Generation;
     use super::*;
 
     const LIMITS: Limits = Limits { wait_ms: 1, bytes: 2, partition_bytes: 3 };

@@ -63,7 +63,7 @@ mod tests {
     use tidegate_core::ids::{Position, TopicId};
     use tidegate_runtime::ports::{RecordBatch, TopicPartition};
 
-    use super::super::board::Generation;
+    use super::super::entry::Generation;
     use super::*;
 
     fn id(number: u32) -> PartitionId {
