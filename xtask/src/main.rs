@@ -42,6 +42,8 @@ cargo xtask COMMAND
   kafka ARGS      a real Apache Kafka on this machine: up, status, stop, kill, down, wipe, tool, fetch
   postgres ARGS   a real PostgreSQL on this machine: up, status, kill, down, wipe, fetch
   s3 ARGS         a real S3 server on this machine: up, status, kill, down, wipe, fetch
+  kube ARGS       a real Kubernetes on this machine: up, status, kill, down, wipe, kubectl, helm, fetch
+  kube test ARGS  the tests on it, which no other command runs (ARGS go to `cargo test`)
   docs            write the pages under docs/ that are generated from code
   help            this text
 ";
@@ -79,6 +81,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("kafka", _) => return servers::KAFKA.forward(rest),
         ("postgres", _) => return servers::POSTGRES.forward(rest),
         ("s3", _) => return servers::S3.forward(rest),
+        ("kube", [first, rest @ ..]) if first == "test" => stages::kube(rest)?,
+        ("kube", _) => return servers::KUBE.forward(rest),
         ("docs", []) => docs::write()?,
         ("help" | "--help" | "-h", _) => print!("{USAGE}"),
         _ => bail!("no such command: {}\n\n{USAGE}", arguments.join(" ")),

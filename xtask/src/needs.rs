@@ -14,6 +14,9 @@ use crate::run::{output, program, run};
 /// What both Kafka versions of the harness run on.
 const OLDEST_JAVA: u32 = 17;
 
+/// The minor release of Go 1 from which on it fetches the newer Go that a module wants.
+const OLDEST_GO: u32 = 21;
+
 /// A program that must be in `PATH`.
 struct Need {
     program: &'static str,
@@ -26,7 +29,7 @@ struct Need {
 const VALGRIND: Need =
     Need { program: "valgrind", package: "valgrind", purpose: "counts instructions" };
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 9] = [
     Need { program: "mvn", package: "maven", purpose: "fetches the real Kafka's jars" },
     Need { program: "xz", package: "xz-utils", purpose: "unpacks the real PostgreSQL" },
     Need {
@@ -34,7 +37,6 @@ const NEEDS: [Need; 10] = [
         package: "kcat",
         purpose: "a second Kafka client, to test the dev broker with",
     },
-    Need { program: "go", package: "golang-go", purpose: "builds the S3 server of the tests" },
     Need { program: "openssl", package: "openssl", purpose: "makes the certificates of TLS tests" },
     Need {
         program: "python3",
@@ -47,17 +49,41 @@ const NEEDS: [Need; 10] = [
     Need { program: "perl", package: "perl", purpose: "configures OpenSSL" },
 ];
 
+/// What the nodes of the Kubernetes of the tests make pods with, and what these run.
+const KUBE_NEEDS: [Need; 6] = [
+    Need { program: "flock", package: "util-linux", purpose: "lets one process build at a time" },
+    Need { program: "setpriv", package: "util-linux", purpose: "ends pods with their node" },
+    Need { program: "unshare", package: "util-linux", purpose: "makes the namespaces of pods" },
+    Need { program: "nsenter", package: "util-linux", purpose: "runs probes in pods" },
+    Need { program: "mount", package: "mount", purpose: "mounts the volumes of pods" },
+    Need { program: "python3", package: "python3", purpose: "runs the servers in test pods" },
+];
+
 /// Sees to it that everything is there. Returns the home of a Java that will do, if the one in `PATH` will not.
 pub(crate) fn provide() -> Result<Option<PathBuf>> {
-    let before = missing();
-    if !before.is_empty() {
-        install(&before)?;
-        let after = missing();
-        if !after.is_empty() {
-            bail!("still missing after the installation: {}", names(&after));
-        }
-    }
+    install_what_is(missing)?;
     Ok(java_home())
+}
+
+/// Sees to it that a Kubernetes can be built, and its pods run.
+pub(crate) fn provide_for_kube() -> Result<()> {
+    if !is_root()? {
+        bail!("pods are processes in namespaces, which only root can make: run this as root");
+    }
+    install_what_is(|| absent(&KUBE_NEEDS).chain(missing_go()).collect())
+}
+
+fn install_what_is(missing: impl Fn() -> Vec<Missing>) -> Result<()> {
+    let before = missing();
+    if before.is_empty() {
+        return Ok(());
+    }
+    install(&before)?;
+    let after = missing();
+    if !after.is_empty() {
+        bail!("still missing after the installation: {}", names(&after));
+    }
+    Ok(())
 }
 
 /// Sees to it that instructions can be counted.
@@ -91,16 +117,26 @@ pub(crate) fn java_home() -> Option<PathBuf> {
 type Missing = (String, &'static str, &'static str);
 
 fn missing() -> Vec<Missing> {
-    let mut missing: Vec<Missing> = NEEDS
-        .iter()
-        .filter(|need| !in_path(need.program))
-        .map(|need| (need.program.to_owned(), need.package, need.purpose))
-        .collect();
+    let mut missing: Vec<Missing> = absent(&NEEDS).chain(missing_go()).collect();
     if java_home().is_none() && !is_java(Path::new("java")) {
         let java = format!("Java {OLDEST_JAVA} or later");
         missing.push((java, "default-jre-headless", "runs the real Kafka"));
     }
     missing
+}
+
+fn absent(needs: &[Need]) -> impl Iterator<Item = Missing> {
+    let absent = needs.iter().filter(|need| !in_path(need.program));
+    absent.map(|need| (need.program.to_owned(), need.package, need.purpose))
+}
+
+fn missing_go() -> Option<Missing> {
+    let output = Command::new("go").arg("version").stdin(Stdio::null()).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let version = text.ok().and_then(|text| go_version(&text));
+    let go = format!("Go 1.{OLDEST_GO} or later");
+    let purpose = "builds the S3 server and the Kubernetes of the tests";
+    version.is_none_or(|minor| minor < OLDEST_GO).then_some((go, "golang-go", purpose))
 }
 
 fn install(missing: &[Missing]) -> Result<()> {
@@ -111,7 +147,7 @@ fn install(missing: &[Missing]) -> Result<()> {
     if !in_path("apt-get") {
         bail!("install {} with your system's package manager, then run this again", names(missing));
     }
-    if output(program("id").arg("-u"))?.trim() != "0" {
+    if !is_root()? {
         let packages = packages.join(" ");
         bail!("run this first: sudo apt-get update && sudo apt-get install --yes {packages}");
     }
@@ -131,6 +167,10 @@ fn apt_install(packages: &[&str]) -> Result<()> {
 fn names(missing: &[Missing]) -> String {
     let names: Vec<&str> = missing.iter().map(|(program, ..)| program.as_str()).collect();
     names.join(", ")
+}
+
+fn is_root() -> Result<bool> {
+    Ok(output(program("id").arg("-u"))?.trim() == "0")
 }
 
 fn in_path(program: &str) -> bool {
@@ -156,9 +196,22 @@ fn java_version(text: &str) -> Option<u32> {
     if first == 1 { numbers.next()?.ok() } else { Some(first) }
 }
 
+/// The minor release in what `go version` prints: 26 for `go1.26.8`.
+fn go_version(text: &str) -> Option<u32> {
+    let (_, minor) = text.split_once("go1.")?;
+    minor.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn go_versions_are_read() {
+        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some(26));
+        assert_eq!(go_version("go version go1.23rc1 linux/arm64"), Some(23));
+        assert_eq!(go_version("bash: go: command not found"), None);
+    }
 
     #[test]
     fn java_versions_are_read_in_both_of_their_forms() {

@@ -1,6 +1,6 @@
-//! `cargo xtask kafka`, `postgres` and `s3`: the launchers of the real servers that tests run against, below `testing`.
+//! `cargo xtask kafka`, `postgres`, `s3` and `kube`: the launchers of the real servers that tests run against, below `testing`.
 //!
-//! They fetch what they run: by Maven, for which some need a Java, or as a Go module.
+//! They fetch what they run: by Maven, for which some need a Java, or as Go modules.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -18,6 +18,7 @@ pub(crate) struct Launcher {
 pub(crate) const KAFKA: Launcher = Launcher { script: "testing/real-kafka/kafka" };
 pub(crate) const POSTGRES: Launcher = Launcher { script: "testing/real-postgres/postgres" };
 pub(crate) const S3: Launcher = Launcher { script: "testing/real-s3/s3" };
+pub(crate) const KUBE: Launcher = Launcher { script: "testing/kube-testbed/kube" };
 
 impl Launcher {
     /// Runs it with the user's arguments, in the user's directory, and ends as it ends.

@@ -39,6 +39,19 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     run(&mut command)
 }
 
+/// Runs the tests on a real Kubernetes. They are apart from the others, which ignore them, because the first build of
+/// Kubernetes costs a quarter of an hour of CPU, and because they need root.
+pub(crate) fn kube(arguments: &[String]) -> Result<()> {
+    needs::provide_for_kube()?;
+    servers::KUBE.fetch(None)?;
+    let mut command = cargo();
+    command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
+    // All crates, so that those of other tests need not be built anew with other features.
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    command.args(["--test", "pods", "--test", "cluster"]);
+    run(command.args(arguments).args(["--", "--ignored"]))
+}
+
 /// Lints everything. `-D warnings` goes to clippy alone, so that no other command has to build anew.
 pub(crate) fn clippy() -> Result<()> {
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))

@@ -11,7 +11,7 @@ use crate::run::packages;
 const CORE: [&str; 1] = ["libm"];
 
 /// The own crates that a crate may depend on. A crate that is not listed may depend on any.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("tidegate-core", &[]),
     ("tidegate-wire", &["tidegate-core"]),
     ("tidegate-runtime", &["tidegate-core", "tidegate-wire"]),
@@ -21,14 +21,15 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("tidegate-load", &["tidegate-core", "tidegate-wire", "tidegate-runtime", "tidegate-sinks"]),
     ("tidegate-sim", &["tidegate-core", "tidegate-wire", "tidegate-runtime"]),
     ("tidegate-model", &["tidegate-core"]),
+    ("tidegate-process-kubelet", &[]),
 ];
 
 /// Libraries that only some crates may name, so that replacing one touches one place.
 const RESERVED: [(&str, &[&str]); 4] = [
     ("rdkafka", &["tidegate-kafka"]),
     ("kafka-protocol", &["tidegate-kafka", "tidegate-devbroker", "tidegate-chaos"]),
-    ("kube", &["tidegate-kube"]),
-    ("anyhow", &["tidegate", "xtask", "tidegate-chaos"]),
+    ("kube", &["tidegate-kube", "tidegate-process-kubelet"]),
+    ("anyhow", &["tidegate", "xtask", "tidegate-chaos", "tidegate-process-kubelet"]),
 ];
 
 /// Dependencies that cross the layers, in what `cargo metadata` knows.
