@@ -133,6 +133,19 @@ impl ProcessId {
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() == 32 { u128::from_str_radix(text, 16).ok().map(Self) } else { None }
     }
+
+    /// Stands for all processes that were started in one place, such as the containers of a pod one after the other: their ids
+    /// differ in the last eight digits only.
+    #[must_use]
+    pub const fn family(self) -> Self {
+        Self(self.0 & !0xffff_ffff)
+    }
+
+    /// The one of a family that has the same last digits.
+    #[must_use]
+    pub const fn in_family(self, family: Self) -> Self {
+        Self(family.family().0 | (self.0 & !self.family().0))
+    }
 }
 
 /// Identifies a state directory: random, made with it, kept in it.

@@ -11,7 +11,7 @@ use crate::run::packages;
 const CORE: [&str; 1] = ["libm"];
 
 /// The own crates that a crate may depend on. A crate that is not listed may depend on any.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("tidegate-core", &[]),
     ("tidegate-wire", &["tidegate-core"]),
     ("tidegate-runtime", &["tidegate-core", "tidegate-wire"]),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("tidegate-load", &["tidegate-core", "tidegate-wire", "tidegate-runtime", "tidegate-sinks"]),
     ("tidegate-sim", &["tidegate-core", "tidegate-wire", "tidegate-runtime"]),
     ("tidegate-model", &["tidegate-core"]),
+    ("tidegate-kube", &["tidegate-core", "tidegate-runtime"]),
     ("tidegate-process-kubelet", &[]),
 ];
 

@@ -228,6 +228,9 @@ pub(crate) struct ConsumerArgs {
     /// Id of this run, 32 hexadecimal digits; random when left out.
     #[arg(long, env = "TIDEGATE_PROCESS_ID", value_name = "HEX", value_parser = process_id)]
     pub(crate) process_id: Option<ProcessId>,
+    /// The uid of the pod that it runs in: whoever sees the end of the pod then knows that this run has ended.
+    #[arg(long, env = "TIDEGATE_POD_UID", value_name = "UID", value_parser = pod_uid, conflicts_with = "process_id")]
+    pub(crate) pod_uid: Option<ProcessId>,
     /// Its state directory; `consumer-N` in the specification's data directory when left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -494,6 +497,11 @@ fn process_id(text: &str) -> Result<ProcessId, String> {
     ProcessId::parse(text).ok_or_else(|| "expected 32 hexadecimal digits".to_owned())
 }
 
+fn pod_uid(text: &str) -> Result<ProcessId, String> {
+    let family = ProcessId::parse(&text.replace('-', "")).map(ProcessId::family);
+    family.ok_or_else(|| "expected a UUID".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -503,5 +511,13 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_processes_of_a_pod_belong_to_it() {
+        let pod = pod_uid("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
+        assert_eq!(pod.to_string(), "0f8fad5bd9cb469fa165708600000000");
+        assert_eq!(ProcessId(7).in_family(pod).family(), pod);
+        assert!(pod_uid("pod-1").is_err());
     }
 }

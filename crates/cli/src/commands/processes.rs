@@ -117,7 +117,7 @@ fn with_code(error: controller::Error) -> anyhow::Error {
 
 pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Result<Exit> {
     let (mut stops, _signals) = signals.into_messages();
-    let ConsumerArgs { service, id, process_id, data, parent } = args;
+    let ConsumerArgs { service, id, process_id, pod_uid, data, parent } = args;
     let config = setup::load_config(&service.spec)?;
     let directory = data.unwrap_or_else(|| {
         Path::new(&config.workers.data_directory).join(format!("consumer-{id}"))
@@ -133,9 +133,12 @@ pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Re
         joined = join(&config, &client) => joined?,
         _ = stops.recv() => return Ok(Exit::Done),
     };
-    let process = match process_id {
-        Some(process) => process,
-        None => new_process_id().context("failed to get random numbers")?,
+    let process = match (process_id, pod_uid) {
+        (Some(process), _) => process,
+        (None, pod) => {
+            let random = new_process_id().context("failed to get random numbers")?;
+            pod.map_or(random, |pod| random.in_family(pod))
+        }
     };
     let start = consumer::Start { consumer: id, process, boot: state.boot() };
     let shown = consumer::Shown { metrics, status };

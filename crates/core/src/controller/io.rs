@@ -118,7 +118,8 @@ pub struct WorkerView {
     pub consumer: ConsumerNumber,
     /// False once it is gone.
     pub exists: bool,
-    /// A process of it that is known to be dead: reaped, or its end confirmed. Silence of an API is no such knowledge.
+    /// A process of it that is known to be dead, or a [family](ProcessId::family) of them: reaped, or its end confirmed. Silence of
+    /// an API is no such knowledge.
     pub died: Option<ProcessId>,
 }
 

@@ -263,11 +263,14 @@ impl Controller {
     }
 
     fn fence_dead(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let is_dead = |process: ProcessId| {
+            self.dead.contains(&process) || self.dead.contains(&process.family())
+        };
         let dead: Vec<_> = self
             .fold
             .lives()
             .iter()
-            .filter(|(_, life)| self.dead.contains(&life.process))
+            .filter(|(_, life)| is_dead(life.process))
             .map(|(incarnation, _)| incarnation)
             .collect();
         self.fence(now, dead, Evidence::Death, effects);

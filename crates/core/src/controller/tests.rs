@@ -635,6 +635,19 @@ fn r6_proof_of_death_fences_at_once_and_whatever_the_dead_say_later() {
 }
 
 #[test]
+fn r6_who_dies_with_its_pod_is_fenced_and_nobody_else() {
+    let pod = ProcessId(7 << 32);
+    let Record::Hello(one) = hello(1, 1) else { panic!("it is a Hello") };
+    let Record::Hello(two) = hello(2, 2) else { panic!("it is a Hello") };
+    let mut desk = Desk::heir(vec![
+        Record::Hello(Hello { process: ProcessId(5).in_family(pod), ..one }),
+        Record::Hello(Hello { process: ProcessId(6 << 32 | 5), ..two }),
+    ]);
+    let died = WorkerView { consumer: consumer(1), exists: true, died: Some(pod) };
+    assert_eq!(fences(&desk.step(Input::Worker(died))), [(FIRST, 0, Evidence::Death)]);
+}
+
+#[test]
 fn who_speaks_without_living_is_told_so() {
     let mut desk = Desk::heir(vec![hello(1, 1)]);
     desk.say(Record::Goodbye { incarnation: FIRST, clean: true });

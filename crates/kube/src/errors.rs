@@ -1,0 +1,71 @@
+//! What the API server refuses, as errors of the port: with the right that is missing, or the field that is wrong.
+
+use kube::runtime::watcher;
+use tidegate_runtime::ports::{Class, Error};
+
+/// Something that is done to a kind of object: what a Role has to allow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Right {
+    pub(crate) verb: &'static str,
+    /// In the plural, as in a Role.
+    pub(crate) resource: &'static str,
+}
+
+/// An error of the port. The server's own words are its cause.
+pub(crate) fn refused(right: Right, object: &str, error: kube::Error) -> Error {
+    let Right { verb, resource } = right;
+    let class = class_of(&error);
+    let text = if code(&error) == Some(403) {
+        missing(right, &error)
+    } else {
+        format!("failed to {verb} {resource} {object}")
+    };
+    Error::new(class, text).because(error)
+}
+
+/// Why a watch is broken, for people, and whether it is forbidden.
+pub(crate) fn of_watch(resource: &'static str, error: &watcher::Error) -> (String, bool) {
+    let (verb, cause) = match error {
+        watcher::Error::InitialListFailed(cause) => ("list", Some(cause)),
+        watcher::Error::WatchStartFailed(cause) => ("watch", Some(cause)),
+        _ => ("watch", None),
+    };
+    match cause.filter(|cause| code(cause) == Some(403)) {
+        Some(cause) => (missing(Right { verb, resource }, cause), true),
+        None => (format!("failed to {verb} {resource}: {error}"), false),
+    }
+}
+
+/// The server says `User "..." cannot VERB resource "..."`: to apply what is not there yet needs the right to create it as well.
+fn missing(right: Right, error: &kube::Error) -> String {
+    let told = match error {
+        kube::Error::Api(status) => status.message.split_once(" cannot "),
+        _ => None,
+    };
+    let told = told.and_then(|(_, told)| told.split_once(' ')).map(|(verb, _)| verb);
+    let (verb, resource) = (told.unwrap_or(right.verb), right.resource);
+    format!(
+        "the right to {verb} {resource} is missing: add it to the Role of the controller's service account"
+    )
+}
+
+/// True if there is no such object.
+pub(crate) fn is_missing(error: &kube::Error) -> bool {
+    code(error) == Some(404)
+}
+
+fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// Right after its start an API server refuses what it will allow once it has read the rules: only what is wrong with the object
+/// itself stays wrong.
+fn class_of(error: &kube::Error) -> Class {
+    match code(error) {
+        Some(400 | 405 | 422) => Class::Permanent,
+        _ => Class::Transient,
+    }
+}

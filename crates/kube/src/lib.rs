@@ -1,0 +1,24 @@
+//! Consumers on Kubernetes: for each one a Deployment of one pod, or a StatefulSet of one, and a claim for its state.
+//!
+//! ```text
+//! ensure, remove ─► KubeWorkers ──apply, delete──► API server
+//!        changed ◄─── Sight ◄────────watch──────────────┘
+//! ```
+//!
+//! Everything that is made is labelled with its group and its consumer's number, and is found by these labels: there is no other
+//! memory, so that a controller that starts knows what an earlier one has made. The only crate that names `kube`.
+
+mod client;
+mod errors;
+mod names;
+mod objects;
+mod options;
+mod sight;
+mod watch;
+mod workers;
+
+pub use client::connect;
+pub use names::{CONSUMER_LABEL, Names};
+pub use options::{Keeping, KubeOptions, Storage};
+pub use sight::process_of_pod;
+pub use workers::KubeWorkers;

@@ -1,0 +1,326 @@
+//! The objects of a consumer as they are applied: complete, so that what somebody changed by hand is put right.
+
+use serde_json::{Map, Value, json};
+use tidegate_core::ids::ConsumerNumber;
+use tidegate_runtime::ports::WorkerSpec;
+
+use crate::names::{CONSUMER_LABEL, GROUP_LABEL, Names};
+use crate::options::{Keeping, KubeOptions, Storage};
+
+/// The container that is the consumer.
+pub(crate) const CONTAINER: &str = "consumer";
+
+/// Keeps the revision that a workload was applied with.
+pub(crate) const REVISION: &str = "tidegate.dev/revision";
+
+/// Where the claim is mounted.
+const STATE: &str = "/var/lib/tidegate";
+
+/// Where the pod's labels are a file: the same as in its environment, for programs that read files.
+const POD: &str = "/etc/podinfo";
+
+/// User and group of the container, and of its volume, unless the template names others.
+const USER: u32 = 65_532;
+
+/// What runs the consumer's one pod.
+pub(crate) fn workload(
+    options: &KubeOptions,
+    names: &Names,
+    consumer: ConsumerNumber,
+    spec: &WorkerSpec,
+) -> Value {
+    let labels = labels(names, Some(consumer));
+    let mut metadata = metadata(options, &names.consumer(consumer), &labels);
+    metadata["annotations"] = json!({ REVISION: spec.revision });
+    let mut body = json!({
+        "replicas": 1,
+        "revisionHistoryLimit": 1,
+        "selector": { "matchLabels": { GROUP_LABEL: names.group(), CONSUMER_LABEL: consumer.to_string() } },
+        "template": template(options, names, consumer, spec),
+    });
+    let kind = match options.storage.keeping {
+        Keeping::Claim => {
+            body["strategy"] = json!({ "type": "Recreate" });
+            "Deployment"
+        }
+        Keeping::StatefulSet => {
+            body["serviceName"] = json!(names.group());
+            "StatefulSet"
+        }
+    };
+    json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": body })
+}
+
+/// The consumer's volume. No owner: whether it stays is the retention's to say, not the garbage collector's.
+pub(crate) fn claim(options: &KubeOptions, names: &Names, consumer: ConsumerNumber) -> Value {
+    let Storage { class, size, keeping, .. } = &options.storage;
+    let mode = match keeping {
+        Keeping::Claim => "ReadWriteOncePod",
+        Keeping::StatefulSet => "ReadWriteOnce",
+    };
+    let mut spec =
+        json!({ "accessModes": [mode], "resources": { "requests": { "storage": size } } });
+    if let Some(class) = class {
+        spec["storageClassName"] = json!(class);
+    }
+    let metadata = json!({
+        "name": names.consumer(consumer),
+        "namespace": options.namespace,
+        "labels": labels(names, Some(consumer)),
+    });
+    json!({ "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec })
+}
+
+/// One consumer at a time may be evicted.
+pub(crate) fn budget(options: &KubeOptions, names: &Names) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(options, names.group(), &labels(names, None)),
+        "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { GROUP_LABEL: names.group() } } },
+    })
+}
+
+fn metadata(options: &KubeOptions, name: &str, labels: &Value) -> Value {
+    let mut metadata = json!({ "name": name, "namespace": options.namespace, "labels": labels });
+    if let Some(owner) = &options.owner {
+        metadata["ownerReferences"] = json!([owner]);
+    }
+    metadata
+}
+
+fn labels(names: &Names, consumer: Option<ConsumerNumber>) -> Value {
+    let mut labels = json!({
+        "app.kubernetes.io/name": "tidegate",
+        "app.kubernetes.io/managed-by": "tidegate",
+        GROUP_LABEL: names.group(),
+    });
+    if let Some(consumer) = consumer {
+        labels["app.kubernetes.io/component"] = json!(CONTAINER);
+        labels[CONSUMER_LABEL] = json!(consumer.to_string());
+    }
+    labels
+}
+
+/// The user's template, completed: what Tidegate relies on wins over it, and what is merely usual does not.
+fn template(
+    options: &KubeOptions,
+    names: &Names,
+    consumer: ConsumerNumber,
+    spec: &WorkerSpec,
+) -> Value {
+    let mut template = Value::Object(object(options.template.clone()));
+    let metadata = entry(&mut template, "metadata");
+    extend(metadata, "labels", labels(names, Some(consumer)));
+    extend(metadata, "annotations", json!({ REVISION: spec.revision }));
+    let pod = entry(&mut template, "spec");
+    for (name, usual) in [
+        ("automountServiceAccountToken", json!(false)),
+        (
+            "securityContext",
+            json!({
+                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            }),
+        ),
+        (
+            "topologySpreadConstraints",
+            json!([{
+                "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": { "matchLabels": { GROUP_LABEL: names.group() } },
+            }]),
+        ),
+    ] {
+        pod.entry(name).or_insert(usual);
+    }
+    pod.insert("terminationGracePeriodSeconds".to_owned(), json!(options.stop_grace.as_secs() + 1));
+    let claim = json!({ "claimName": names.consumer(consumer) });
+    let labels_file = json!([{ "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } }]);
+    add(pod, "volumes", json!({ "name": "tidegate-state", "persistentVolumeClaim": claim }));
+    add(pod, "volumes", json!({ "name": "tidegate-pod", "downwardAPI": { "items": labels_file } }));
+    let containers = list(pod, "containers");
+    let at = containers.iter().position(|container| container["name"] == CONTAINER);
+    let mut container = at.map_or_else(Map::new, |at| object(containers.remove(at)));
+    complete(&mut container, options);
+    containers.insert(0, Value::Object(container));
+    template
+}
+
+fn complete(container: &mut Map<String, Value>, options: &KubeOptions) {
+    let probe = |path: &str, failures: u32| {
+        json!({ "httpGet": { "path": path, "port": options.port }, "periodSeconds": 5, "timeoutSeconds": 3,
+                "failureThreshold": failures })
+    };
+    for (name, usual) in [
+        ("readinessProbe", probe("/readyz", 2)),
+        ("livenessProbe", probe("/livez", 6)),
+        (
+            "securityContext",
+            json!({
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+            }),
+        ),
+    ] {
+        container.entry(name).or_insert(usual);
+    }
+    container.insert("name".to_owned(), json!(CONTAINER));
+    container.insert("image".to_owned(), json!(options.image));
+    container.insert("args".to_owned(), json!(options.arguments));
+    add(container, "ports", json!({ "name": "http", "containerPort": options.port }));
+    let label = format!("metadata.labels['{CONSUMER_LABEL}']");
+    for (name, field) in [
+        ("TIDEGATE_CONSUMER_ID", label.as_str()),
+        ("TIDEGATE_POD_UID", "metadata.uid"),
+        ("TIDEGATE_POD_IP", "status.podIP"),
+    ] {
+        let from = json!({ "fieldRef": { "fieldPath": field } });
+        add(container, "env", json!({ "name": name, "valueFrom": from }));
+    }
+    for (name, path) in [("tidegate-state", STATE), ("tidegate-pod", POD)] {
+        add(container, "volumeMounts", json!({ "name": name, "mountPath": path }));
+    }
+}
+
+// === JSON ===
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+/// An object in an object, made if there is none.
+fn entry<'a>(value: &'a mut Value, name: &str) -> &'a mut Map<String, Value> {
+    let inner = &mut value[name];
+    if !inner.is_object() {
+        *inner = json!({});
+    }
+    match inner {
+        Value::Object(object) => object,
+        _ => unreachable!("it was made an object"),
+    }
+}
+
+/// Adds names to an object in an object, over those that are there.
+fn extend(of: &mut Map<String, Value>, name: &str, more: Value) {
+    let mut all = object(of.remove(name).unwrap_or_default());
+    all.extend(object(more));
+    of.insert(name.to_owned(), Value::Object(all));
+}
+
+/// A list in an object, made if there is none.
+fn list<'a>(of: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
+    let inner = of.entry(name).or_insert_with(|| json!([]));
+    if !inner.is_array() {
+        *inner = json!([]);
+    }
+    match inner {
+        Value::Array(list) => list,
+        _ => unreachable!("it was made a list"),
+    }
+}
+
+/// Adds something with a name to a list, in place of what has the same.
+fn add(of: &mut Map<String, Value>, name: &str, item: Value) {
+    let list = list(of, name);
+    list.retain(|other| other["name"] != item["name"]);
+    list.push(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_core::ids::GroupName;
+
+    use super::*;
+
+    fn options(template: Value) -> KubeOptions {
+        KubeOptions {
+            namespace: "shop".to_owned(),
+            group: GroupName("orders".to_owned()),
+            owner: None,
+            image: "tidegate:1".to_owned(),
+            arguments: vec!["consumer".to_owned()],
+            port: 8080,
+            stop_grace: Duration::from_secs(20),
+            template,
+            storage: Storage {
+                class: None,
+                size: "1Gi".to_owned(),
+                keeping: Keeping::Claim,
+                retain: false,
+            },
+        }
+    }
+
+    fn pod(template: Value) -> Value {
+        let options = options(template);
+        let names = Names::new(&options.group);
+        let spec = WorkerSpec { revision: "r1".to_owned() };
+        workload(&options, &names, ConsumerNumber::FIRST, &spec)["spec"]["template"].take()
+    }
+
+    #[test]
+    fn a_template_is_completed_and_keeps_what_is_its_own() {
+        let template = json!({
+            "metadata": { "labels": { "team": "checkout", CONSUMER_LABEL: "7" } },
+            "spec": {
+                "nodeSelector": { "disk": "fast" },
+                "securityContext": { "runAsUser": 1 },
+                "containers": [
+                    { "name": "sidecar", "image": "s" },
+                    { "name": CONTAINER, "image": "other", "resources": { "limits": { "memory": "1Gi" } },
+                      "env": [{ "name": "RUST_LOG", "value": "debug" }] },
+                ],
+            },
+        });
+        let pod = pod(template);
+        assert_eq!(pod["metadata"]["labels"]["team"], "checkout");
+        assert_eq!(
+            pod["metadata"]["labels"][CONSUMER_LABEL], "1",
+            "who it is is not the template's to say"
+        );
+        assert_eq!(pod["spec"]["nodeSelector"]["disk"], "fast");
+        assert_eq!(pod["spec"]["securityContext"], json!({ "runAsUser": 1 }));
+        let containers = pod["spec"]["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 2);
+        let consumer = &containers[0];
+        assert_eq!(
+            (&consumer["name"], &consumer["image"]),
+            (&json!(CONTAINER), &json!("tidegate:1"))
+        );
+        assert_eq!(consumer["resources"]["limits"]["memory"], "1Gi");
+        let variables: Vec<_> =
+            consumer["env"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+        assert_eq!(
+            variables,
+            ["RUST_LOG", "TIDEGATE_CONSUMER_ID", "TIDEGATE_POD_UID", "TIDEGATE_POD_IP"]
+        );
+        assert_eq!(containers[1]["name"], "sidecar");
+    }
+
+    #[test]
+    fn a_pod_without_a_template_has_no_right_and_no_root() {
+        let pod = pod(Value::Null);
+        assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
+        assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 21);
+    }
+
+    #[test]
+    fn the_claim_or_the_stateful_set_keeps_others_off_the_volume() {
+        let mut options = options(Value::Null);
+        let names = Names::new(&options.group);
+        let spec = WorkerSpec::default();
+        let of = |options: &KubeOptions| {
+            let kind = workload(options, &names, ConsumerNumber::FIRST, &spec)["kind"].take();
+            (kind, claim(options, &names, ConsumerNumber::FIRST)["spec"]["accessModes"][0].take())
+        };
+        assert_eq!(of(&options), (json!("Deployment"), json!("ReadWriteOncePod")));
+        options.storage.keeping = Keeping::StatefulSet;
+        assert_eq!(of(&options), (json!("StatefulSet"), json!("ReadWriteOnce")));
+    }
+}

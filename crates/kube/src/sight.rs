@@ -1,0 +1,314 @@
+//! What is known of a group's workers: its workloads, claims and pods as they were seen last, and what follows from each change.
+//!
+//! No IO: objects go in, changes for the controller come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use tidegate_core::ids::{ConsumerNumber, ProcessId};
+use tidegate_runtime::ports::{Evidence, Phase, WorkerChange, WorkerSpec, WorkerState};
+
+use crate::names::consumer_of;
+use crate::objects::CONTAINER;
+
+/// Processes of a pod: the random digits that tell them apart are left out.
+pub fn process_of_pod(uid: &str) -> Option<ProcessId> {
+    let uid = uuid::Uuid::try_parse(uid).ok()?;
+    Some(ProcessId(uid.as_u128()).family())
+}
+
+/// A pod as it was seen last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct View {
+    consumer: ConsumerNumber,
+    phase: Phase,
+    starts: u32,
+    trouble: Option<String>,
+    /// Its node has said that the container has ended, and there will be no other.
+    ended: bool,
+}
+
+/// Everything that was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Sight {
+    workloads: BTreeMap<ConsumerNumber, WorkerSpec>,
+    claims: BTreeSet<ConsumerNumber>,
+    pods: BTreeMap<String, View>,
+}
+
+impl Sight {
+    /// All workers: those with a workload, and those whose pods have not ended yet.
+    pub(crate) fn list(&self) -> BTreeMap<ConsumerNumber, WorkerState> {
+        let mut list: BTreeMap<ConsumerNumber, WorkerState> = BTreeMap::new();
+        for (consumer, spec) in &self.workloads {
+            let state =
+                WorkerState { phase: Phase::Pending, spec: spec.clone(), starts: 0, trouble: None };
+            list.insert(*consumer, state);
+        }
+        for view in self.pods.values() {
+            let state = list.entry(view.consumer).or_insert_with(|| WorkerState {
+                phase: Phase::Stopping,
+                spec: WorkerSpec::default(),
+                starts: 0,
+                trouble: None,
+            });
+            // Of an old pod and its successor, the one that runs is what matters; of two that do not, either.
+            if state.phase != Phase::Running {
+                state.phase = view.phase;
+                state.trouble = view.trouble.clone().or(state.trouble.take());
+            }
+            state.starts += view.starts;
+        }
+        list
+    }
+
+    /// Consumers that have a claim, and neither a workload nor a pod that may use it.
+    pub(crate) fn idle_claims(&self) -> Vec<ConsumerNumber> {
+        let is_idle = |consumer: &&ConsumerNumber| {
+            !self.workloads.contains_key(consumer)
+                && self.pods.values().all(|view| view.consumer != **consumer)
+        };
+        self.claims.iter().filter(is_idle).copied().collect()
+    }
+
+    /// A workload is there as it is told, or not any more.
+    pub(crate) fn note_workload(
+        &mut self,
+        consumer: ConsumerNumber,
+        spec: Option<WorkerSpec>,
+    ) -> Option<WorkerChange> {
+        if let Some(spec) = spec {
+            let is_new = self.workloads.insert(consumer, spec).is_none();
+            return is_new.then(|| change(consumer, Phase::Pending, "its workload is there"));
+        }
+        self.workloads.remove(&consumer)?;
+        let last = self.pods.values().all(|view| view.consumer != consumer);
+        let phase = if last { Phase::Gone } else { Phase::Stopping };
+        Some(change(consumer, phase, "its workload is gone"))
+    }
+
+    /// A claim is there, or not any more.
+    pub(crate) fn note_claim(&mut self, consumer: ConsumerNumber, exists: bool) {
+        if exists {
+            self.claims.insert(consumer);
+        } else {
+            self.claims.remove(&consumer);
+        }
+    }
+
+    /// A pod is there as it is told.
+    pub(crate) fn note_pod(&mut self, pod: &Pod) -> Option<WorkerChange> {
+        let consumer = consumer_of(pod.metadata.labels.as_ref())?;
+        let uid = pod.uid()?;
+        let view = view(consumer, pod);
+        let before = self.pods.insert(uid.clone(), view.clone());
+        if before.as_ref() == Some(&view) {
+            return None;
+        }
+        let has_ended = view.ended && !before.is_some_and(|before| before.ended);
+        let died = if has_ended { process_of_pod(&uid) } else { None };
+        let detail =
+            view.trouble.unwrap_or_else(|| format!("pod {} is {:?}", pod.name_any(), view.phase));
+        let died = died.map(|process| (process, Evidence::PodEnded));
+        Some(WorkerChange { consumer, phase: view.phase, died, detail })
+    }
+
+    /// A pod is not there any more. Its end was told before, if its node has confirmed it: an object that was deleted by force may leave
+    /// a process behind.
+    pub(crate) fn forget_pod(&mut self, uid: &str) -> Option<WorkerChange> {
+        let view = self.pods.remove(uid)?;
+        let consumer = view.consumer;
+        let others = self.pods.values().any(|other| other.consumer == consumer);
+        let phase = match (self.workloads.contains_key(&consumer), others) {
+            (true, false) => Phase::Pending,
+            (false, false) => Phase::Gone,
+            (_, true) => return None,
+        };
+        let detail = if view.ended {
+            "its pod is gone"
+        } else {
+            "its pod is gone, and nobody has told that its process has ended"
+        };
+        Some(change(consumer, phase, detail))
+    }
+
+    /// The uids of all pods, to find out which of them are gone.
+    pub(crate) fn pods(&self) -> BTreeSet<String> {
+        self.pods.keys().cloned().collect()
+    }
+
+    /// The consumers of all workloads and of all claims, for the same purpose.
+    pub(crate) fn held(&self) -> (BTreeSet<ConsumerNumber>, BTreeSet<ConsumerNumber>) {
+        (self.workloads.keys().copied().collect(), self.claims.clone())
+    }
+}
+
+fn change(consumer: ConsumerNumber, phase: Phase, detail: &str) -> WorkerChange {
+    WorkerChange { consumer, phase, died: None, detail: detail.to_owned() }
+}
+
+fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
+    let status = pod.status.as_ref();
+    let statuses =
+        status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let container = statuses.iter().find(|container| container.name == CONTAINER);
+    let state = container.and_then(|container| container.state.as_ref());
+    let is_running = state.is_some_and(|state| state.running.is_some());
+    let has_ended = state.is_some_and(|state| state.terminated.is_some());
+    let is_deleted = pod.metadata.deletion_timestamp.is_some();
+    let is_over = status
+        .and_then(|status| status.phase.as_deref())
+        .is_some_and(|phase| phase == "Failed" || phase == "Succeeded");
+    let starts = container.map_or(0, |container| {
+        let before = container.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+        let began = is_running || has_ended || before;
+        u32::try_from(container.restart_count).unwrap_or_default() + u32::from(began)
+    });
+    let phase = if is_deleted || is_over {
+        Phase::Stopping
+    } else if is_running {
+        Phase::Running
+    } else if starts > 0 {
+        Phase::BackingOff
+    } else {
+        Phase::Pending
+    };
+    let trouble = trouble(pod, container).filter(|_| phase != Phase::Running);
+    View { consumer, phase, starts, trouble, ended: has_ended && (is_deleted || is_over) }
+}
+
+/// What keeps a pod from running, in the words of the scheduler and the node.
+fn trouble(pod: &Pod, container: Option<&ContainerStatus>) -> Option<String> {
+    let name = pod.name_any();
+    let told = |reason: &str, message: Option<&str>| {
+        let message = message.filter(|message| !message.is_empty());
+        message.map_or_else(
+            || format!("pod {name}: {reason}"),
+            |message| format!("pod {name}: {reason}: {message}"),
+        )
+    };
+    let state = container.and_then(|container| container.state.as_ref());
+    if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        // What every pod goes through.
+        return (reason != "ContainerCreating" && reason != "PodInitializing")
+            .then(|| told(reason, waiting.message.as_deref()));
+    }
+    if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
+        let reason = ended.reason.as_deref().unwrap_or("ended");
+        return (ended.exit_code != 0).then(|| {
+            told(&format!("{reason} with exit code {}", ended.exit_code), ended.message.as_deref())
+        });
+    }
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let unscheduled =
+        conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
+    Some(told(unscheduled.reason.as_deref()?, unscheduled.message.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const UID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    const ONE: ConsumerNumber = ConsumerNumber::FIRST;
+
+    fn pod(state: &Value, restarts: u32, deleted: bool, phase: &str) -> Pod {
+        let mut pod = json!({
+            "metadata": { "name": "orders-consumer-1-abc", "uid": UID, "labels": { "tidegate.dev/consumer": "1" } },
+            "status": { "phase": phase, "containerStatuses": [
+                { "name": CONTAINER, "image": "i", "imageID": "", "ready": false, "restartCount": restarts, "state": state },
+            ] },
+        });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-11-28T00:00:00Z");
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn running() -> Value {
+        json!({ "running": {} })
+    }
+
+    fn ended(code: i32) -> Value {
+        json!({ "terminated": { "exitCode": code, "reason": "Error" } })
+    }
+
+    fn sight() -> Sight {
+        let mut sight = Sight::default();
+        let spec = WorkerSpec { revision: "r1".to_owned() };
+        assert_eq!(sight.note_workload(ONE, Some(spec)).unwrap().phase, Phase::Pending);
+        sight
+    }
+
+    #[test]
+    fn a_process_is_dead_when_its_node_says_so_of_a_pod_that_does_not_start_another() {
+        let mut sight = sight();
+        assert_eq!(
+            sight.note_pod(&pod(&running(), 0, false, "Running")).unwrap().phase,
+            Phase::Running
+        );
+        let again = sight.note_pod(&pod(&ended(1), 0, false, "Running")).unwrap();
+        assert_eq!(
+            (again.phase, again.died),
+            (Phase::BackingOff, None),
+            "the next one says Hello with the lock"
+        );
+        let told = sight.note_pod(&pod(&running(), 1, true, "Running")).unwrap();
+        assert_eq!((told.phase, told.died), (Phase::Stopping, None));
+        let told = sight.note_pod(&pod(&ended(0), 1, true, "Succeeded")).unwrap();
+        assert_eq!(told.died, Some((process_of_pod(UID).unwrap(), Evidence::PodEnded)));
+        assert_eq!(sight.note_pod(&pod(&ended(0), 1, true, "Succeeded")), None, "it is told once");
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_by_force_proves_nothing() {
+        let mut sight = sight();
+        sight.note_pod(&pod(&running(), 0, true, "Running"));
+        let gone = sight.forget_pod(UID).unwrap();
+        assert_eq!((gone.phase, gone.died), (Phase::Pending, None));
+        assert!(gone.detail.contains("nobody has told"), "{}", gone.detail);
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_running_is_told() {
+        let mut sight = sight();
+        let waiting =
+            json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } });
+        sight.note_pod(&pod(&waiting, 0, false, "Pending"));
+        let state = &sight.list()[&ONE];
+        assert_eq!(state.phase, Phase::Pending);
+        assert_eq!(
+            state.trouble.as_deref(),
+            Some("pod orders-consumer-1-abc: ImagePullBackOff: no such image")
+        );
+        let mut looping =
+            pod(&json!({ "waiting": { "reason": "CrashLoopBackOff" } }), 0, false, "Running");
+        let status = looping.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+        status[0].last_state = serde_json::from_value(ended(3)).unwrap();
+        sight.note_pod(&looping);
+        let state = &sight.list()[&ONE];
+        assert_eq!((state.phase, state.starts), (Phase::BackingOff, 1), "it has run once");
+        sight.note_pod(&pod(&running(), 3, false, "Running"));
+        let state = &sight.list()[&ONE];
+        assert_eq!((state.phase, state.starts, &state.trouble), (Phase::Running, 4, &None));
+    }
+
+    #[test]
+    fn a_claim_is_idle_once_neither_a_workload_nor_a_pod_is_left() {
+        let mut sight = sight();
+        sight.note_claim(ONE, true);
+        sight.note_pod(&pod(&running(), 0, false, "Running"));
+        assert_eq!(sight.idle_claims(), []);
+        assert_eq!(sight.note_workload(ONE, None).unwrap().phase, Phase::Stopping);
+        assert_eq!(sight.idle_claims(), []);
+        assert_eq!(sight.list()[&ONE].phase, Phase::Running, "it still runs");
+        assert_eq!(sight.forget_pod(UID).unwrap().phase, Phase::Gone);
+        assert_eq!((sight.idle_claims(), sight.list().len()), (vec![ONE], 0));
+        sight.note_claim(ONE, false);
+        assert_eq!(sight.idle_claims(), []);
+    }
+}

@@ -1,0 +1,245 @@
+//! The watch: tells the sight of workers what happens, repairs workloads that were changed, and deletes claims that nobody uses.
+//!
+//! A watch that breaks is begun again, also one that is forbidden: an API server that has just started forbids much that it allows a
+//! moment later.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use tidegate_core::ids::ConsumerNumber;
+use tidegate_runtime::ports::{Error, Phase, WorkerChange, WorkerSpec};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::errors;
+use crate::names::consumer_of;
+use crate::objects::REVISION;
+use crate::workers::{Broken, Shared};
+
+/// The longest pause before a watch that broke is tried again. With the library's default, a minute, an API server that was
+/// away for seconds is missed for more.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// All watches of a group.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+    /// What was there before a watch began again, and was not seen since.
+    workloads: BTreeSet<ConsumerNumber>,
+    claims: BTreeSet<ConsumerNumber>,
+    pods: BTreeSet<String>,
+    /// Consumers whose claims could not be deleted.
+    kept: BTreeSet<ConsumerNumber>,
+}
+
+type Seen<K> = Result<Event<K>, watcher::Error>;
+
+impl Watch {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let (workloads, claims) = (BTreeSet::new(), BTreeSet::new());
+        Self { shared, workloads, claims, pods: BTreeSet::new(), kept: BTreeSet::new() }
+    }
+
+    /// Watches until nobody listens.
+    pub(crate) async fn run(mut self, changes: mpsc::Sender<WorkerChange>) {
+        let kinds = &Arc::clone(&self.shared).kinds;
+        let config = || watcher::Config::default().labels(&self.shared.names.selector());
+        let (of_workloads, of_claims, of_pods) = (config(), config(), config());
+        let mut workloads =
+            pin!(watcher(kinds.workloads.api.clone(), of_workloads).backoff(Pauses::default()));
+        let mut claims =
+            pin!(watcher(kinds.claims.api.clone(), of_claims).backoff(Pauses::default()));
+        let mut pods = pin!(watcher(kinds.pods.clone(), of_pods).backoff(Pauses::default()));
+        loop {
+            let told = tokio::select! {
+                Some(seen) = workloads.next() => self.workload(seen).await,
+                Some(seen) = claims.next() => {
+                    self.claim(seen);
+                    Vec::new()
+                }
+                Some(seen) = pods.next() => self.pod(seen),
+            };
+            let kept = self.kept().await;
+            for change in told.into_iter().chain(kept) {
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells of claims that nobody uses and that cannot be deleted, of each once.
+    async fn kept(&mut self) -> Vec<WorkerChange> {
+        let kept = self.shared.collect().await;
+        let before = std::mem::replace(&mut self.kept, kept.keys().copied().collect());
+        let news = kept.into_iter().filter(|(consumer, _)| !before.contains(consumer));
+        let change = |(consumer, error): (ConsumerNumber, Error)| {
+            tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a claim that nobody uses was not deleted");
+            let detail = format!("its claim was not deleted: {error}");
+            WorkerChange { consumer, phase: Phase::Gone, died: None, detail }
+        };
+        news.map(change).collect()
+    }
+
+    async fn workload(&mut self, seen: Seen<DynamicObject>) -> Vec<WorkerChange> {
+        match seen {
+            Ok(Event::Init) => {
+                self.workloads = self.shared.lock().sight.held().0;
+                Vec::new()
+            }
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) else {
+                    return Vec::new();
+                };
+                self.workloads.remove(&consumer);
+                self.workload_is(consumer, &object).await
+            }
+            Ok(Event::Delete(object)) => match consumer_of(object.metadata.labels.as_ref()) {
+                Some(consumer) => self.workload_is_gone(consumer).await,
+                None => Vec::new(),
+            },
+            Ok(Event::InitDone) => {
+                let mut told = Vec::new();
+                for consumer in std::mem::take(&mut self.workloads) {
+                    told.extend(self.workload_is_gone(consumer).await);
+                }
+                self.whole(self.shared.kinds.workloads.resource);
+                self.shared.seen.send_modify(|seen| seen.workloads = true);
+                told
+            }
+            Err(error) => {
+                self.broken(self.shared.kinds.workloads.resource, &error);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn workload_is(
+        &self,
+        consumer: ConsumerNumber,
+        object: &DynamicObject,
+    ) -> Vec<WorkerChange> {
+        let revision = object.annotations().get(REVISION).cloned().unwrap_or_default();
+        let generation = object.metadata.generation;
+        let (change, differs) = {
+            let mut state = self.shared.lock();
+            let change = state.sight.note_workload(consumer, Some(WorkerSpec { revision }));
+            let applied = state.applied.get(&consumer).copied();
+            (change, applied.is_some_and(|applied| generation.is_some_and(|now| now > applied)))
+        };
+        if differs && object.metadata.deletion_timestamp.is_none() {
+            self.shared.repair(consumer, generation).await;
+        }
+        change.into_iter().collect()
+    }
+
+    async fn workload_is_gone(&self, consumer: ConsumerNumber) -> Vec<WorkerChange> {
+        let change = {
+            let mut state = self.shared.lock();
+            state.applied.remove(&consumer);
+            state.sight.note_workload(consumer, None)
+        };
+        self.shared.repair(consumer, None).await;
+        change.into_iter().collect()
+    }
+
+    fn claim(&mut self, seen: Seen<DynamicObject>) {
+        match seen {
+            Ok(Event::Init) => self.claims = self.shared.lock().sight.held().1,
+            Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                if let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) {
+                    self.claims.remove(&consumer);
+                    let stays = object.metadata.deletion_timestamp.is_none();
+                    self.shared.lock().sight.note_claim(consumer, stays);
+                }
+            }
+            Ok(Event::Delete(object)) => {
+                if let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) {
+                    self.shared.lock().sight.note_claim(consumer, false);
+                }
+            }
+            Ok(Event::InitDone) => {
+                for consumer in std::mem::take(&mut self.claims) {
+                    self.shared.lock().sight.note_claim(consumer, false);
+                }
+                self.whole(self.shared.kinds.claims.resource);
+                self.shared.seen.send_modify(|seen| seen.claims = true);
+            }
+            Err(error) => self.broken(self.shared.kinds.claims.resource, &error),
+        }
+    }
+
+    fn pod(&mut self, seen: Seen<Pod>) -> Vec<WorkerChange> {
+        match seen {
+            Ok(Event::Init) => {
+                self.pods = self.shared.lock().sight.pods();
+                Vec::new()
+            }
+            Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
+                self.pods.remove(&pod.uid().unwrap_or_default());
+                self.shared.lock().sight.note_pod(&pod).into_iter().collect()
+            }
+            Ok(Event::Delete(pod)) => {
+                // Its last state comes with the news that it is gone.
+                let mut state = self.shared.lock();
+                let last = state.sight.note_pod(&pod);
+                let gone = state.sight.forget_pod(&pod.uid().unwrap_or_default());
+                last.into_iter().chain(gone).collect()
+            }
+            Ok(Event::InitDone) => {
+                let gone = std::mem::take(&mut self.pods);
+                let forget = |uid: &String| self.shared.lock().sight.forget_pod(uid);
+                let told = gone.iter().filter_map(forget).collect();
+                self.whole("pods");
+                self.shared.seen.send_modify(|seen| seen.pods = true);
+                told
+            }
+            Err(error) => {
+                self.broken("pods", &error);
+                Vec::new()
+            }
+        }
+    }
+
+    fn whole(&self, resource: &'static str) {
+        self.shared.lock().broken.remove(resource);
+    }
+
+    fn broken(&self, resource: &'static str, error: &watcher::Error) {
+        let (why, is_forbidden) = errors::of_watch(resource, error);
+        tracing::warn!(error = error as &dyn std::error::Error, "a watch is begun again: {why}");
+        let broken = Broken { at: Instant::now(), why, is_forbidden };
+        self.shared.lock().broken.insert(resource, broken);
+    }
+}
+
+/// Pauses that double up to [`LONGEST_PAUSE`].
+#[derive(Debug, Default)]
+struct Pauses {
+    count: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(100 << self.count).min(LONGEST_PAUSE);
+        self.count = (self.count + 1).min(5);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.count = 0;
+    }
+}

@@ -1,0 +1,322 @@
+//! The port: applies and deletes what runs consumers, and tells what the watch sees of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::Value;
+use tidegate_core::ids::ConsumerNumber;
+use tidegate_runtime::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use tidegate_runtime::task::{Task, spawn_named};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::errors::{Right, is_missing, refused};
+use crate::names::Names;
+use crate::objects::{budget, claim, workload};
+use crate::options::{Keeping, KubeOptions};
+use crate::sight::Sight;
+use crate::watch::Watch;
+
+/// Whose fields the applied ones are.
+const MANAGER: &str = "tidegate";
+
+/// Changes that may wait to be read before the watch waits too.
+const QUEUED_CHANGES: usize = 256;
+
+/// How long a list waits for the first sight of everything.
+const FIRST_SIGHT: Duration = Duration::from_secs(10);
+
+/// A watch that is broken is tried again, and says so, more often than this.
+const STILL_BROKEN: Duration = Duration::from_secs(5);
+
+/// What `shut_down` waits beyond the grace that pods get.
+const REMOVAL: Duration = Duration::from_secs(30);
+
+/// Runs consumers on Kubernetes. Dropping it leaves them running.
+#[derive(Debug)]
+pub struct KubeWorkers {
+    shared: Arc<Shared>,
+    changes: mpsc::Receiver<WorkerChange>,
+    _watch: Task<()>,
+}
+
+/// What the port and the watch have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: KubeOptions,
+    pub(crate) names: Names,
+    pub(crate) kinds: Kinds,
+    state: Mutex<State>,
+    /// Workloads, claims and pods that have all been seen once.
+    pub(crate) seen: watch::Sender<Seen>,
+}
+
+/// What was seen once as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) workloads: bool,
+    pub(crate) claims: bool,
+    pub(crate) pods: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) sight: Sight,
+    /// What was asked for, by whoever has this process's ear.
+    wanted: BTreeMap<ConsumerNumber, WorkerSpec>,
+    /// The generation that each workload had after it was applied.
+    pub(crate) applied: BTreeMap<ConsumerNumber, i64>,
+    has_budget: bool,
+    /// Watches that are broken, by resource.
+    pub(crate) broken: BTreeMap<&'static str, Broken>,
+}
+
+/// Why a watch is broken, as far as is known: nobody tells when it is not any more, only each time when it still is.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) at: Instant,
+    pub(crate) why: String,
+    /// By a missing right, and not by an API server that is away.
+    pub(crate) is_forbidden: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Kinds {
+    pub(crate) workloads: Kind,
+    pub(crate) claims: Kind,
+    budgets: Kind,
+    pub(crate) pods: Api<Pod>,
+}
+
+/// Objects of one kind in the group's namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Kind {
+    pub(crate) api: Api<DynamicObject>,
+    pub(crate) resource: &'static str,
+}
+
+// === impl KubeWorkers ===
+
+impl KubeWorkers {
+    /// Begins to watch. Nothing is made before it is asked for.
+    pub fn start(client: &Client, options: KubeOptions) -> Self {
+        let names = Names::new(&options.group);
+        let kinds = Kinds::new(client, &options);
+        let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
+        let shared = Arc::new(Shared { options, names, kinds, state, seen });
+        let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
+        let watching = Watch::new(Arc::clone(&shared)).run(sender);
+        Self { shared, changes, _watch: spawn_named("kubernetes watch", watching) }
+    }
+}
+
+#[async_trait]
+impl Workers for KubeWorkers {
+    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
+        self.shared.lock().wanted.insert(consumer, spec.clone());
+        self.shared.apply_budget().await?;
+        self.shared.apply_claim(consumer).await?;
+        self.shared.apply_workload(consumer, spec).await?;
+        Ok(())
+    }
+
+    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
+        {
+            let mut state = self.shared.lock();
+            state.wanted.remove(&consumer);
+            state.applied.remove(&consumer);
+        }
+        // The claim goes when the pod is gone: the watch sees to it.
+        self.shared.kinds.workloads.delete(&self.shared.names.consumer(consumer)).await
+    }
+
+    async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
+        let mut seen = self.shared.seen.subscribe();
+        let all = seen.wait_for(|seen| seen.all());
+        let is_whole = tokio::time::timeout(FIRST_SIGHT, all).await.is_ok();
+        let state = self.shared.lock();
+        // An API server that is away has told what there was; one that forbids to watch will never tell what becomes of it.
+        let forbids = |broken: &Broken| broken.is_forbidden && broken.at.elapsed() < STILL_BROKEN;
+        if is_whole && !state.broken.values().any(forbids) {
+            return Ok(state.sight.list());
+        }
+        let why: Vec<&str> = state.broken.values().map(|broken| &*broken.why).collect();
+        let why = if why.is_empty() { "it does not answer".to_owned() } else { why.join("; ") };
+        let text = format!("the API server does not tell which workers there are: {why}");
+        Err(Error::new(Class::Transient, text))
+    }
+
+    async fn changed(&mut self) -> WorkerChange {
+        // Cancel-safe because `recv` is. The watch ends with this value only.
+        match self.changes.recv().await {
+            Some(change) => change,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn shut_down(&mut self) {
+        let consumers: Vec<_> = self.list().await.unwrap_or_default().into_keys().collect();
+        for consumer in consumers {
+            if let Err(error) = self.remove(consumer).await {
+                tracing::error!(%consumer, error = &error as &dyn std::error::Error, "a worker was not removed");
+            }
+        }
+        let shared = Arc::clone(&self.shared);
+        let gone = async {
+            while !shared.lock().sight.list().is_empty() {
+                self.changed().await;
+            }
+        };
+        if tokio::time::timeout(shared.options.stop_grace + REMOVAL, gone).await.is_err() {
+            tracing::error!("some workers did not end");
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn apply_budget(&self) -> Result<(), Error> {
+        if !self.lock().has_budget {
+            self.kinds
+                .budgets
+                .apply(self.names.group(), &budget(&self.options, &self.names))
+                .await?;
+            self.lock().has_budget = true;
+        }
+        Ok(())
+    }
+
+    async fn apply_claim(&self, consumer: ConsumerNumber) -> Result<(), Error> {
+        let name = self.names.consumer(consumer);
+        let applied =
+            self.kinds.claims.apply(&name, &claim(&self.options, &self.names, consumer)).await?;
+        if applied.metadata.deletion_timestamp.is_some() {
+            let text = format!("the claim {name} of the consumer before is being deleted");
+            return Err(Error::new(Class::Transient, text));
+        }
+        Ok(())
+    }
+
+    /// Returns the generation that the workload has now.
+    async fn apply_workload(
+        &self,
+        consumer: ConsumerNumber,
+        spec: &WorkerSpec,
+    ) -> Result<i64, Error> {
+        let name = self.names.consumer(consumer);
+        let body = workload(&self.options, &self.names, consumer, spec);
+        let applied = self.kinds.workloads.apply(&name, &body).await?;
+        if applied.metadata.deletion_timestamp.is_some() {
+            let text = format!("the workload {name} of the consumer before is being deleted");
+            return Err(Error::new(Class::Transient, text));
+        }
+        let generation = applied.metadata.generation.unwrap_or_default();
+        self.lock().applied.insert(consumer, generation);
+        Ok(generation)
+    }
+
+    /// Puts right a workload that somebody else has changed or deleted.
+    pub(crate) async fn repair(&self, consumer: ConsumerNumber, generation: Option<i64>) {
+        let Some(spec) = self.lock().wanted.get(&consumer).cloned() else { return };
+        let repaired = async {
+            if generation.is_none() {
+                self.apply_claim(consumer).await?;
+            }
+            self.apply_workload(consumer, &spec).await
+        };
+        match repaired.await {
+            Ok(now) if generation == Some(now) => {}
+            Ok(_) => {
+                tracing::warn!(%consumer, "a workload that somebody has changed or deleted is as it should be again");
+            }
+            Err(error) => {
+                // Until the next change, or until it is asked for again.
+                tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a workload that somebody has changed was not put right");
+            }
+        }
+    }
+
+    /// Deletes claims that nobody uses any more. Returns those that could not be deleted.
+    pub(crate) async fn collect(&self) -> BTreeMap<ConsumerNumber, Error> {
+        let mut kept = BTreeMap::new();
+        if self.options.storage.retain || !self.seen.borrow().all() {
+            return kept;
+        }
+        let idle = {
+            let state = self.lock();
+            let idle = state.sight.idle_claims().into_iter();
+            idle.filter(|consumer| !state.wanted.contains_key(consumer)).collect::<Vec<_>>()
+        };
+        for consumer in idle {
+            match self.kinds.claims.delete(&self.names.consumer(consumer)).await {
+                Ok(()) => self.lock().sight.note_claim(consumer, false),
+                Err(error) => drop(kept.insert(consumer, error)),
+            }
+        }
+        kept
+    }
+}
+
+impl Seen {
+    fn all(self) -> bool {
+        self.workloads && self.claims && self.pods
+    }
+}
+
+// === impl Kinds ===
+
+impl Kinds {
+    fn new(client: &Client, options: &KubeOptions) -> Self {
+        let kind = |resource: ApiResource, plural| Kind {
+            api: Api::namespaced_with(client.clone(), &options.namespace, &resource),
+            resource: plural,
+        };
+        let workloads = match options.storage.keeping {
+            Keeping::Claim => kind(ApiResource::erase::<Deployment>(&()), "deployments"),
+            Keeping::StatefulSet => kind(ApiResource::erase::<StatefulSet>(&()), "statefulsets"),
+        };
+        Self {
+            workloads,
+            claims: kind(
+                ApiResource::erase::<PersistentVolumeClaim>(&()),
+                "persistentvolumeclaims",
+            ),
+            budgets: kind(ApiResource::erase::<PodDisruptionBudget>(&()), "poddisruptionbudgets"),
+            pods: Api::namespaced(client.clone(), &options.namespace),
+        }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    async fn apply(&self, name: &str, object: &Value) -> Result<DynamicObject, Error> {
+        let right = Right { verb: "patch", resource: self.resource };
+        let parameters = PatchParams::apply(MANAGER).force();
+        let applied = self.api.patch(name, &parameters, &Patch::Apply(object)).await;
+        applied.map_err(|error| refused(right, name, error))
+    }
+
+    /// Deletes an object, and what belongs to it afterwards; that it is gone is as well.
+    async fn delete(&self, name: &str) -> Result<(), Error> {
+        let right = Right { verb: "delete", resource: self.resource };
+        match self.api.delete(name, &DeleteParams::background()).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(refused(right, name, error)),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The port on a real Kubernetes: what is made, what is told of it, and what is left when it goes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::Value;
+use tidegate_core::ids::{ConsumerNumber, GroupName};
+use tidegate_kube::{Keeping, KubeOptions, KubeWorkers, Storage, process_of_pod};
+use tidegate_runtime::ports::{
+    Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, Workers as _,
+};
+use tidegate_testing::{Namespace, RealKube};
+
+/// Says who it is, serves what the probes ask for, and ends when it is told to.
+const CONSUMER: &str = "
+cd /var/lib/tidegate; touch readyz livez; echo run >>runs
+echo consumer $TIDEGATE_CONSUMER_ID of pod $TIDEGATE_POD_UID, $(grep tidegate.dev/consumer /etc/podinfo/labels), run $(wc -l <runs)
+python3 -m http.server 8080 --bind $TIDEGATE_POD_IP &
+trap 'kill $!; exit 0' TERM
+while :; do wait $!; done";
+
+/// Of each wait for a change. Machines that run tests are busy.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const ONE: ConsumerNumber = ConsumerNumber::FIRST;
+
+fn kube() -> &'static RealKube {
+    static KUBE: LazyLock<RealKube> = LazyLock::new(RealKube::start);
+    &KUBE
+}
+
+async fn client(kube: &RealKube) -> Client {
+    client_as(kube, None).await
+}
+
+/// The administrator's, or that of a user of the cluster.
+async fn client_as(kube: &RealKube, user: Option<&str>) -> Client {
+    let file = Kubeconfig::read_from(kube.kubeconfig()).unwrap();
+    let mut config =
+        Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false;
+    config.auth_info.impersonate = user.map(str::to_owned);
+    Client::try_from(config).unwrap()
+}
+
+fn options(namespace: &Namespace<'_>, tag: &str) -> KubeOptions {
+    KubeOptions {
+        namespace: namespace.name().to_owned(),
+        group: GroupName("orders".to_owned()),
+        owner: None,
+        image: format!("example/{}:{tag}", namespace.name()),
+        arguments: Vec::new(),
+        port: 8080,
+        stop_grace: Duration::from_secs(4),
+        template: Value::Null,
+        storage: Storage {
+            class: None,
+            size: "1Gi".to_owned(),
+            keeping: Keeping::Claim,
+            retain: false,
+        },
+    }
+}
+
+fn revision(name: &str) -> WorkerSpec {
+    WorkerSpec { revision: name.to_owned() }
+}
+
+fn number(number: u32) -> ConsumerNumber {
+    ConsumerNumber::new(number).unwrap()
+}
+
+/// Reads changes until one is as wanted.
+async fn until(
+    workers: &mut KubeWorkers,
+    what: &str,
+    wanted: impl Fn(&WorkerChange) -> bool,
+) -> WorkerChange {
+    let mut told = Vec::new();
+    let found = async {
+        loop {
+            let change = workers.changed().await;
+            if wanted(&change) {
+                return change;
+            }
+            told.push(change);
+        }
+    };
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(found) => found,
+        Err(_) => unreachable!("no {what} after minutes, but {told:#?}"),
+    }
+}
+
+async fn running(workers: &mut KubeWorkers, consumer: ConsumerNumber) {
+    until(workers, "running pod", |it| it.consumer == consumer && it.phase == Phase::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
+    let namespace = kube().namespace("life");
+    let options = options(&namespace, "1");
+    kube().script_image(&options.image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(kube()).await, options);
+    assert!(workers.list().await.unwrap().is_empty());
+    for consumer in [ONE, number(2)] {
+        workers.ensure(consumer, &revision("r1")).await.unwrap();
+    }
+    running(&mut workers, number(2)).await;
+    namespace.wait_for("deployment/orders-consumer-2", "condition=Available");
+    namespace.wait_for("deployment/orders-consumer-1", "condition=Available");
+    namespace.wait_for_log("orders-consumer-2", "tidegate.dev/consumer=\"2\", run 1");
+    let pod = namespace
+        .get("pods", "{.items[?(@.metadata.labels.tidegate\\.dev/consumer=='2')].metadata.uid}");
+    assert!(namespace.logs("orders-consumer-2").contains(&format!("consumer 2 of pod {pod}")));
+    let list = workers.list().await.unwrap();
+    let state = &list[&number(2)];
+    assert_eq!((state.phase, &*state.spec.revision, state.starts), (Phase::Running, "r1", 1));
+    let modes = namespace.get("persistentvolumeclaims", "{.items[*].spec.accessModes[*]}");
+    assert_eq!(modes, "ReadWriteOncePod ReadWriteOncePod");
+
+    workers.remove(number(2)).await.unwrap();
+    let died = until(&mut workers, "end", |it| it.died.is_some()).await;
+    assert_eq!(died.consumer, number(2));
+    assert_eq!(died.died, Some((process_of_pod(&pod).unwrap(), Evidence::PodEnded)));
+    until(&mut workers, "end", |it| it.consumer == number(2) && it.phase == Phase::Gone).await;
+    namespace.wait_for("persistentvolumeclaim/orders-consumer-2", "delete");
+    assert_eq!(namespace.get("deployments", "{.items[*].metadata.name}"), "orders-consumer-1");
+    assert_eq!(
+        namespace.get("persistentvolumeclaims", "{.items[*].metadata.name}"),
+        "orders-consumer-1"
+    );
+    assert_eq!(workers.list().await.unwrap().into_keys().collect::<Vec<_>>(), [ONE]);
+
+    workers.shut_down().await;
+    namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
+    assert_eq!(namespace.get("deployments,replicasets,pods", "{.items[*].metadata.name}"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn what_somebody_deletes_or_changes_is_put_right() {
+    let namespace = kube().namespace("drift");
+    let options = options(&namespace, "1");
+    kube().script_image(&options.image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(kube()).await, options);
+    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    running(&mut workers, ONE).await;
+    namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
+    running(&mut workers, ONE).await;
+    namespace.wait_for_log("orders-consumer-1", "run 2");
+    namespace.kubectl(&["scale", "deployment", "orders-consumer-1", "--replicas=0"]);
+    namespace.wait("deployment/orders-consumer-1", "{.spec.replicas}", "1");
+    running(&mut workers, ONE).await;
+    workers.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
+    let namespace = kube().namespace("heir");
+    let options = options(&namespace, "1");
+    kube().script_image(&options.image, CONSUMER);
+    let client = client(kube()).await;
+    let mut workers = KubeWorkers::start(&client, options.clone());
+    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    running(&mut workers, ONE).await;
+    drop(workers);
+    // A claim of nobody, as of a consumer that was removed while no controller ran.
+    namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
+    let mut workers = KubeWorkers::start(&client, options.clone());
+    workers.list().await.unwrap();
+    namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
+    workers.ensure(ONE, &revision("r2")).await.unwrap();
+    running(&mut workers, ONE).await;
+    drop(workers);
+    let mut workers = KubeWorkers::start(&client, options);
+    let list = workers.list().await.unwrap();
+    assert_eq!((list[&ONE].phase, &*list[&ONE].spec.revision), (Phase::Running, "r2"));
+    workers.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn what_keeps_a_pod_from_running_is_told_and_heals() {
+    let namespace = kube().namespace("trouble");
+    let options = options(&namespace, "none");
+    let mut workers = KubeWorkers::start(&client(kube()).await, options.clone());
+    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    until(&mut workers, "failed pull", |it| it.detail.contains("ImagePull")).await;
+    let state = workers.list().await.unwrap().remove(&ONE).unwrap();
+    assert_eq!(state.phase, Phase::Pending);
+    assert!(state.trouble.unwrap().contains("ImagePull"));
+    kube().script_image(&options.image, "exit 3");
+    until(&mut workers, "crash loop", |it| it.detail.contains("CrashLoopBackOff")).await;
+    let state = workers.list().await.unwrap().remove(&ONE).unwrap();
+    assert!(state.phase == Phase::BackingOff && state.starts > 0, "{state:?}");
+    workers.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may_stay() {
+    let namespace = kube().namespace("set");
+    let mut options = options(&namespace, "1");
+    (options.storage.keeping, options.storage.retain) = (Keeping::StatefulSet, true);
+    kube().script_image(&options.image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(kube()).await, options);
+    for run in ["run 1", "run 2"] {
+        workers.ensure(ONE, &revision("r1")).await.unwrap();
+        running(&mut workers, ONE).await;
+        namespace.wait_for_log("orders-consumer-1-0", run);
+        workers.remove(ONE).await.unwrap();
+        until(&mut workers, "end", |it| it.phase == Phase::Gone).await;
+    }
+    assert_eq!(
+        namespace.get("persistentvolumeclaims", "{.items[*].spec.accessModes[*]}"),
+        "ReadWriteOnce"
+    );
+}
+
+/// What a controller may do, and nothing else: a rule `GROUP RESOURCE VERB` each.
+const RIGHTS: [(&str, &str, &str); 14] = [
+    ("apps", "deployments", "create"),
+    ("apps", "deployments", "patch"),
+    ("apps", "deployments", "delete"),
+    ("apps", "deployments", "list"),
+    ("apps", "deployments", "watch"),
+    ("", "persistentvolumeclaims", "create"),
+    ("", "persistentvolumeclaims", "patch"),
+    ("", "persistentvolumeclaims", "delete"),
+    ("", "persistentvolumeclaims", "list"),
+    ("", "persistentvolumeclaims", "watch"),
+    ("policy", "poddisruptionbudgets", "create"),
+    ("policy", "poddisruptionbudgets", "patch"),
+    ("", "pods", "list"),
+    ("", "pods", "watch"),
+];
+
+/// Gives a user these rights in a namespace.
+fn allow(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str)]) {
+    let rule = |(group, resource, verb): &(&str, &str, &str)| {
+        format!("- {{apiGroups: ['{group}'], resources: [{resource}], verbs: [{verb}]}}\n")
+    };
+    let rules: String = rights.iter().map(rule).collect();
+    namespace.apply(&format!(
+        "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{name: {user}}}
+rules:
+{rules}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{name: {user}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {user}}}
+subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]
+"
+    ));
+}
+
+/// What a controller with these rights says of what it may not do.
+async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str)]) -> String {
+    allow(namespace, user, rights);
+    // A group of its own: what another one has left is no answer to the question.
+    let options = KubeOptions { group: GroupName(user.to_owned()), ..options(namespace, "1") };
+    let mut workers = KubeWorkers::start(&client_as(kube(), Some(user)).await, options);
+    let mut said = String::new();
+    let mut tell = |done: Result<(), Error>| {
+        if let Err(error) = done {
+            said.push_str(&error.to_string());
+        }
+    };
+    tell(workers.list().await.map(drop));
+    tell(workers.ensure(ONE, &revision("r1")).await);
+    tell(workers.remove(ONE).await);
+    // A claim is deleted after its consumer is gone.
+    if !rights.contains(&("", "persistentvolumeclaims", "delete")) {
+        let told = until(&mut workers, "kept claim", |it| it.detail.contains("claim was not"));
+        tell(Err(Error::new(Class::Permanent, told.await.detail)));
+    }
+    // A watch begins, and fails, after all is listed.
+    if rights.iter().filter(|(_, _, verb)| *verb == "watch").count() < 3 {
+        let fails = async {
+            loop {
+                if let Err(error) = workers.list().await {
+                    return error;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tell(Err(tokio::time::timeout(PATIENCE, fails).await.unwrap()));
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_right_that_is_missing_is_named() {
+    let namespace = kube().namespace("rights");
+    assert_eq!(says(&namespace, "whole", &RIGHTS).await, "");
+    for missing in &RIGHTS {
+        let (_, resource, verb) = missing;
+        let rest: Vec<_> = RIGHTS.iter().filter(|right| *right != missing).copied().collect();
+        let said = says(&namespace, &format!("no-{verb}-{resource}"), &rest).await;
+        assert!(
+            said.contains(&format!("the right to {verb} {resource} is missing")),
+            "{missing:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn an_outage_of_the_api_server_is_survived() {
+    let kube = RealKube::start_own(1);
+    let namespace = kube.namespace("outage");
+    let options = options(&namespace, "1");
+    kube.script_image(&options.image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(&kube).await, options);
+    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    running(&mut workers, ONE).await;
+    kube.kill(&["kube-apiserver"]);
+    let error = workers.ensure(number(2), &revision("r1")).await.unwrap_err();
+    assert_eq!(error.class(), Class::Transient, "{error}");
+    assert_eq!(workers.list().await.unwrap()[&ONE].phase, Phase::Running, "what was seen last");
+    kube.restart();
+    // As the controller does: what failed is asked for again.
+    let again = async {
+        while workers.ensure(number(2), &revision("r1")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+    running(&mut workers, number(2)).await;
+    workers.shut_down().await;
+}
