@@ -3,6 +3,7 @@
 mod bench;
 mod simulate;
 mod sink;
+mod values;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
@@ -15,6 +16,8 @@ use tidegate_core::pack::Preset;
 use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
+
+use self::values::{consumer_number, pod_uid, process_id};
 
 pub(crate) use self::bench::{
     BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
@@ -488,20 +491,6 @@ fn some_time(text: &str) -> Result<Duration, String> {
     })
 }
 
-fn consumer_number(text: &str) -> Result<ConsumerNumber, String> {
-    let number = text.parse().ok().and_then(ConsumerNumber::new);
-    number.ok_or_else(|| "expected a number from 1 on".to_owned())
-}
-
-fn process_id(text: &str) -> Result<ProcessId, String> {
-    ProcessId::parse(text).ok_or_else(|| "expected 32 hexadecimal digits".to_owned())
-}
-
-fn pod_uid(text: &str) -> Result<ProcessId, String> {
-    let family = ProcessId::parse(&text.replace('-', "")).map(ProcessId::family);
-    family.ok_or_else(|| "expected a UUID".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -511,13 +500,5 @@ mod tests {
     #[test]
     fn the_arguments_do_not_contradict_each_other() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_processes_of_a_pod_belong_to_it() {
-        let pod = pod_uid("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
-        assert_eq!(pod.to_string(), "0f8fad5bd9cb469fa165708600000000");
-        assert_eq!(ProcessId(7).in_family(pod).family(), pod);
-        assert!(pod_uid("pod-1").is_err());
     }
 }
