@@ -17,8 +17,6 @@ use tidegate_load::profile::Shape;
 use tidegate_runtime::spec::{Rate, Size, Span};
 use tidegate_runtime::telemetry::logging;
 
-use self::values::{consumer_number, pod_uid, process_id};
-
 pub(crate) use self::bench::{
     BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
     SinkBenchArgs,
@@ -28,6 +26,7 @@ pub(crate) use self::simulate::{
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
 };
 pub(crate) use self::sink::{SinkCommand, SinkReadArgs, SinkSelection};
+use self::values::{consumer_number, pod_uid, process_id};
 
 /// Version of the package and the commit it was built from.
 pub(crate) const VERSION: &str =
