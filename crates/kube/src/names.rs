@@ -1,5 +1,6 @@
 //! What objects of a group are called, and the labels by which they are found.
 
+use kube::ResourceExt;
 use tidegate_core::ids::{ConsumerNumber, GroupName};
 
 /// The label that tells a pod which consumer it is.
@@ -49,10 +50,8 @@ impl Names {
 }
 
 /// The consumer that an object belongs to.
-pub(crate) fn consumer_of(
-    labels: Option<&std::collections::BTreeMap<String, String>>,
-) -> Option<ConsumerNumber> {
-    ConsumerNumber::new(labels?.get(CONSUMER_LABEL)?.parse().ok()?)
+pub(crate) fn consumer_of(object: &impl ResourceExt) -> Option<ConsumerNumber> {
+    ConsumerNumber::new(object.labels().get(CONSUMER_LABEL)?.parse().ok()?)
 }
 
 /// FNV-1a: the same for ever, unlike the standard library's.

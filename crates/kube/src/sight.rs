@@ -99,7 +99,7 @@ impl Sight {
 
     /// A pod is there as it is told.
     pub(crate) fn note_pod(&mut self, pod: &Pod) -> Option<WorkerChange> {
-        let consumer = consumer_of(pod.metadata.labels.as_ref())?;
+        let consumer = consumer_of(pod)?;
         let uid = pod.uid()?;
         let view = view(consumer, pod);
         let before = self.pods.insert(uid.clone(), view.clone());
@@ -133,14 +133,19 @@ impl Sight {
         Some(change(consumer, phase, detail))
     }
 
-    /// The uids of all pods, to find out which of them are gone.
-    pub(crate) fn pods(&self) -> BTreeSet<String> {
-        self.pods.keys().cloned().collect()
+    /// The consumers of all workloads, to find out which of them are gone.
+    pub(crate) fn workloads(&self) -> BTreeSet<ConsumerNumber> {
+        self.workloads.keys().copied().collect()
     }
 
-    /// The consumers of all workloads and of all claims, for the same purpose.
-    pub(crate) fn held(&self) -> (BTreeSet<ConsumerNumber>, BTreeSet<ConsumerNumber>) {
-        (self.workloads.keys().copied().collect(), self.claims.clone())
+    /// The same of all claims.
+    pub(crate) fn claims(&self) -> BTreeSet<ConsumerNumber> {
+        self.claims.clone()
+    }
+
+    /// The uids of all pods, for the same purpose.
+    pub(crate) fn pods(&self) -> BTreeSet<String> {
+        self.pods.keys().cloned().collect()
     }
 }
 

@@ -93,17 +93,17 @@ impl Watch {
     async fn workload(&mut self, seen: Seen<DynamicObject>) -> Vec<WorkerChange> {
         match seen {
             Ok(Event::Init) => {
-                self.workloads = self.shared.lock().sight.held().0;
+                self.workloads = self.shared.lock().sight.workloads();
                 Vec::new()
             }
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) else {
+                let Some(consumer) = consumer_of(&object) else {
                     return Vec::new();
                 };
                 self.workloads.remove(&consumer);
                 self.workload_is(consumer, &object).await
             }
-            Ok(Event::Delete(object)) => match consumer_of(object.metadata.labels.as_ref()) {
+            Ok(Event::Delete(object)) => match consumer_of(&object) {
                 Some(consumer) => self.workload_is_gone(consumer).await,
                 None => Vec::new(),
             },
@@ -154,16 +154,16 @@ impl Watch {
 
     fn claim(&mut self, seen: Seen<DynamicObject>) {
         match seen {
-            Ok(Event::Init) => self.claims = self.shared.lock().sight.held().1,
+            Ok(Event::Init) => self.claims = self.shared.lock().sight.claims(),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                if let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) {
+                if let Some(consumer) = consumer_of(&object) {
                     self.claims.remove(&consumer);
                     let stays = object.metadata.deletion_timestamp.is_none();
                     self.shared.lock().sight.note_claim(consumer, stays);
                 }
             }
             Ok(Event::Delete(object)) => {
-                if let Some(consumer) = consumer_of(object.metadata.labels.as_ref()) {
+                if let Some(consumer) = consumer_of(&object) {
                     self.shared.lock().sight.note_claim(consumer, false);
                 }
             }

@@ -200,14 +200,8 @@ impl Shared {
     }
 
     async fn apply_claim(&self, consumer: ConsumerNumber) -> Result<(), Error> {
-        let name = self.names.consumer(consumer);
-        let applied =
-            self.kinds.claims.apply(&name, &claim(&self.options, &self.names, consumer)).await?;
-        if applied.metadata.deletion_timestamp.is_some() {
-            let text = format!("the claim {name} of the consumer before is being deleted");
-            return Err(Error::new(Class::Transient, text));
-        }
-        Ok(())
+        let body = claim(&self.options, &self.names, consumer);
+        self.kinds.claims.apply(&self.names.consumer(consumer), &body).await.map(drop)
     }
 
     /// Returns the generation that the workload has now.
@@ -216,13 +210,8 @@ impl Shared {
         consumer: ConsumerNumber,
         spec: &WorkerSpec,
     ) -> Result<i64, Error> {
-        let name = self.names.consumer(consumer);
         let body = workload(&self.options, &self.names, consumer, spec);
-        let applied = self.kinds.workloads.apply(&name, &body).await?;
-        if applied.metadata.deletion_timestamp.is_some() {
-            let text = format!("the workload {name} of the consumer before is being deleted");
-            return Err(Error::new(Class::Transient, text));
-        }
+        let applied = self.kinds.workloads.apply(&self.names.consumer(consumer), &body).await?;
         let generation = applied.metadata.generation.unwrap_or_default();
         self.lock().applied.insert(consumer, generation);
         Ok(generation)
@@ -303,11 +292,17 @@ impl Kinds {
 // === impl Kind ===
 
 impl Kind {
+    /// Makes an object be as it should; one that is being deleted cannot be, and is made again once it is gone.
     async fn apply(&self, name: &str, object: &Value) -> Result<DynamicObject, Error> {
         let right = Right { verb: "patch", resource: self.resource };
         let parameters = PatchParams::apply(MANAGER).force();
         let applied = self.api.patch(name, &parameters, &Patch::Apply(object)).await;
-        applied.map_err(|error| refused(right, name, error))
+        let applied = applied.map_err(|error| refused(right, name, error))?;
+        if applied.metadata.deletion_timestamp.is_some() {
+            let text = format!("{name} of {} is still being deleted", self.resource);
+            return Err(Error::new(Class::Transient, text));
+        }
+        Ok(applied)
     }
 
     /// Deletes an object, and what belongs to it afterwards; that it is gone is as well.

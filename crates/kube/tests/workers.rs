@@ -1,6 +1,6 @@
 //! The port on a real Kubernetes: what is made, what is told of it, and what is left when it goes.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -66,6 +66,15 @@ fn options(namespace: &Namespace<'_>, tag: &str) -> KubeOptions {
     }
 }
 
+/// Workers whose image is [`CONSUMER`], the first of them asked for and running.
+async fn begun(kube: &RealKube, options: KubeOptions) -> KubeWorkers {
+    kube.script_image(&options.image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(kube).await, options);
+    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    running(&mut workers, ONE).await;
+    workers
+}
+
 fn revision(name: &str) -> WorkerSpec {
     WorkerSpec { revision: name.to_owned() }
 }
@@ -90,10 +99,8 @@ async fn until(
             told.push(change);
         }
     };
-    match tokio::time::timeout(PATIENCE, found).await {
-        Ok(found) => found,
-        Err(_) => unreachable!("no {what} after minutes, but {told:#?}"),
-    }
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("no {what} after minutes, but {told:#?}"))
 }
 
 async fn running(workers: &mut KubeWorkers, consumer: ConsumerNumber) {
@@ -146,11 +153,7 @@ async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn what_somebody_deletes_or_changes_is_put_right() {
     let namespace = kube().namespace("drift");
-    let options = options(&namespace, "1");
-    kube().script_image(&options.image, CONSUMER);
-    let mut workers = KubeWorkers::start(&client(kube()).await, options);
-    workers.ensure(ONE, &revision("r1")).await.unwrap();
-    running(&mut workers, ONE).await;
+    let mut workers = begun(kube(), options(&namespace, "1")).await;
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     running(&mut workers, ONE).await;
     namespace.wait_for_log("orders-consumer-1", "run 2");
@@ -165,19 +168,18 @@ async fn what_somebody_deletes_or_changes_is_put_right() {
 async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
     let namespace = kube().namespace("heir");
     let options = options(&namespace, "1");
-    kube().script_image(&options.image, CONSUMER);
     let client = client(kube()).await;
-    let mut workers = KubeWorkers::start(&client, options.clone());
-    workers.ensure(ONE, &revision("r1")).await.unwrap();
-    running(&mut workers, ONE).await;
-    drop(workers);
+    drop(begun(kube(), options.clone()).await);
     // A claim of nobody, as of a consumer that was removed while no controller ran.
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     let mut workers = KubeWorkers::start(&client, options.clone());
     workers.list().await.unwrap();
     namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
     workers.ensure(ONE, &revision("r2")).await.unwrap();
-    running(&mut workers, ONE).await;
+    // Not the first news of a running pod: that is of the one that has gone meanwhile.
+    while workers.list().await.unwrap()[&ONE].phase != Phase::Running {
+        until(&mut workers, "news", |it| it.consumer == ONE).await;
+    }
     drop(workers);
     let mut workers = KubeWorkers::start(&client, options);
     let list = workers.list().await.unwrap();
@@ -321,11 +323,7 @@ async fn a_right_that_is_missing_is_named() {
 async fn an_outage_of_the_api_server_is_survived() {
     let kube = RealKube::start_own(1);
     let namespace = kube.namespace("outage");
-    let options = options(&namespace, "1");
-    kube.script_image(&options.image, CONSUMER);
-    let mut workers = KubeWorkers::start(&client(&kube).await, options);
-    workers.ensure(ONE, &revision("r1")).await.unwrap();
-    running(&mut workers, ONE).await;
+    let mut workers = begun(&kube, options(&namespace, "1")).await;
     kube.kill(&["kube-apiserver"]);
     let error = workers.ensure(number(2), &revision("r1")).await.unwrap_err();
     assert_eq!(error.class(), Class::Transient, "{error}");
