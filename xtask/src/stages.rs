@@ -48,7 +48,9 @@ pub(crate) fn kube(arguments: &[String]) -> Result<()> {
     command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
     // All crates, so that those of other tests need not be built anew with other features.
     command.args(["test", "--workspace", "--no-fail-fast"]);
-    command.args(["--test", "pods", "--test", "cluster", "--test", "workers"]);
+    command
+        .args(["--test", "pods", "--test", "cluster", "--test", "workers", "--test", "resource"]);
+    command.args(["--test", "kubernetes"]);
     run(command.args(arguments).args(["--", "--ignored"]))
 }
 

@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod demo;
 mod failure;
+mod kubernetes;
 mod output;
 mod quantiles;
 mod report;

@@ -27,33 +27,49 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads a specification; all of its faults are in the error.
 pub(crate) fn load_spec(file: &Path) -> anyhow::Result<GroupSpec> {
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| {
-        Coded::new(Code::ConfigInvalid, format!("failed to read the specification {name}"))
-    })?;
     // The only look at the environment: what overrides the specification.
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let spec = GroupSpec::parse(&text, &environment)
+    read_spec(file, &environment)
+}
+
+/// Reads a specification that a controller has written for this process: what the environment says is in it, or was overruled.
+pub(crate) fn load_told(file: &Path) -> anyhow::Result<Arc<Config>> {
+    let spec = read_spec(file, &BTreeMap::new())?;
+    let name = file.display().to_string();
+    Ok(Arc::new(spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?))
+}
+
+fn read_spec(file: &Path, environment: &BTreeMap<String, String>) -> anyhow::Result<GroupSpec> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| {
+        Coded::new(Code::ConfigInvalid, format!("failed to read the specification {name}"))
+    })?;
+    let spec = GroupSpec::parse(&text, environment)
         .map_err(|faults| InvalidSpec::new(name.clone(), &faults))?;
     let faults = sink_faults(&spec);
     if faults.is_empty() { Ok(spec) } else { Err(InvalidSpec { file: name, faults }.into()) }
 }
 
-/// Reads a specification into what the processes work with.
-pub(crate) fn load_config(args: &SpecArgs) -> anyhow::Result<Arc<Config>> {
+/// Reads a specification, and puts the brokers of the command line in its place.
+pub(crate) fn load_group(args: &SpecArgs) -> anyhow::Result<(GroupSpec, Arc<Config>)> {
     let mut spec = load_spec(&args.spec)?;
     if let Some(bootstrap) = &args.bootstrap {
         spec.cluster.bootstrap_servers.clone_from(bootstrap);
     }
     let name = args.spec.display().to_string();
     let config = spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?;
-    Ok(Arc::new(config))
+    Ok((spec, Arc::new(config)))
+}
+
+/// Reads a specification into what the processes work with.
+pub(crate) fn load_config(args: &SpecArgs) -> anyhow::Result<Arc<Config>> {
+    load_group(args).map(|(_, config)| config)
 }
 
 /// Which sinks there are is known here and not where the specification is checked.
-fn sink_faults(spec: &GroupSpec) -> Vec<Fault> {
+pub(crate) fn sink_faults(spec: &GroupSpec) -> Vec<Fault> {
     let fault = |index: usize, key, url: &str| {
         let error = url.parse::<SinkSpec>().err()?;
         Some(Fault { path: format!("topics[{index}].{key}"), message: error.to_string() })

@@ -3,7 +3,7 @@
 //! The demo and the commands start the same loops through here; they differ in where the configuration comes from.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +15,21 @@ use serde::Serialize;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::consumer::Sinks;
 use tidegate_runtime::errors::Code;
+use tidegate_runtime::follow::Followed;
 use tidegate_runtime::manual::ManualWorkers;
-use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Workers};
+use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Overrides, Workers};
 use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, new_process_id};
-use tidegate_runtime::spec::{Config, DeadLetterTarget, Mode, SinkTarget, WorkerKind};
+use tidegate_runtime::spec::{Config, DeadLetterTarget, GroupSpec, Mode, SinkTarget, WorkerKind};
 use tidegate_runtime::state_file::StateDirectory;
-use tidegate_runtime::task::TaskSet;
+use tidegate_runtime::task::{Task, TaskSet, spawn_named};
 use tidegate_runtime::telemetry::http::{Health, Pages, Server};
 use tidegate_runtime::telemetry::metrics::ControllerMetrics;
 use tidegate_runtime::topics::{self, Repair};
 use tidegate_runtime::{consumer, controller, feeds, monitor};
 use tokio::sync::watch;
 
-use crate::failure::Coded;
+use crate::failure::{Coded, InvalidSpec};
+use crate::kubernetes;
 use crate::setup;
 
 /// The machine's clocks.
@@ -84,6 +86,33 @@ pub(crate) async fn check_topics(admin: &dyn Admin, config: &Config) -> anyhow::
 
 // === monitor ===
 
+/// The specification of a monitor, with what the service topic sets.
+pub(crate) async fn followed(
+    kafka: &Kafka,
+    config: &Config,
+    specs: watch::Receiver<GroupSpec>,
+) -> anyhow::Result<Followed> {
+    let overrides = overrides(kafka, config)?;
+    let begun = Followed::begin(specs, overrides, setup::sink_faults).await;
+    begun.map_err(|faults| InvalidSpec::new("the specification".to_owned(), &faults).into())
+}
+
+/// The same in a task of its own, for those who need to know what is in effect and no more.
+pub(crate) async fn configs(
+    kafka: &Kafka,
+    config: &Arc<Config>,
+    specs: watch::Receiver<GroupSpec>,
+) -> anyhow::Result<(watch::Receiver<Arc<Config>>, Task<()>)> {
+    let followed = followed(kafka, config, specs).await?;
+    let (sender, configs) = watch::channel(Arc::clone(followed.live().config()));
+    Ok((configs, spawn_named("specification", followed.tell(sender))))
+}
+
+fn overrides(kafka: &Kafka, config: &Config) -> anyhow::Result<Box<dyn Overrides>> {
+    let log = control_log(kafka, config, &config.control_topics.service)?;
+    Ok(Box::new(feeds::overrides(log, config.group.clone())))
+}
+
 /// The ports of a monitor.
 pub(crate) fn monitor_ports(kafka: &Kafka, config: &Config) -> anyhow::Result<monitor::Ports> {
     Ok(monitor::Ports {
@@ -110,10 +139,7 @@ pub(crate) fn controller_ports(
         ledger,
         commands,
         rates: Box::new(feeds::rates(control_log(kafka, config, &topics.monitor)?)),
-        overrides: Box::new(feeds::overrides(
-            control_log(kafka, config, &topics.service)?,
-            config.group.clone(),
-        )),
+        overrides: overrides(kafka, config)?,
         admin: kafka.admin(),
         offsets: kafka.offsets(),
         workers,
@@ -122,41 +148,33 @@ pub(crate) fn controller_ports(
 }
 
 /// Whether consumers may outlive the process that started them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Parent<'a> {
-    /// They may: the data plane needs no controller. They use these brokers, if they are given.
-    Any(Option<&'a str>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    /// They may: the data plane needs no controller.
+    Any,
     /// They are of no use without this process.
     This,
 }
 
 /// What runs the consumers, as the specification says.
-pub(crate) async fn workers(
-    config: &Config,
-    spec: &Path,
-    parent: Parent<'_>,
-) -> anyhow::Result<Box<dyn Workers>> {
+pub(crate) async fn workers(config: &Config) -> anyhow::Result<Box<dyn Workers>> {
     Ok(match config.workers.kind {
-        WorkerKind::Process => Box::new(process_workers(config, spec, parent).await?),
+        WorkerKind::Process => Box::new(process_workers(config, Parent::Any).await?),
+        WorkerKind::Kubernetes => Box::new(kubernetes::workers(config).await?),
         WorkerKind::Manual => Box::new(ManualWorkers),
     })
 }
 
-/// Consumers as child processes: this program again, with the same specification.
+/// Consumers as child processes: this program again.
 pub(crate) async fn process_workers(
     config: &Config,
-    spec: &Path,
-    parent: Parent<'_>,
+    parent: Parent,
 ) -> anyhow::Result<ProcessWorkers> {
-    let spec = spec.canonicalize().with_context(|| format!("failed to find {}", spec.display()))?;
-    let text = |path: &Path| {
-        path.to_str().map(str::to_owned).with_context(|| format!("{} is no UTF-8", path.display()))
-    };
-    let spec = text(&spec)?;
     let mut arguments: Vec<String> = [
         "consumer",
         "--spec",
-        &spec,
+        "{spec}",
+        "--as-told",
         "--id",
         "{consumer}",
         "--process-id",
@@ -169,14 +187,8 @@ pub(crate) async fn process_workers(
     ]
     .map(str::to_owned)
     .to_vec();
-    match parent {
-        Parent::Any(None) => {}
-        Parent::Any(Some(bootstrap)) => {
-            arguments.extend(["--bootstrap".to_owned(), bootstrap.to_owned()]);
-        }
-        Parent::This => {
-            arguments.extend(["--parent".to_owned(), std::process::id().to_string()]);
-        }
+    if parent == Parent::This {
+        arguments.extend(["--parent".to_owned(), std::process::id().to_string()]);
     }
     let program = std::env::current_exe().context("failed to find this program's file")?;
     let options = ProcessOptions {
@@ -193,23 +205,18 @@ pub(crate) async fn process_workers(
 
 /// Who a controller is, in this run.
 pub(crate) fn controller_start(
-    revision: String,
+    config: &Config,
     end_workers: bool,
 ) -> anyhow::Result<controller::Start> {
     let process = new_process_id().context("failed to get random numbers")?;
     let jitter = Duration::from_millis(u64::try_from(process.0 % 1000).unwrap_or_default());
-    let worker = tidegate_runtime::ports::WorkerSpec { revision };
-    Ok(controller::Start { process, jitter, worker, end_workers })
-}
-
-/// Names what a consumer is started with: this program, and the sections of the specification that it works by. A
-/// change of anything else, such as the capacity, needs no new consumers.
-pub(crate) fn revision(config: &Config) -> String {
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    let Config { cluster, topics, control_topics, ownership, consumer, .. } = config;
-    let mut hasher = DefaultHasher::new();
-    format!("{cluster:?}{topics:?}{control_topics:?}{ownership:?}{consumer:?}").hash(&mut hasher);
-    format!("{}-{:08x}", env!("TIDEGATE_COMMIT"), hasher.finish() & 0xffff_ffff)
+    // Child processes are this program again. Elsewhere the specification says what runs, and a controller of another version is
+    // no reason to touch it.
+    let program = match config.workers.kind {
+        WorkerKind::Process => crate::args::VERSION.to_owned(),
+        WorkerKind::Kubernetes | WorkerKind::Manual => String::new(),
+    };
+    Ok(controller::Start { process, jitter, program, check: setup::sink_faults, end_workers })
 }
 
 // === consumer ===

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-#[expect(dead_code, reason = "no process of a group is started here")]
+#[expect(dead_code, unused_imports, reason = "no process of a group is started here")]
 #[path = "support/group.rs"]
 mod group;
 mod support;

@@ -17,5 +17,6 @@ pub mod mutants;
 pub mod pack;
 pub mod random;
 pub mod rates;
+pub mod rollout;
 #[cfg(test)]
 mod samples;

@@ -13,12 +13,13 @@ mod errors;
 mod names;
 mod objects;
 mod options;
+pub mod resource;
 mod sight;
 mod watch;
 mod workers;
 
 pub use client::connect;
 pub use names::{CONSUMER_LABEL, Names};
-pub use options::{Keeping, KubeOptions, Storage};
+pub use options::KubeOptions;
 pub use sight::process_of_pod;
 pub use workers::KubeWorkers;

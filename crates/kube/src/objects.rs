@@ -1,11 +1,14 @@
 //! The objects of a consumer as they are applied: complete, so that what somebody changed by hand is put right.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use tidegate_core::ids::ConsumerNumber;
-use tidegate_runtime::ports::WorkerSpec;
+use tidegate_runtime::ports::{Class, Error, WorkerSpec};
+use tidegate_runtime::spec::{GroupSpec, Keeping, Storage, Workers};
 
 use crate::names::{CONSUMER_LABEL, GROUP_LABEL, Names};
-use crate::options::{Keeping, KubeOptions, Storage};
+use crate::options::KubeOptions;
 
 /// The container that is the consumer.
 pub(crate) const CONTAINER: &str = "consumer";
@@ -13,14 +16,26 @@ pub(crate) const CONTAINER: &str = "consumer";
 /// Keeps the revision that a workload was applied with.
 pub(crate) const REVISION: &str = "tidegate.dev/revision";
 
+/// Keeps what the consumer works by: an annotation, so that a pod and its specification are of one piece.
+pub(crate) const GROUP_SPEC: &str = "tidegate.dev/group-spec";
+
 /// Where the claim is mounted.
 const STATE: &str = "/var/lib/tidegate";
 
-/// Where the pod's labels are a file: the same as in its environment, for programs that read files.
+/// Where the pod's labels are a file, the same as in its environment, and its specification.
 const POD: &str = "/etc/podinfo";
 
 /// User and group of the container, and of its volume, unless the template names others.
 const USER: u32 = 65_532;
+
+/// The part of a worker's specification that is about Kubernetes.
+pub(crate) fn workers_of(spec: &WorkerSpec) -> Result<Workers, Error> {
+    let read = GroupSpec::parse(&spec.group, &BTreeMap::new());
+    read.map(|read| read.workers).map_err(|faults| {
+        Error::new(Class::Permanent, "a worker has a specification that cannot be read")
+            .because(faults)
+    })
+}
 
 /// What runs the consumer's one pod.
 pub(crate) fn workload(
@@ -28,6 +43,7 @@ pub(crate) fn workload(
     names: &Names,
     consumer: ConsumerNumber,
     spec: &WorkerSpec,
+    workers: &Workers,
 ) -> Value {
     let labels = labels(names, Some(consumer));
     let mut metadata = metadata(options, &names.consumer(consumer), &labels);
@@ -36,9 +52,9 @@ pub(crate) fn workload(
         "replicas": 1,
         "revisionHistoryLimit": 1,
         "selector": { "matchLabels": { GROUP_LABEL: names.group(), CONSUMER_LABEL: consumer.to_string() } },
-        "template": template(options, names, consumer, spec),
+        "template": template(options, names, consumer, spec, workers),
     });
-    let kind = match options.storage.keeping {
+    let kind = match options.keeping {
         Keeping::Claim => {
             body["strategy"] = json!({ "type": "Recreate" });
             "Deployment"
@@ -52,9 +68,14 @@ pub(crate) fn workload(
 }
 
 /// The consumer's volume. No owner: whether it stays is the retention's to say, not the garbage collector's.
-pub(crate) fn claim(options: &KubeOptions, names: &Names, consumer: ConsumerNumber) -> Value {
-    let Storage { class, size, keeping, .. } = &options.storage;
-    let mode = match keeping {
+pub(crate) fn claim(
+    options: &KubeOptions,
+    names: &Names,
+    consumer: ConsumerNumber,
+    storage: &Storage,
+) -> Value {
+    let Storage { class, size, .. } = storage;
+    let mode = match options.keeping {
         Keeping::Claim => "ReadWriteOncePod",
         Keeping::StatefulSet => "ReadWriteOnce",
     };
@@ -108,11 +129,12 @@ fn template(
     names: &Names,
     consumer: ConsumerNumber,
     spec: &WorkerSpec,
+    workers: &Workers,
 ) -> Value {
-    let mut template = Value::Object(object(options.template.clone()));
+    let mut template = Value::Object(object(workers.kubernetes.template.clone()));
     let metadata = entry(&mut template, "metadata");
     extend(metadata, "labels", labels(names, Some(consumer)));
-    extend(metadata, "annotations", json!({ REVISION: spec.revision }));
+    extend(metadata, "annotations", json!({ REVISION: spec.revision, GROUP_SPEC: &*spec.group }));
     let pod = entry(&mut template, "spec");
     for (name, usual) in [
         ("automountServiceAccountToken", json!(false)),
@@ -133,20 +155,24 @@ fn template(
     ] {
         pod.entry(name).or_insert(usual);
     }
-    pod.insert("terminationGracePeriodSeconds".to_owned(), json!(options.stop_grace.as_secs() + 1));
+    pod.insert("terminationGracePeriodSeconds".to_owned(), json!(workers.stop_grace.as_secs() + 1));
     let claim = json!({ "claimName": names.consumer(consumer) });
-    let labels_file = json!([{ "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } }]);
+    let spec_field = format!("metadata.annotations['{GROUP_SPEC}']");
+    let files = json!([
+        { "path": "labels", "fieldRef": { "fieldPath": "metadata.labels" } },
+        { "path": "group.yaml", "fieldRef": { "fieldPath": spec_field } },
+    ]);
     add(pod, "volumes", json!({ "name": "tidegate-state", "persistentVolumeClaim": claim }));
-    add(pod, "volumes", json!({ "name": "tidegate-pod", "downwardAPI": { "items": labels_file } }));
+    add(pod, "volumes", json!({ "name": "tidegate-pod", "downwardAPI": { "items": files } }));
     let containers = list(pod, "containers");
     let at = containers.iter().position(|container| container["name"] == CONTAINER);
     let mut container = at.map_or_else(Map::new, |at| object(containers.remove(at)));
-    complete(&mut container, options);
+    complete(&mut container, options, &workers.kubernetes.image);
     containers.insert(0, Value::Object(container));
     template
 }
 
-fn complete(container: &mut Map<String, Value>, options: &KubeOptions) {
+fn complete(container: &mut Map<String, Value>, options: &KubeOptions, image: &str) {
     let probe = |path: &str, failures: u32| {
         json!({ "httpGet": { "path": path, "port": options.port }, "periodSeconds": 5, "timeoutSeconds": 3,
                 "failureThreshold": failures })
@@ -164,7 +190,7 @@ fn complete(container: &mut Map<String, Value>, options: &KubeOptions) {
         container.entry(name).or_insert(usual);
     }
     container.insert("name".to_owned(), json!(CONTAINER));
-    container.insert("image".to_owned(), json!(options.image));
+    container.insert("image".to_owned(), json!(image));
     container.insert("args".to_owned(), json!(options.arguments));
     add(container, "ports", json!({ "name": "http", "containerPort": options.port }));
     let label = format!("metadata.labels['{CONSUMER_LABEL}']");
@@ -236,30 +262,23 @@ mod tests {
 
     use super::*;
 
-    fn options(template: Value) -> KubeOptions {
-        KubeOptions {
-            namespace: "shop".to_owned(),
-            group: GroupName("orders".to_owned()),
-            owner: None,
-            image: "tidegate:1".to_owned(),
-            arguments: vec!["consumer".to_owned()],
-            port: 8080,
-            stop_grace: Duration::from_secs(20),
-            template,
-            storage: Storage {
-                class: None,
-                size: "1Gi".to_owned(),
-                keeping: Keeping::Claim,
-                retain: false,
-            },
-        }
+    fn options() -> KubeOptions {
+        let group = GroupName("orders".to_owned());
+        KubeOptions::new("shop".to_owned(), group, &Workers::default())
+    }
+
+    fn workers(template: Value) -> Workers {
+        let mut workers = Workers { stop_grace: Duration::from_secs(20), ..Workers::default() };
+        workers.kubernetes.image = "tidegate:1".to_owned();
+        workers.kubernetes.template = template;
+        workers
     }
 
     fn pod(template: Value) -> Value {
-        let options = options(template);
-        let names = Names::new(&options.group);
-        let spec = WorkerSpec { revision: "r1".to_owned() };
-        workload(&options, &names, ConsumerNumber::FIRST, &spec)["spec"]["template"].take()
+        let (options, spec) = (options(), WorkerSpec::new("group: orders", ""));
+        let (names, workers) = (Names::new(&options.group), workers(template));
+        let workload = workload(&options, &names, ConsumerNumber::FIRST, &spec, &workers);
+        workload["spec"]["template"].clone()
     }
 
     #[test]
@@ -308,19 +327,21 @@ mod tests {
         assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 21);
+        assert_eq!(pod["metadata"]["annotations"][GROUP_SPEC], "group: orders");
     }
 
     #[test]
     fn the_claim_or_the_stateful_set_keeps_others_off_the_volume() {
-        let mut options = options(Value::Null);
+        let mut options = options();
         let names = Names::new(&options.group);
-        let spec = WorkerSpec::default();
+        let (spec, workers) = (WorkerSpec::default(), workers(Value::Null));
+        let (one, storage) = (ConsumerNumber::FIRST, &workers.kubernetes.storage);
         let of = |options: &KubeOptions| {
-            let kind = workload(options, &names, ConsumerNumber::FIRST, &spec)["kind"].take();
-            (kind, claim(options, &names, ConsumerNumber::FIRST)["spec"]["accessModes"][0].take())
+            let kind = workload(options, &names, one, &spec, &workers)["kind"].take();
+            (kind, claim(options, &names, one, storage)["spec"]["accessModes"][0].take())
         };
         assert_eq!(of(&options), (json!("Deployment"), json!("ReadWriteOncePod")));
-        options.storage.keeping = Keeping::StatefulSet;
+        options.keeping = Keeping::StatefulSet;
         assert_eq!(of(&options), (json!("StatefulSet"), json!("ReadWriteOnce")));
     }
 }

@@ -1,12 +1,10 @@
 //! How consumers are to be run.
 
-use std::time::Duration;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::Value;
 use tidegate_core::ids::GroupName;
+use tidegate_runtime::spec::{Keeping, Workers};
 
-/// What all consumers of a group have in common.
+/// What does not change while the group runs. Image, template and the rest come with the specification of each worker.
 #[derive(Clone, Debug)]
 pub struct KubeOptions {
     /// Where everything is made.
@@ -15,40 +13,32 @@ pub struct KubeOptions {
     pub group: GroupName,
     /// What they go with when it is deleted.
     pub owner: Option<OwnerReference>,
-    /// The container's image, by tag or digest.
-    pub image: String,
-    /// Its arguments; `$(NAME)` stands for a variable of its environment. There are `TIDEGATE_CONSUMER_ID`, `TIDEGATE_POD_UID` and
-    /// `TIDEGATE_POD_IP`, and the state directory is `/var/lib/tidegate`.
+    /// The container's arguments; `$(NAME)` stands for a variable of its environment. There are `TIDEGATE_CONSUMER_ID`,
+    /// `TIDEGATE_POD_UID` and `TIDEGATE_POD_IP`; the state directory is `/var/lib/tidegate`, and the specification
+    /// `/etc/podinfo/group.yaml`.
     pub arguments: Vec<String>,
     /// The port on which the consumer serves its health.
     pub port: u16,
-    /// Time from SIGTERM to SIGKILL.
-    pub stop_grace: Duration,
-    /// What pods have beside that: a pod template, whose container `consumer`, if it has one, is completed.
-    pub template: Value,
-    /// Their volumes.
-    pub storage: Storage,
-}
-
-/// Volumes for the state of consumers.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    /// The storage class; the cluster's default when left out.
-    pub class: Option<String>,
-    /// How large, such as `1Gi`.
-    pub size: String,
-    /// Who makes sure that a volume has one reader and writer.
+    /// Who keeps others off a volume.
     pub keeping: Keeping,
-    /// Whether claims stay when their consumer goes: for the one of that number that comes next.
+    /// Whether claims stay when their consumer goes.
     pub retain: bool,
+    /// How long the end of all workers may take at least: from SIGTERM to SIGKILL.
+    pub stop_grace: std::time::Duration,
 }
 
-/// Who makes sure that a volume has one reader and writer. A Deployment whose claim is plain `ReadWriteOnce` does not: it starts the
-/// next pod while the last one ends, if somebody deletes that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
-    /// The claim, `ReadWriteOncePod`, of a Deployment. Needs storage that knows that mode.
-    Claim,
-    /// A StatefulSet, which waits for the end of the last pod; its claim is `ReadWriteOnce`.
-    StatefulSet,
+impl KubeOptions {
+    /// Those that a specification says.
+    pub fn new(namespace: String, group: GroupName, workers: &Workers) -> Self {
+        Self {
+            namespace,
+            group,
+            owner: None,
+            arguments: Vec::new(),
+            port: 8080,
+            keeping: workers.kubernetes.storage.keeping,
+            retain: workers.kubernetes.storage.retain,
+            stop_grace: workers.stop_grace,
+        }
+    }
 }

@@ -244,7 +244,7 @@ mod tests {
 
     fn sight() -> Sight {
         let mut sight = Sight::default();
-        let spec = WorkerSpec { revision: "r1".to_owned() };
+        let spec = WorkerSpec { revision: "r1".to_owned(), group: "group: orders".into() };
         assert_eq!(sight.note_workload(ONE, Some(spec)).unwrap().phase, Phase::Pending);
         sight
     }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::errors;
 use crate::names::consumer_of;
-use crate::objects::REVISION;
+use crate::objects::{GROUP_SPEC, REVISION};
 use crate::workers::{Broken, Shared};
 
 /// The longest pause before a watch that broke is tried again. With the library's default, a minute, an API server that was
@@ -129,10 +129,12 @@ impl Watch {
         object: &DynamicObject,
     ) -> Vec<WorkerChange> {
         let revision = object.annotations().get(REVISION).cloned().unwrap_or_default();
+        let group = &object.data["spec"]["template"]["metadata"]["annotations"][GROUP_SPEC];
+        let group = group.as_str().unwrap_or_default().into();
         let generation = object.metadata.generation;
         let (change, differs) = {
             let mut state = self.shared.lock();
-            let change = state.sight.note_workload(consumer, Some(WorkerSpec { revision }));
+            let change = state.sight.note_workload(consumer, Some(WorkerSpec { revision, group }));
             let applied = state.applied.get(&consumer).copied();
             (change, applied.is_some_and(|applied| generation.is_some_and(|now| now > applied)))
         };

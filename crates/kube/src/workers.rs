@@ -14,14 +14,15 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use tidegate_runtime::spec::Keeping;
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::errors::{Right, is_missing, refused};
 use crate::names::Names;
-use crate::objects::{budget, claim, workload};
-use crate::options::{Keeping, KubeOptions};
+use crate::objects::{budget, claim, workers_of, workload};
+use crate::options::KubeOptions;
 use crate::sight::Sight;
 use crate::watch::Watch;
 
@@ -123,9 +124,7 @@ impl Workers for KubeWorkers {
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
         self.shared.lock().wanted.insert(consumer, spec.clone());
         self.shared.apply_budget().await?;
-        self.shared.apply_claim(consumer).await?;
-        self.shared.apply_workload(consumer, spec).await?;
-        Ok(())
+        self.shared.apply_consumer(consumer, spec).await.map(drop)
     }
 
     async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
@@ -199,19 +198,17 @@ impl Shared {
         Ok(())
     }
 
-    async fn apply_claim(&self, consumer: ConsumerNumber) -> Result<(), Error> {
-        let body = claim(&self.options, &self.names, consumer);
-        self.kinds.claims.apply(&self.names.consumer(consumer), &body).await.map(drop)
-    }
-
-    /// Returns the generation that the workload has now.
-    async fn apply_workload(
+    /// Applies claim and workload. Returns the generation that the workload has now.
+    async fn apply_consumer(
         &self,
         consumer: ConsumerNumber,
         spec: &WorkerSpec,
     ) -> Result<i64, Error> {
-        let body = workload(&self.options, &self.names, consumer, spec);
-        let applied = self.kinds.workloads.apply(&self.names.consumer(consumer), &body).await?;
+        let (workers, name) = (workers_of(spec)?, self.names.consumer(consumer));
+        let body = claim(&self.options, &self.names, consumer, &workers.kubernetes.storage);
+        self.kinds.claims.apply(&name, &body).await?;
+        let body = workload(&self.options, &self.names, consumer, spec, &workers);
+        let applied = self.kinds.workloads.apply(&name, &body).await?;
         let generation = applied.metadata.generation.unwrap_or_default();
         self.lock().applied.insert(consumer, generation);
         Ok(generation)
@@ -220,13 +217,7 @@ impl Shared {
     /// Puts right a workload that somebody else has changed or deleted.
     pub(crate) async fn repair(&self, consumer: ConsumerNumber, generation: Option<i64>) {
         let Some(spec) = self.lock().wanted.get(&consumer).cloned() else { return };
-        let repaired = async {
-            if generation.is_none() {
-                self.apply_claim(consumer).await?;
-            }
-            self.apply_workload(consumer, &spec).await
-        };
-        match repaired.await {
+        match self.apply_consumer(consumer, &spec).await {
             Ok(now) if generation == Some(now) => {}
             Ok(_) => {
                 tracing::warn!(%consumer, "a workload that somebody has changed or deleted is as it should be again");
@@ -241,7 +232,7 @@ impl Shared {
     /// Deletes claims that nobody uses any more. Returns those that could not be deleted.
     pub(crate) async fn collect(&self) -> BTreeMap<ConsumerNumber, Error> {
         let mut kept = BTreeMap::new();
-        if self.options.storage.retain || !self.seen.borrow().all() {
+        if self.options.retain || !self.seen.borrow().all() {
             return kept;
         }
         let idle = {
@@ -273,7 +264,7 @@ impl Kinds {
             api: Api::namespaced_with(client.clone(), &options.namespace, &resource),
             resource: plural,
         };
-        let workloads = match options.storage.keeping {
+        let workloads = match options.keeping {
             Keeping::Claim => kind(ApiResource::erase::<Deployment>(&()), "deployments"),
             Keeping::StatefulSet => kind(ApiResource::erase::<StatefulSet>(&()), "statefulsets"),
         };

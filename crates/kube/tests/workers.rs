@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::Value;
 use tidegate_core::ids::{ConsumerNumber, GroupName};
-use tidegate_kube::{Keeping, KubeOptions, KubeWorkers, Storage, process_of_pod};
+use tidegate_kube::{KubeOptions, KubeWorkers, process_of_pod};
 use tidegate_runtime::ports::{
     Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, Workers as _,
 };
+use tidegate_runtime::spec::{Keeping, Workers};
 use tidegate_testing::{Namespace, RealKube};
 
 /// Says who it is, serves what the probes ask for, and ends when it is told to.
@@ -25,6 +25,9 @@ while :; do wait $!; done";
 
 /// Of each wait for a change. Machines that run tests are busy.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_secs(4);
 
 const ONE: ConsumerNumber = ConsumerNumber::FIRST;
 
@@ -47,36 +50,36 @@ async fn client_as(kube: &RealKube, user: Option<&str>) -> Client {
     Client::try_from(config).unwrap()
 }
 
-fn options(namespace: &Namespace<'_>, tag: &str) -> KubeOptions {
+fn options(namespace: &Namespace<'_>) -> KubeOptions {
+    let group = GroupName("orders".to_owned());
     KubeOptions {
-        namespace: namespace.name().to_owned(),
-        group: GroupName("orders".to_owned()),
-        owner: None,
-        image: format!("example/{}:{tag}", namespace.name()),
-        arguments: Vec::new(),
-        port: 8080,
-        stop_grace: Duration::from_secs(4),
-        template: Value::Null,
-        storage: Storage {
-            class: None,
-            size: "1Gi".to_owned(),
-            keeping: Keeping::Claim,
-            retain: false,
-        },
+        stop_grace: GRACE,
+        ..KubeOptions::new(namespace.name().to_owned(), group, &Workers::default())
     }
+}
+
+fn image_of(options: &KubeOptions) -> String {
+    format!("example/{}:1", options.namespace)
 }
 
 /// Workers whose image is [`CONSUMER`], the first of them asked for and running.
 async fn begun(kube: &RealKube, options: KubeOptions) -> KubeWorkers {
-    kube.script_image(&options.image, CONSUMER);
+    let image = image_of(&options);
+    kube.script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube).await, options);
-    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
     running(&mut workers, ONE).await;
     workers
 }
 
-fn revision(name: &str) -> WorkerSpec {
-    WorkerSpec { revision: name.to_owned() }
+/// A revision of this name, whose pods run this image.
+fn revision(image: &str, name: &str) -> WorkerSpec {
+    let group = format!(
+        "{{group: orders, cluster: {{bootstrapServers: 'kafka:9092'}}, consumer: {{stopBudget: 1s}}, \
+         workers: {{kind: kubernetes, stopGrace: {}s, kubernetes: {{image: '{image}'}}}}}}",
+        GRACE.as_secs()
+    );
+    WorkerSpec { revision: name.to_owned(), group: group.into() }
 }
 
 fn number(number: u32) -> ConsumerNumber {
@@ -111,12 +114,13 @@ async fn running(workers: &mut KubeWorkers, consumer: ConsumerNumber) {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
     let namespace = kube().namespace("life");
-    let options = options(&namespace, "1");
-    kube().script_image(&options.image, CONSUMER);
+    let options = options(&namespace);
+    let image = image_of(&options);
+    kube().script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube()).await, options);
     assert!(workers.list().await.unwrap().is_empty());
     for consumer in [ONE, number(2)] {
-        workers.ensure(consumer, &revision("r1")).await.unwrap();
+        workers.ensure(consumer, &revision(&image, "r1")).await.unwrap();
     }
     running(&mut workers, number(2)).await;
     namespace.wait_for("deployment/orders-consumer-2", "condition=Available");
@@ -153,7 +157,7 @@ async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn what_somebody_deletes_or_changes_is_put_right() {
     let namespace = kube().namespace("drift");
-    let mut workers = begun(kube(), options(&namespace, "1")).await;
+    let mut workers = begun(kube(), options(&namespace)).await;
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     running(&mut workers, ONE).await;
     namespace.wait_for_log("orders-consumer-1", "run 2");
@@ -167,15 +171,15 @@ async fn what_somebody_deletes_or_changes_is_put_right() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
     let namespace = kube().namespace("heir");
-    let options = options(&namespace, "1");
-    let client = client(kube()).await;
+    let options = options(&namespace);
+    let (client, image) = (client(kube()).await, image_of(&options));
     drop(begun(kube(), options.clone()).await);
     // A claim of nobody, as of a consumer that was removed while no controller ran.
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     let mut workers = KubeWorkers::start(&client, options.clone());
     workers.list().await.unwrap();
     namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
-    workers.ensure(ONE, &revision("r2")).await.unwrap();
+    workers.ensure(ONE, &revision(&image, "r2")).await.unwrap();
     // Not the first news of a running pod: that is of the one that has gone meanwhile.
     while workers.list().await.unwrap()[&ONE].phase != Phase::Running {
         until(&mut workers, "news", |it| it.consumer == ONE).await;
@@ -191,14 +195,15 @@ async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn what_keeps_a_pod_from_running_is_told_and_heals() {
     let namespace = kube().namespace("trouble");
-    let options = options(&namespace, "none");
+    let options = options(&namespace);
+    let image = image_of(&options);
     let mut workers = KubeWorkers::start(&client(kube()).await, options.clone());
-    workers.ensure(ONE, &revision("r1")).await.unwrap();
+    workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
     until(&mut workers, "failed pull", |it| it.detail.contains("ImagePull")).await;
     let state = workers.list().await.unwrap().remove(&ONE).unwrap();
     assert_eq!(state.phase, Phase::Pending);
     assert!(state.trouble.unwrap().contains("ImagePull"));
-    kube().script_image(&options.image, "exit 3");
+    kube().script_image(&image, "exit 3");
     until(&mut workers, "crash loop", |it| it.detail.contains("CrashLoopBackOff")).await;
     let state = workers.list().await.unwrap().remove(&ONE).unwrap();
     assert!(state.phase == Phase::BackingOff && state.starts > 0, "{state:?}");
@@ -209,12 +214,13 @@ async fn what_keeps_a_pod_from_running_is_told_and_heals() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may_stay() {
     let namespace = kube().namespace("set");
-    let mut options = options(&namespace, "1");
-    (options.storage.keeping, options.storage.retain) = (Keeping::StatefulSet, true);
-    kube().script_image(&options.image, CONSUMER);
+    let mut options = options(&namespace);
+    (options.keeping, options.retain) = (Keeping::StatefulSet, true);
+    let image = image_of(&options);
+    kube().script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube()).await, options);
     for run in ["run 1", "run 2"] {
-        workers.ensure(ONE, &revision("r1")).await.unwrap();
+        workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
         running(&mut workers, ONE).await;
         namespace.wait_for_log("orders-consumer-1-0", run);
         workers.remove(ONE).await.unwrap();
@@ -271,7 +277,8 @@ subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]
 async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str)]) -> String {
     allow(namespace, user, rights);
     // A group of its own: what another one has left is no answer to the question.
-    let options = KubeOptions { group: GroupName(user.to_owned()), ..options(namespace, "1") };
+    let options = KubeOptions { group: GroupName(user.to_owned()), ..options(namespace) };
+    let image = image_of(&options);
     let mut workers = KubeWorkers::start(&client_as(kube(), Some(user)).await, options);
     let mut said = String::new();
     let mut tell = |done: Result<(), Error>| {
@@ -280,7 +287,7 @@ async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str
         }
     };
     tell(workers.list().await.map(drop));
-    tell(workers.ensure(ONE, &revision("r1")).await);
+    tell(workers.ensure(ONE, &revision(&image, "r1")).await);
     tell(workers.remove(ONE).await);
     // A claim is deleted after its consumer is gone.
     if !rights.contains(&("", "persistentvolumeclaims", "delete")) {
@@ -323,15 +330,17 @@ async fn a_right_that_is_missing_is_named() {
 async fn an_outage_of_the_api_server_is_survived() {
     let kube = RealKube::start_own(1);
     let namespace = kube.namespace("outage");
-    let mut workers = begun(&kube, options(&namespace, "1")).await;
+    let options = options(&namespace);
+    let image = image_of(&options);
+    let mut workers = begun(&kube, options).await;
     kube.kill(&["kube-apiserver"]);
-    let error = workers.ensure(number(2), &revision("r1")).await.unwrap_err();
+    let error = workers.ensure(number(2), &revision(&image, "r1")).await.unwrap_err();
     assert_eq!(error.class(), Class::Transient, "{error}");
     assert_eq!(workers.list().await.unwrap()[&ONE].phase, Phase::Running, "what was seen last");
     kube.restart();
     // As the controller does: what failed is asked for again.
     let again = async {
-        while workers.ensure(number(2), &revision("r1")).await.is_err() {
+        while workers.ensure(number(2), &revision(&image, "r1")).await.is_err() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };

@@ -39,6 +39,11 @@ pub(crate) fn rates(record: &RawRecord) -> Result<PartitionRates, Error> {
     tidegate_wire::decode_rates(&headers(record), record.value.as_deref())
 }
 
+/// A record of the service topic to append.
+pub(crate) fn of_override(change: &Override) -> RawRecord {
+    to_record(tidegate_wire::encode_override(change))
+}
+
 /// Reads a record of the service topic.
 pub(crate) fn service(record: &RawRecord) -> Result<Override, Error> {
     tidegate_wire::decode_override(record.key.as_deref(), &headers(record), record.value.as_deref())

@@ -21,8 +21,21 @@ const RATES_BEHIND: u64 = 2_000;
 /// Pause before a topic that cannot be read on is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
 
+/// The last offsets of a topic may hold nothing that can be read, such as the mark of a transaction's end. What comes next counts as
+/// news, then.
+const NOTHING_MORE: Duration = Duration::from_secs(5);
+
 /// Lists that may wait to be taken.
 const QUEUE: usize = 16;
+
+/// What is read of what a topic holds at first.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    /// All of it, and it is handed over as a whole.
+    Whole,
+    /// At most so many records.
+    Last(u64),
+}
 
 /// A topic that is read by a task.
 #[derive(Debug)]
@@ -33,28 +46,23 @@ pub struct Feed<T> {
 
 /// The rates of the monitor topic, from shortly before its end.
 pub fn rates(log: Arc<dyn ControlLog>) -> Feed<PartitionRates> {
-    start("rates", log, Some(RATES_BEHIND), |record| codec::rates(record).map(Some))
+    start("rates", log, Kept::Last(RATES_BEHIND), |record| codec::rates(record).map(Some))
 }
 
 /// The overrides of one group, from the first that is kept.
 pub fn overrides(log: Arc<dyn ControlLog>, group: GroupName) -> Feed<Override> {
     let own = move |change: Override| (change.group == group).then_some(change);
-    start("overrides", log, None, move |record| codec::service(record).map(&own))
+    start("overrides", log, Kept::Whole, move |record| codec::service(record).map(&own))
 }
 
-fn start<T, F>(
-    name: &'static str,
-    log: Arc<dyn ControlLog>,
-    behind: Option<u64>,
-    decode: F,
-) -> Feed<T>
+fn start<T, F>(name: &'static str, log: Arc<dyn ControlLog>, kept: Kept, decode: F) -> Feed<T>
 where
     T: Send + 'static,
     F: Fn(&RawRecord) -> Result<Option<T>, Error> + Send + Sync + 'static,
 {
     let (sender, items) = mpsc::channel(QUEUE);
     let task = spawn_named(name, async move {
-        while let Err(error) = read(&*log, behind, &decode, &sender).await {
+        while let Err(error) = read(&*log, kept, &decode, &sender).await {
             warn(name, &error);
             tokio::time::sleep(REOPEN).await;
         }
@@ -65,20 +73,35 @@ where
 /// Reads until nobody listens, or until it fails.
 async fn read<T>(
     log: &dyn ControlLog,
-    behind: Option<u64>,
+    kept: Kept,
     decode: &(impl Fn(&RawRecord) -> Result<Option<T>, Error> + Sync),
     sender: &mpsc::Sender<Vec<T>>,
 ) -> Result<(), ReadError> {
+    let end = log.end(0).await.map_err(ReadError::Failed)?;
     let mut from = log.start(0).await.map_err(ReadError::Failed)?;
-    if let Some(behind) = behind {
-        let end = log.end(0).await.map_err(ReadError::Failed)?;
-        from = from.max(end.saturating_sub(behind));
+    if let Kept::Last(count) = kept {
+        from = from.max(end.saturating_sub(count));
     }
     let mut reader = log.read(0, from).await.map_err(ReadError::Failed)?;
+    let known =
+        |record: &RawRecord| decode(record).unwrap_or_else(|error| unreadable(record, &error));
+    if matches!(kept, Kept::Whole) {
+        let mut items: Vec<T> = Vec::new();
+        while from < end {
+            let Ok(records) = tokio::time::timeout(NOTHING_MORE, reader.next()).await else {
+                break;
+            };
+            let records = records?;
+            from = records.last().map_or(end, |last| last.offset + 1);
+            items.extend(records.iter().filter_map(&known));
+        }
+        if sender.send(items).await.is_err() {
+            return Ok(());
+        }
+    }
     loop {
         let records = reader.next().await?;
-        let known = |record| decode(record).unwrap_or_else(|error| unreadable(record, &error));
-        let items: Vec<T> = records.iter().filter_map(known).collect();
+        let items: Vec<T> = records.iter().filter_map(&known).collect();
         if !items.is_empty() && sender.send(items).await.is_err() {
             return Ok(());
         }

@@ -7,15 +7,18 @@ pub mod consumer;
 pub mod controller;
 pub mod errors;
 pub mod feeds;
+pub mod follow;
 #[cfg(test)]
 mod generated;
 pub mod ledger;
+pub mod live;
 pub mod manual;
 pub mod monitor;
 pub mod ports;
 pub mod process;
 pub mod retention;
 pub mod security;
+pub mod service;
 pub mod settings;
 pub mod sink;
 pub mod spec;

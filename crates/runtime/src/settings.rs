@@ -67,6 +67,7 @@ pub fn demand(config: &Config) -> demand::Settings {
         },
         alpha_permille: controller.alpha.map_or(preset.alpha_permille(), |alpha| alpha.0),
         effort: preset.effort(pack::Effort::steps_in(controller.planner_budget), 0),
+        paused: config.paused,
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
         max_surge: config.consumers.max_surge,

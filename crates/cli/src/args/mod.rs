@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod bench;
+mod operator;
 mod simulate;
 mod sink;
 mod values;
@@ -21,12 +22,13 @@ pub(crate) use self::bench::{
     BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
     SinkBenchArgs,
 };
+pub(crate) use self::operator::{LedgerCommand, ServiceCommand};
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
     RecipeArgs, RecipeName, SimulateCommand, SourceArgs,
 };
 pub(crate) use self::sink::{SinkCommand, SinkReadArgs, SinkSelection};
-use self::values::{consumer_number, pod_uid, process_id};
+use self::values::{consumer_number, listen_address, pod_uid, process_id};
 
 /// Version of the package and the commit it was built from.
 pub(crate) const VERSION: &str =
@@ -93,9 +95,14 @@ pub(crate) enum Command {
     /// Look into the group's ledger, end a consumer's life in it, or begin it anew.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Set fields of a group's specification while it runs, take them back, or list them.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Check, print or describe the specification of a group.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the definition of the custom resource `ConsumerGroup`, for `kubectl apply -f -`.
+    Crd,
     /// Run a small in-memory broker for demos and tests; it keeps nothing.
     DevBroker(DevBrokerArgs),
     /// Write records at changing rates, and note what was acknowledged.
@@ -188,7 +195,7 @@ pub(crate) struct ServiceArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
     /// Where /livez, /readyz, /metrics and /status are served, instead of the specification's address.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     pub(crate) http: Option<SocketAddr>,
 }
 
@@ -236,6 +243,9 @@ pub(crate) struct ConsumerArgs {
     /// Its state directory; `consumer-N` in the specification's data directory when left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// The specification was written by a controller, who knows the environment and the service topic.
+    #[arg(long, hide = true)]
+    pub(crate) as_told: bool,
     /// Ends when this process is no longer its parent: for consumers that are of no use without it.
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,
@@ -280,39 +290,6 @@ pub(crate) enum TailTopics {
     /// All of them.
     #[default]
     All,
-}
-
-/// `tidegate ledger`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LedgerCommand {
-    /// Print all records that are kept, and the state that follows from them.
-    Dump {
-        #[command(flatten)]
-        spec: SpecArgs,
-        /// Prints the state only.
-        #[arg(long)]
-        state: bool,
-    },
-    /// End the life of a consumer whose process is known to be dead, without waiting for its lease.
-    Fence {
-        #[command(flatten)]
-        spec: SpecArgs,
-        /// Number of the consumer.
-        #[arg(long, value_name = "N", value_parser = consumer_number)]
-        consumer: ConsumerNumber,
-        /// Confirms that the process is dead: one that lives may write once more to a sink that does not fence.
-        #[arg(long)]
-        dead: bool,
-    },
-    /// Delete the ledger's topic and make it anew. The group begins another generation; positions come from consumers,
-    /// sinks and the group's committed offsets.
-    Reset {
-        #[command(flatten)]
-        spec: SpecArgs,
-        /// Confirms that the ledger is to be deleted.
-        #[arg(long)]
-        yes: bool,
-    },
 }
 
 /// `tidegate config`.

@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod config;
+mod crd;
 mod dev_broker;
 mod docs;
 mod ledger;
@@ -12,6 +13,7 @@ mod monitor;
 mod plan;
 mod processes;
 mod replay;
+mod service;
 mod simulate;
 mod sink;
 mod status;
@@ -37,12 +39,14 @@ pub(crate) async fn run(
         Command::Demo(args) => Box::pin(demo::run(args, output, signals)).await,
         Command::Topics(command) => topics::run(command, output).await,
         Command::Monitor(args) => monitor::run(args, output, signals).await,
-        Command::Controller(args) => processes::controller(args, signals).await,
+        Command::Controller(args) => Box::pin(processes::controller(args, signals)).await,
         Command::Consumer(args) => Box::pin(processes::consumer(args, signals)).await,
         Command::Status(args) => status::run(&args, output).await,
         Command::Tail(args) => tail::run(args, output, signals).await,
         Command::Ledger(command) => ledger::run(command, output).await,
+        Command::Service(command) => service::run(command, output).await,
         Command::Config(command) => config::run(command, output),
+        Command::Crd => crd::run(output),
         Command::DevBroker(args) => dev_broker::run(&args, output, signals).await,
         Command::Load(args) => load::run(args, output, signals).await,
         Command::Audit(args) => audit::run(&args, output).await,

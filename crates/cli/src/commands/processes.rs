@@ -26,7 +26,7 @@ use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs};
 use crate::failure::{Coded, Exit};
 use crate::setup::{self, Patience};
 use crate::signals::Signals;
-use crate::wiring::{self, Face, Parent};
+use crate::wiring::{self, Face};
 
 /// Where a controller notes its address for `tidegate status`, in the workers' data directory.
 pub(super) const ADDRESS_FILE: &str = "controller.address";
@@ -41,7 +41,7 @@ const PARENT_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Result<Exit> {
     let stop = signals.into_stop();
-    let config = setup::load_config(&args.spec)?;
+    let (spec, config) = setup::load_group(&args.spec)?;
     let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
     let metrics = MonitorMetrics::register(&mut registry);
     let (status, statuses) = watch::channel(MonitorStatus::default());
@@ -51,13 +51,18 @@ pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Resu
         joined = join(&config, "tidegate-monitor") => joined?,
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
+    let (_spec, specs) = watch::channel(spec);
+    let (configs, _followed) = tokio::select! {
+        configs = wiring::configs(&kafka, &config, specs) => configs?,
+        () = stop.orderly.cancelled() => return Ok(Exit::Done),
+    };
     let ports = wiring::monitor_ports(&kafka, &config)?;
     let shown = monitor::Shown { metrics, status };
     let waiting = |status: &MonitorStatus| {
         status.sampled_unix_ms.is_none().then_some("no round of samples is complete yet")
     };
     tokio::select! {
-        () = monitor::run(config, ports, shown, stop.orderly.clone()) => {}
+        () = monitor::run(configs, ports, shown, stop.orderly.clone()) => {}
         () = stop.at_once.cancelled() => bail!("the stop was cut short"),
         () = face.follow(statuses, waiting) => {}
     }
@@ -69,7 +74,7 @@ pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Resu
 pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow::Result<Exit> {
     let stop = signals.into_stop();
     let ControllerArgs { service, end_workers } = args;
-    let config = setup::load_config(&service.spec)?;
+    let (spec, config) = setup::load_group(&service.spec)?;
     let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
     let metrics = ControllerMetrics::register(&mut registry);
     let listen = service.http.unwrap_or(config.http.listen);
@@ -78,15 +83,15 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
         joined = join(&config, "tidegate-controller") => joined?,
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
-    let parent = Parent::Any(service.spec.bootstrap.as_deref());
-    let workers = wiring::workers(&config, &service.spec.spec, parent).await?;
+    let workers = wiring::workers(&config).await?;
     note_address(&config, &face);
     let ports = wiring::controller_ports(&kafka, &config, workers, metrics)?;
-    let start = wiring::controller_start(wiring::revision(&config), end_workers)?;
+    let start = wiring::controller_start(&config, end_workers)?;
+    let (_spec, specs) = watch::channel(spec);
     let (status, statuses) = watch::channel(Status::default());
     let waiting =
         |status: &Status| status.generation.is_none().then_some("the ledger has not begun yet");
-    let running = controller::run(config, start, ports, status, stop.orderly.clone());
+    let running = controller::run(specs, start, ports, status, stop.orderly.clone());
     tokio::select! {
         ran = running => ran.map_err(with_code)?,
         () = stop.at_once.cancelled() => bail!("the stop was cut short"),
@@ -117,8 +122,12 @@ fn with_code(error: controller::Error) -> anyhow::Error {
 
 pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Result<Exit> {
     let (mut stops, _signals) = signals.into_messages();
-    let ConsumerArgs { service, id, process_id, pod_uid, data, parent } = args;
-    let config = setup::load_config(&service.spec)?;
+    let ConsumerArgs { service, id, process_id, pod_uid, data, as_told, parent } = args;
+    let config = if as_told {
+        setup::load_told(&service.spec.spec)?
+    } else {
+        setup::load_config(&service.spec)?
+    };
     let directory = data.unwrap_or_else(|| {
         Path::new(&config.workers.data_directory).join(format!("consumer-{id}"))
     });

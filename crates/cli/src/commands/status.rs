@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tidegate_wire::Status;
-use tidegate_wire::status::{ByteRate, ConsumerRow, Decision, PartitionRow, PlanStatus};
+use tidegate_wire::status::{
+    ByteRate, ConsumerRow, Decision, OverrideRow, PartitionRow, PlanStatus, RolloutStatus,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -94,6 +96,16 @@ fn text(status: &Status) -> anyhow::Result<String> {
     if let Some(plan) = &status.plan {
         writeln!(text, "{}", plan_text(plan))?;
     }
+    if status.spec.paused {
+        writeln!(text, "paused: only what has no consumer gets one")?;
+    }
+    for OverrideRow { field, value, refused } in &status.overrides {
+        let note = if refused.is_some() { ", which is not in effect" } else { "" };
+        writeln!(text, "set by the service topic: {field} = {value}{note}")?;
+    }
+    if let Some(rollout) = &status.rollout {
+        writeln!(text, "{}", rollout_text(rollout))?;
+    }
     for alarm in &status.alarms {
         writeln!(text, "ALARM {} ({}): {}", alarm.code, alarm.object, alarm.summary)?;
     }
@@ -101,6 +113,19 @@ fn text(status: &Status) -> anyhow::Result<String> {
     partitions(&mut text, &status.partitions)?;
     decisions(&mut text, &status.decisions)?;
     Ok(text)
+}
+
+fn rollout_text(rollout: &RolloutStatus) -> String {
+    let RolloutStatus { revision, updated, consumers, consumer, phase, refused } = rollout;
+    let mut text = format!("rollout {revision}: {updated} of {consumers} consumers run it");
+    if refused.is_some() {
+        text.push_str(", taken back");
+    }
+    if let (Some(consumer), Some(phase)) = (consumer, phase) {
+        format!("{text}; consumer {consumer} is {phase}")
+    } else {
+        text
+    }
 }
 
 fn plan_text(plan: &PlanStatus) -> String {

@@ -87,18 +87,24 @@ impl Cast {
         // Nobody scrapes or asks the processes of a demo: the observer sees what it needs in the topics.
         let mut registry = Registry::default();
         let shown = monitor::Shown::to_nobody();
-        let running = monitor::run(Arc::clone(config), ports, shown, stop.clone());
+        let (_spec, specs) = watch::channel(stage.spec.clone());
+        let (configs, followed) = wiring::configs(kafka, config, specs).await?;
+        let running = monitor::run(configs, ports, shown, stop.clone());
+        let running = async move {
+            running.await;
+            drop(followed);
+        };
         self.monitor = Some((stop, spawn_named("monitor", running)));
 
         let stop = CancellationToken::new();
-        let workers =
-            wiring::process_workers(config, &stage.spec_file, wiring::Parent::This).await?;
+        let workers = wiring::process_workers(config, wiring::Parent::This).await?;
         let (workers, kills) = Mortal::new(workers);
         let metrics = ControllerMetrics::register(&mut registry);
         let ports = wiring::controller_ports(kafka, config, Box::new(workers), metrics)?;
-        let start = wiring::controller_start(wiring::revision(config), true)?;
+        let start = wiring::controller_start(config, true)?;
+        let (_spec, specs) = watch::channel(stage.spec.clone());
         let (status, _) = watch::channel(Status::default());
-        let running = controller::run(Arc::clone(config), start, ports, status, stop.clone());
+        let running = controller::run(specs, start, ports, status, stop.clone());
         self.controller = Some((stop, spawn_named("controller", running)));
         self.kills = Some(kills);
         tracing::info!(group = setting.name, "the demo has begun");

@@ -8,7 +8,7 @@ use tidegate_core::ids::TopicId;
 use tidegate_devbroker::{DevBroker, Options};
 use tidegate_kafka::Kafka;
 use tidegate_runtime::ports::TopicPartition;
-use tidegate_runtime::spec::Config;
+use tidegate_runtime::spec::{Config, GroupSpec};
 use tidegate_runtime::topics::{self, Repair};
 
 use super::files::Folder;
@@ -25,7 +25,7 @@ const NODES: NonZeroU16 = NonZeroU16::new(3).unwrap();
 pub(super) struct Stage {
     pub(super) config: Arc<Config>,
     pub(super) kafka: Kafka,
-    pub(super) spec_file: std::path::PathBuf,
+    pub(super) spec: GroupSpec,
     /// All partitions that are written to, in the order of the profile's rates.
     pub(super) partitions: Vec<TopicPartition>,
     embedded: Option<DevBroker>,
@@ -51,7 +51,7 @@ impl Stage {
         topics::ensure(&*admin, &config, Repair::Create).await?;
         load::create_topics(&*admin, &setting.data_topics(), &setting.args.load).await?;
         let partitions = partitions(&kafka, setting).await?;
-        Ok(Self { config: Arc::new(config), kafka, spec_file, partitions, embedded })
+        Ok(Self { config: Arc::new(config), kafka, spec, partitions, embedded })
     }
 
     /// What the summary calls the broker.

@@ -1,4 +1,4 @@
-//! Topics that are gone: deleted, or made again under the same name, which makes them other topics.
+//! Topics that are gone: deleted, made again under the same name, which makes them other topics, or of no interest any more.
 //!
 //! That nobody measures a topic any more proves nothing. It is a reason to ask, and only the answer that the topic does not
 //! exist takes its partitions from their owners: otherwise they would be read, and held against every scale-in, for ever.
@@ -67,6 +67,15 @@ impl Controller {
         if !doubtful.is_empty() {
             effects.push(Effect::CheckTopics(doubtful));
         }
+    }
+
+    /// These topics are not to be read any more.
+    pub(super) fn topics_left(&mut self, topics: BTreeSet<TopicId>) {
+        for topic in &topics {
+            self.demand.forget(*topic);
+        }
+        self.gone.topics.extend(topics);
+        self.dirty = true;
     }
 
     /// These topics were not found. What is not found twice in a row does not exist any more.

@@ -107,8 +107,14 @@ pub enum Input {
     Worker(WorkerView),
     /// The spec has changed.
     Settings(Box<Settings>),
-    /// All consumers that partitions must leave, until the next such input: as an operator wishes, or to replace them.
+    /// All consumers that partitions must leave, until the next such input: as an operator wishes, or to update them.
     Evacuate(BTreeSet<ConsumerNumber>),
+    /// All consumers whose workers stay though they may have nothing, until the next such input: they are being updated.
+    Hold(BTreeSet<ConsumerNumber>),
+    /// All partitions that must be on a certain consumer, until the next such input.
+    Pins(BTreeMap<PartitionId, ConsumerNumber>),
+    /// Topics that are of no interest any more. Rates of one say that it is again.
+    TopicsLeft(BTreeSet<TopicId>),
 }
 
 /// What the controller knows about a worker.

@@ -85,6 +85,8 @@ pub struct Controller {
     pub(super) archive: Archive,
     pub(super) gone: Gone,
     pub(super) leaving: Leaving,
+    pub(super) held: BTreeSet<ConsumerNumber>,
+    pub(super) pins: BTreeMap<PartitionId, ConsumerNumber>,
     /// Where consumers say that partitions were before the ledger knew of them.
     pub(super) homes: BTreeMap<PartitionId, ConsumerNumber>,
     /// Something changed that grants, commands or plans may follow from.
@@ -115,6 +117,8 @@ impl Controller {
             archive: Archive::default(),
             gone: Gone::default(),
             leaving: Leaving::default(),
+            held: BTreeSet::new(),
+            pins: BTreeMap::new(),
             homes: BTreeMap::new(),
             dirty: true,
             look_due: now,
@@ -125,6 +129,11 @@ impl Controller {
     /// What this process is.
     pub fn role(&self) -> Role {
         self.election.role
+    }
+
+    /// True while this process decides.
+    pub const fn is_leading(&self) -> bool {
+        self.office.is_some()
     }
 
     /// The ledger as read so far.
@@ -189,9 +198,16 @@ impl Controller {
             }
             Input::Worker(worker) => self.worker(now, worker),
             Input::Evacuate(consumers) => self.evacuate(now, &consumers),
+            Input::Hold(consumers) => {
+                self.held = consumers;
+                self.dirty = true;
+            }
+            Input::Pins(pins) => self.pin(pins),
+            Input::TopicsLeft(topics) => self.topics_left(topics),
             Input::Settings(settings) => {
                 self.demand.set_settings(settings.demand.clone());
                 self.settings = *settings;
+                self.dirty = true;
             }
         }
         self.advance(now, &mut effects);

@@ -154,6 +154,7 @@ impl Controller {
     fn wanted(&self, assignment: &Assignment) -> BTreeSet<ConsumerNumber> {
         let mut wanted: BTreeSet<_> = assignment.values().copied().collect();
         wanted.extend(self.fold.owners().map(|(_, consumer)| consumer));
+        wanted.extend(self.held.iter().copied());
         let demand = &self.settings.demand;
         let left = self.workers.keys().filter(|consumer| self.leaving.contains(**consumer)).count();
         let most = demand.max_consumers.saturating_add(demand.max_surge);
@@ -186,8 +187,8 @@ impl Controller {
             running,
             unavailable: self.standings.passed_over(),
             evacuate: self.leaving.consumers(),
+            pins: self.pins.clone(),
             busy: in_progress && !orphaned,
-            ..Fleet::default()
         }
     }
 

@@ -43,6 +43,15 @@ impl Controller {
         self.dirty = true;
     }
 
+    /// These partitions must be on these consumers, and others anywhere.
+    pub(super) fn pin(&mut self, pins: BTreeMap<PartitionId, ConsumerNumber>) {
+        if self.pins != pins {
+            self.pins = pins;
+            self.demand.spec_changed();
+            self.dirty = true;
+        }
+    }
+
     /// Plans onto nobody what must not wait for a new owner. What the last plan still has to do stays in it.
     pub(super) fn withdraw(&mut self, now: Instant, plan: &Targets, effects: &mut Vec<Effect>) {
         if self.gone.is_empty() && self.leaving.0.is_empty() {
@@ -57,7 +66,10 @@ impl Controller {
         for (partition, owner) in self.fold.owners() {
             let reason = if self.gone.holds(partition) {
                 "topic-gone"
-            } else if self.is_overdue(now, owner) && stays(partition, owner) {
+            } else if !self.settings.demand.paused
+                && self.is_overdue(now, owner)
+                && stays(partition, owner)
+            {
                 trigger = Trigger::Spec;
                 MoveReason::Evacuated.name()
             } else {

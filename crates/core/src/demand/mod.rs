@@ -123,13 +123,7 @@ impl Demand {
             self.slack_since = None;
             return None;
         }
-        if self.spec_changed {
-            return Some(Trigger::SpecChanged);
-        }
-        let retry = self.settings.retry;
-        let asked = |at: Instant| at < now && now.since(at) < retry;
-        if !self.leave_asked_at.is_some_and(asked) && trigger::must_leave(fleet) {
-            self.leave_asked_at = Some(now);
+        if !self.settings.paused && self.is_otherwise_specified(now, fleet) {
             return Some(Trigger::SpecChanged);
         }
         let weights = self.weights(now);
@@ -139,12 +133,27 @@ impl Demand {
         if let Some(partition) = trigger::unassigned(fleet, &weights) {
             return Some(Trigger::UnassignedPartition { partition });
         }
-        if self.looked_at.is_some_and(|at| now.since(at) < self.settings.decision_period) {
+        let period = self.settings.decision_period;
+        if self.settings.paused || self.looked_at.is_some_and(|at| now.since(at) < period) {
             return None;
         }
         let due = self.look(now, fleet, &weights);
         self.looked_at = if due.is_none() { Some(now) } else { None };
         due
+    }
+
+    /// Whether the spec, a pin or an evacuation asks for something else.
+    fn is_otherwise_specified(&mut self, now: Instant, fleet: &Fleet) -> bool {
+        if self.spec_changed {
+            return true;
+        }
+        let retry = self.settings.retry;
+        let asked = |at: Instant| at < now && now.since(at) < retry;
+        let leaves = !self.leave_asked_at.is_some_and(asked) && trigger::must_leave(fleet);
+        if leaves {
+            self.leave_asked_at = Some(now);
+        }
+        leaves
     }
 
     /// Whether the way the load lies is a reason to decide.

@@ -21,6 +21,8 @@ pub struct Settings {
     pub alpha_permille: u32,
     /// How hard the planner looks for something better than its first find.
     pub effort: Effort,
+    /// Nothing is changed but what has no consumer, or has lost it.
+    pub paused: bool,
     /// So many consumers always run.
     pub min_consumers: u32,
     /// Never more than so many, but for the surge.
@@ -73,6 +75,7 @@ impl Default for Settings {
             // whose load falls evenly can always scale in.
             alpha_permille: 1500,
             effort: Effort::default(),
+            paused: false,
             min_consumers: 1,
             // A typing error in a rate or a capacity must not fill a cluster; who needs more says so.
             max_consumers: 100,

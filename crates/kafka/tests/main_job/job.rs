@@ -147,6 +147,7 @@ pub(crate) struct Parts {
 pub(crate) struct Job {
     directory: TempDir,
     pub(crate) topic: String,
+    spec: GroupSpec,
     pub(crate) config: Arc<Config>,
 }
 
@@ -154,8 +155,9 @@ impl Job {
     pub(crate) fn new(cluster: &Cluster) -> Self {
         let directory = TempDir::new().unwrap();
         let topic = unique_name("orders");
-        let config = config(cluster, &topic, &directory.path().join("sink"));
-        Self { directory, topic, config }
+        let spec = spec(cluster, &topic, &directory.path().join("sink"));
+        let config = Arc::new(spec.validate().unwrap());
+        Self { directory, topic, spec, config }
     }
 
     fn sink(&self) -> PathBuf {
@@ -182,11 +184,13 @@ impl Job {
         let start = controller::Start {
             process: ProcessId(7),
             jitter: Duration::ZERO,
-            worker: WorkerSpec::default(),
+            program: String::new(),
+            check: |_| Vec::new(),
             end_workers: true,
         };
         let ports = controller_ports(config, parts, self.directory.path().join("state"));
-        let run = controller::run(Arc::clone(config), start, ports, status, stop.clone());
+        let (_spec, specs) = watch::channel(self.spec.clone());
+        let run = controller::run(specs, start, ports, status, stop.clone());
         let controller = spawn_named("controller", run);
 
         let acknowledged = load_until_moved(&parts.load, &self.topic, &sink).await.acknowledged;
@@ -200,7 +204,7 @@ impl Job {
     }
 }
 
-fn config(cluster: &Cluster, topic: &str, sink: &Path) -> Arc<Config> {
+fn spec(cluster: &Cluster, topic: &str, sink: &Path) -> GroupSpec {
     let mut spec =
         GroupSpec { group: unique_name("group"), mode: Mode::Own, ..GroupSpec::default() };
     spec.cluster = cluster.clone();
@@ -218,7 +222,7 @@ fn config(cluster: &Cluster, topic: &str, sink: &Path) -> Arc<Config> {
     spec.consumers.max = NonZeroU32::new(6).unwrap();
     spec.monitor.filter_time_constant = Duration::from_secs(2);
     spec.controller.hold_scale_in = Duration::from_secs(5);
-    Arc::new(spec.validate().unwrap())
+    spec
 }
 
 fn monitor_loop(
@@ -233,7 +237,8 @@ fn monitor_loop(
         log: kafka.control_log(topic, ControlOptions::default()).unwrap(),
         admin: kafka.admin(),
     };
-    monitor::run(Arc::clone(config), ports, monitor::Shown::to_nobody(), stop)
+    let configs = watch::channel(Arc::clone(config)).1;
+    monitor::run(configs, ports, monitor::Shown::to_nobody(), stop)
 }
 
 /// Writes at changing rates until the sink shows that a partition has gone from one owner to another.

@@ -16,6 +16,7 @@ use tidegate_runtime::spec::{Config, ControlTopics, GroupSpec, TopicOfInterest};
 use tidegate_runtime::task::{Task, spawn_named};
 use tidegate_testing::unique_name;
 use tidegate_wire::PartitionRates;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Some ten times what the slowest wait takes on a quiet machine.
@@ -52,7 +53,7 @@ impl Watch {
         };
         let stop = CancellationToken::new();
         let shown = monitor::Shown::to_nobody();
-        let run = monitor::run(Arc::clone(config), ports, shown, stop.clone());
+        let run = monitor::run(watch::channel(Arc::clone(config)).1, ports, shown, stop.clone());
         Self {
             published: Published::default(),
             feed: feeds::rates(log(admin)),

@@ -13,7 +13,9 @@ use tokio::sync::Mutex;
 use super::keeper::Wish;
 use super::starts;
 use crate::codec;
-use crate::ports::{Admin, AppendError, ControlLog, ControlReader, Error, Offsets, TopicPartition};
+use crate::ports::{
+    Admin, AppendError, ControlLog, ControlReader, Error, Offsets, TopicPartition, WorkerSpec,
+};
 use crate::spec::Config;
 
 /// What a call came to.
@@ -124,23 +126,27 @@ pub(super) fn traces(
     })
 }
 
-/// Finds out which topics do not exist any more under the id that is known of them. What cannot be found out counts as
-/// being there. A topic is asked for by name, so that a missing right is an error; one whose name this process has never
+/// Finds out which topics do not exist any more under the id that is known of them, or are of no interest any more. What cannot
+/// be found out counts as being there. A topic is asked for by name, so that a missing right is an error; one whose name this process has never
 /// heard is looked for among all.
 pub(super) fn check_topics(
     admin: Arc<dyn Admin>,
+    config: Arc<Config>,
     topics: BTreeSet<TopicId>,
     named: BTreeMap<TopicId, String>,
 ) -> Call {
     Box::pin(async move {
+        let is_read = |name: &str| config.topic(name).is_some();
         let names: Vec<String> = named.values().cloned().collect();
         let existing = async {
             let mut existing: BTreeSet<TopicId> = BTreeSet::new();
             if !names.is_empty() {
-                existing.extend(admin.describe(&names).await?.into_iter().map(|topic| topic.id));
+                let described = admin.describe(&names).await?.into_iter();
+                existing.extend(described.filter(|it| is_read(&it.name)).map(|it| it.id));
             }
             if names.len() < topics.len() {
-                existing.extend(admin.list().await?.into_keys());
+                let listed = admin.list().await?.into_iter();
+                existing.extend(listed.filter(|(_, name)| is_read(name)).map(|(id, _)| id));
             }
             Ok::<_, Error>(existing)
         };
@@ -244,12 +250,12 @@ pub(super) fn command(
 }
 
 /// Makes a worker's command partition, and then lets it be started.
-pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber) -> Call {
+pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber, spec: WorkerSpec) -> Call {
     Box::pin(async move {
         while let Err(error) = commands.prepare(consumer).await {
             warn(&error, "failed to prepare a command partition; it is tried again");
             tokio::time::sleep(REOPEN).await;
         }
-        Outcome::Worker(Wish::Run(consumer))
+        Outcome::Worker(Wish::Run(consumer, spec))
     })
 }

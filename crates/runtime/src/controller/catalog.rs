@@ -1,10 +1,12 @@
 //! What the controller learned about topics from the monitor: their names and how many partitions they have.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
-use tidegate_core::ids::{PartitionId, TopicId};
+use tidegate_core::ids::{ConsumerNumber, PartitionId, TopicId};
 
 use crate::ports::TopicPartition;
+use crate::spec::Pin;
 
 /// Names of topics by id.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,25 @@ impl Catalog {
     /// Those of these topics whose names are known.
     pub(super) fn named(&self, ids: &BTreeSet<TopicId>) -> BTreeMap<TopicId, String> {
         ids.iter().filter_map(|id| Some((*id, self.names.get(id)?.clone()))).collect()
+    }
+
+    /// All topics whose names are known.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &str)> {
+        self.names.iter().map(|(id, name)| (*id, name.as_str()))
+    }
+
+    /// The pinned partitions that are known; of a topic that was made anew those of both.
+    pub(super) fn pins(
+        &self,
+        pins: &BTreeMap<String, NonZeroU32>,
+    ) -> BTreeMap<PartitionId, ConsumerNumber> {
+        let known = |(text, number): (&String, &NonZeroU32)| {
+            let (pin, consumer) = (Pin::parse(text)?, ConsumerNumber::new(number.get())?);
+            let ids = self.names.iter().filter(move |(_, name)| **name == pin.topic);
+            let partition = pin.partition;
+            Some(ids.map(move |(id, _)| (PartitionId { topic: *id, number: partition }, consumer)))
+        };
+        pins.iter().filter_map(known).flatten().collect()
     }
 
     /// Those partitions whose topic is known, with its name.

@@ -13,10 +13,10 @@ use crate::ports::{WorkerChange, WorkerSpec, WorkerState, Workers};
 use crate::task::Failure;
 
 /// What the keeper is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// A worker for this consumer is to run.
-    Run(ConsumerNumber),
+    /// A worker for this consumer is to run, by this.
+    Run(ConsumerNumber, WorkerSpec),
     /// It is to end.
     End(ConsumerNumber),
     /// Whatever was wished and is not done: another controller decides now.
@@ -49,19 +49,17 @@ pub(super) struct KeeperHandle {
 /// plane goes on without its controller.
 pub(super) fn keeper(
     workers: Box<dyn Workers>,
-    spec: WorkerSpec,
     end_workers: bool,
     stop: CancellationToken,
 ) -> (KeeperHandle, impl Future<Output = Result<(), Failure>>) {
     let (wishes, wishes_in) = mpsc::channel(QUEUE);
     let (news_out, news) = mpsc::channel(QUEUE);
-    let keeper = Keeper { workers, spec, wanted: BTreeMap::new(), news: news_out };
+    let keeper = Keeper { workers, wanted: BTreeMap::new(), news: news_out };
     (KeeperHandle { wishes, news }, keeper.run(wishes_in, end_workers, stop))
 }
 
 struct Keeper {
     workers: Box<dyn Workers>,
-    spec: WorkerSpec,
     /// Wishes that were not fulfilled yet.
     wanted: BTreeMap<ConsumerNumber, Wish>,
     news: mpsc::Sender<News>,
@@ -82,9 +80,9 @@ impl Keeper {
                 () = stop.cancelled() => break,
                 wish = wishes.recv() => match wish {
                     Some(Wish::Forget) => self.wanted.clear(),
-                    Some(wish @ (Wish::Run(consumer) | Wish::End(consumer))) => {
-                        self.wanted.insert(consumer, wish);
-                        self.fulfil(consumer, wish).await;
+                    Some(wish @ (Wish::Run(consumer, _) | Wish::End(consumer))) => {
+                        self.wanted.insert(consumer, wish.clone());
+                        self.fulfil(consumer, &wish).await;
                     }
                     None => break,
                 },
@@ -100,7 +98,7 @@ impl Keeper {
 
     async fn again(&mut self) {
         for (consumer, wish) in self.wanted.clone() {
-            self.fulfil(consumer, wish).await;
+            self.fulfil(consumer, &wish).await;
         }
         match self.workers.list().await {
             Ok(list) => self.tell(News::List(list)).await,
@@ -111,9 +109,9 @@ impl Keeper {
         }
     }
 
-    async fn fulfil(&mut self, consumer: ConsumerNumber, wish: Wish) {
+    async fn fulfil(&mut self, consumer: ConsumerNumber, wish: &Wish) {
         let done = match wish {
-            Wish::Run(_) => self.workers.ensure(consumer, &self.spec).await,
+            Wish::Run(_, spec) => self.workers.ensure(consumer, spec).await,
             Wish::End(_) => self.workers.remove(consumer).await,
             Wish::Forget => Ok(()),
         };

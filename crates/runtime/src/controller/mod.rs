@@ -15,6 +15,8 @@ mod catalog;
 mod keeper;
 mod measures;
 mod notes;
+mod respec;
+mod rolling;
 mod shell;
 mod starts;
 mod status;

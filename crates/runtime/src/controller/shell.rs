@@ -8,7 +8,8 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
 use tidegate_core::ids::{ConsumerNumber, Generation, Instant, Offset, ProcessId, TopicId};
-use tidegate_wire::{Override, PartitionRates};
+use tidegate_wire::PartitionRates;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::calls::{self, Call, Commands, Outcome};
@@ -16,15 +17,18 @@ use super::catalog::Catalog;
 use super::keeper::{self, KeeperHandle, News, Wish};
 use super::measures;
 use super::notes;
+use super::rolling::Rolling;
 use super::starts::Starts;
 use super::status::{self, History};
 use crate::codec;
+use crate::follow::Followed;
+use crate::live;
 use crate::ports::{
     Admin, Clock, ControlLog, ControlReader, Offsets, Overrides, Phase, Rates, RawRecord,
-    ReadError, WorkerChange, WorkerSpec, WorkerState, Workers,
+    ReadError, WorkerChange, WorkerState, Workers,
 };
 use crate::settings;
-use crate::spec::Config;
+use crate::spec::{Config, Faults, GroupSpec};
 use crate::task::{self, TaskError};
 use crate::telemetry::metrics::ControllerMetrics;
 
@@ -41,8 +45,10 @@ pub struct Start {
     pub process: ProcessId,
     /// A random part of a second that this process waits longer than others before it stands for election.
     pub jitter: Duration,
-    /// What the workers are started with.
-    pub worker: WorkerSpec,
+    /// Names what workers run where their specification does not: the version of the program that is started.
+    pub program: String,
+    /// Finds what is wrong with a specification beyond itself.
+    pub check: live::Check,
     /// Whether the workers end with the controller; otherwise they go on without it.
     pub end_workers: bool,
 }
@@ -74,6 +80,9 @@ pub struct Ports {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The specification cannot be used.
+    #[error("the specification is faulty")]
+    Spec(#[source] Faults),
     /// The ledger is another group's.
     #[error(
         "the ledger in topic {topic} belongs to another group: give this group a controller topic of its own"
@@ -99,17 +108,23 @@ pub enum Error {
     Keeper(#[source] task::Failure),
 }
 
-/// Runs a controller until `stop` is cancelled, or until it cannot go on.
+/// Runs a controller until `stop` is cancelled, or until it cannot go on. It begins once it has read what the service topic sets, and
+/// follows that and the specification from then on.
 pub async fn run(
-    config: Arc<Config>,
+    specs: watch::Receiver<GroupSpec>,
     start: Start,
     ports: Ports,
-    status: tokio::sync::watch::Sender<tidegate_wire::Status>,
+    status: watch::Sender<tidegate_wire::Status>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    let followed = tokio::select! {
+        followed = Followed::begin(specs, ports.overrides, start.check) => followed,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let followed = followed.map_err(Error::Spec)?;
+    let config = Arc::clone(followed.live().config());
     let stop_keeper = CancellationToken::new();
-    let (keeper, task) =
-        keeper::keeper(ports.workers, start.worker.clone(), start.end_workers, stop_keeper.clone());
+    let (keeper, task) = keeper::keeper(ports.workers, start.end_workers, stop_keeper.clone());
     let keeper_task = task::spawn_named("workers", task);
     let now = ports.clock.now();
     let generation = Generation(ports.clock.unix_ms() / 1000);
@@ -127,7 +142,6 @@ pub async fn run(
         clock: ports.clock,
         ledger: ports.ledger,
         rates: ports.rates,
-        overrides: ports.overrides,
         starts: Arc::new(starts),
         started: BTreeSet::new(),
         admin: ports.admin,
@@ -142,9 +156,11 @@ pub async fn run(
         history: History::default(),
         metrics: ports.metrics,
         status,
-        config,
         refused: None,
-        worker: start.worker,
+        rolling: Rolling::new(start.program, followed.live().spec(), &config),
+        followed,
+        jitter: start.jitter,
+        genesis: generation,
     };
     let ran = shell.run(stop).await;
     stop_keeper.cancel();
@@ -153,32 +169,33 @@ pub async fn run(
 }
 
 pub(super) struct Shell {
-    pub(super) config: Arc<Config>,
+    pub(super) followed: Followed,
+    pub(super) rolling: Rolling,
+    pub(super) jitter: Duration,
+    pub(super) genesis: Generation,
     pub(super) process: ProcessId,
     pub(super) core: Controller,
     pub(super) clock: Arc<dyn Clock>,
     ledger: Arc<dyn ControlLog>,
     commands: Arc<Commands>,
     rates: Box<dyn Rates>,
-    overrides: Box<dyn Overrides>,
     admin: Arc<dyn Admin>,
     offsets: Arc<dyn Offsets>,
-    starts: Arc<Starts>,
+    pub(super) starts: Arc<Starts>,
     /// The topics of which partitions had been granted when this controller took the office.
     started: BTreeSet<TopicId>,
     keeper: KeeperHandle,
-    calls: FuturesUnordered<Call>,
+    pub(super) calls: FuturesUnordered<Call>,
     ledger_reader: Option<Box<dyn ControlReader>>,
-    inputs: VecDeque<Input>,
+    pub(super) inputs: VecDeque<Input>,
     pub(super) catalog: Catalog,
     pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
     /// When a worker was asked for whose consumer has not said Hello since.
     asked: BTreeMap<ConsumerNumber, Instant>,
     pub(super) history: History,
     metrics: ControllerMetrics,
-    status: tokio::sync::watch::Sender<tidegate_wire::Status>,
+    status: watch::Sender<tidegate_wire::Status>,
     refused: Option<Error>,
-    worker: WorkerSpec,
 }
 
 impl Shell {
@@ -198,8 +215,11 @@ impl Shell {
                 Some(news) = self.keeper.news.recv() => self.take_news(news),
                 records = next_records(&mut self.ledger_reader) => self.take_ledger(records),
                 rates = self.rates.next() => rates.into_iter().for_each(|rates| self.take_rates(&rates)),
-                overrides = self.overrides.next() => overrides.iter().for_each(tell_override),
-                _ = publish.tick() => self.publish(),
+                () = self.followed.changed() => self.respecified(),
+                _ = publish.tick() => {
+                    self.roll();
+                    self.publish();
+                }
             }
             self.step();
             if let Some(error) = self.refused.take() {
@@ -239,7 +259,7 @@ impl Shell {
                         died: None,
                     }));
                 }
-                self.replace_outdated(&list);
+                self.rolling.see(&list);
                 self.workers = list;
             }
             News::Change(WorkerChange { consumer, phase, died, detail }) => {
@@ -251,17 +271,6 @@ impl Shell {
                 };
                 self.inputs.push_back(Input::Worker(view));
             }
-        }
-    }
-
-    /// A worker that was started with another configuration, by a controller before this one, is replaced: one at a time,
-    /// and only while all others run.
-    fn replace_outdated(&self, list: &BTreeMap<ConsumerNumber, WorkerState>) {
-        let settled = list.values().all(|worker| worker.phase == Phase::Running);
-        let outdated = list.iter().find(|(_, worker)| worker.spec != self.worker);
-        if let Some((consumer, _)) = outdated.filter(|_| settled) {
-            tracing::info!(%consumer, "a worker has another configuration and is replaced");
-            self.wish(Wish::Run(*consumer));
         }
     }
 
@@ -277,7 +286,7 @@ impl Shell {
         };
         match error {
             ReadError::Failed(source) => {
-                let topic = self.config.control_topics.ledger().to_owned();
+                let topic = self.config().control_topics.ledger().to_owned();
                 self.refused = Some(Error::Ledger { topic, source });
                 return;
             }
@@ -299,10 +308,14 @@ impl Shell {
 
     fn take_rates(&mut self, rates: &PartitionRates) {
         let age = self.clock.unix_ms().saturating_sub(rates.sampled_unix_ms);
-        if age > RATES_MAX_AGE_MS || self.config.topic(&rates.topic).is_none() {
+        if age > RATES_MAX_AGE_MS || self.config().topic(&rates.topic).is_none() {
             return;
         }
         self.catalog.learn(rates.topic_id, &rates.topic);
+        // A topic that was added waits until everybody knows its sink.
+        if !self.rolling.is_read_by_all(&rates.topic, &self.workers) {
+            return;
+        }
         self.inputs.push_back(Input::Rates(rates.topic_id, rates.report()));
     }
 
@@ -336,7 +349,8 @@ impl Shell {
             Effect::LookForTraces => {
                 let (admin, offsets) = (Arc::clone(&self.admin), Arc::clone(&self.offsets));
                 let workers = self.workers.len();
-                self.calls.push(calls::traces(admin, offsets, Arc::clone(&self.config), workers));
+                let config = self.shared_config();
+                self.calls.push(calls::traces(admin, offsets, config, workers));
             }
             Effect::Trim(consumer, below) => {
                 let log = if consumer.is_some() { &self.commands.log } else { &self.ledger };
@@ -344,7 +358,8 @@ impl Shell {
             }
             Effect::CheckTopics(topics) => {
                 let named = self.catalog.named(&topics);
-                self.calls.push(calls::check_topics(Arc::clone(&self.admin), topics, named));
+                let (admin, config) = (Arc::clone(&self.admin), self.shared_config());
+                self.calls.push(calls::check_topics(admin, config, topics, named));
             }
             Effect::ResolveStarts(partitions) => {
                 let partitions = self.catalog.known(&partitions);
@@ -355,23 +370,32 @@ impl Shell {
                 if self.core.fold().lives().current(consumer).is_none() {
                     self.asked.insert(consumer, self.clock.now());
                 }
-                self.calls.push(calls::worker(Arc::clone(&self.commands), consumer));
+                let commands = Arc::clone(&self.commands);
+                self.calls.push(calls::worker(commands, consumer, self.rolling.for_new()));
             }
             Effect::RemoveWorker(consumer) => {
                 self.asked.remove(&consumer);
                 self.wish(Wish::End(consumer));
             }
             Effect::RefuseLedger => {
-                let topic = self.config.control_topics.ledger().to_owned();
+                let topic = self.config().control_topics.ledger().to_owned();
                 self.refused = Some(Error::ForeignLedger { topic });
             }
             Effect::Note(note) => self.note(&note),
         }
     }
 
-    fn wish(&self, wish: Wish) {
+    pub(super) fn config(&self) -> &Config {
+        self.followed.live().config()
+    }
+
+    pub(super) fn shared_config(&self) -> Arc<Config> {
+        Arc::clone(self.followed.live().config())
+    }
+
+    pub(super) fn wish(&self, wish: Wish) {
         if let Err(error) = self.keeper.wishes.try_send(wish) {
-            tracing::error!(%error, ?wish, "the keeper of the workers takes no wishes");
+            tracing::error!(%error, "the keeper of the workers takes no wishes");
         }
     }
 
@@ -403,14 +427,6 @@ impl Shell {
         measures::gauges(&self.metrics, &status);
         self.status.send_replace(status);
     }
-}
-
-/// Nothing acts upon overrides yet: whoever wrote one must not think so.
-fn tell_override(change: &Override) {
-    tracing::error!(
-        field = change.field,
-        "an override of the specification was read and is not applied by this version: change the specification and restart the controller"
-    );
 }
 
 async fn next_records(

@@ -27,8 +27,10 @@ pub(super) struct Starts {
     config: Arc<Config>,
     admin: Arc<dyn Admin>,
     offsets: Arc<dyn Offsets>,
-    /// How many partitions each topic had when this process began.
+    /// How many partitions each topic had when this process began, or when it was told to read it.
     before: OnceCell<BTreeMap<TopicId, u32>>,
+    /// What found starts before the specification was changed.
+    earlier: Option<Arc<Self>>,
 }
 
 /// The topics of interest that exist.
@@ -46,7 +48,21 @@ impl Starts {
         admin: Arc<dyn Admin>,
         offsets: Arc<dyn Offsets>,
     ) -> Self {
-        Self { config, admin, offsets, before: OnceCell::new() }
+        Self { config, admin, offsets, before: OnceCell::new(), earlier: None }
+    }
+
+    /// The same by another specification. Topics that were of interest before keep what is known of them.
+    pub(super) fn respecified(self: &Arc<Self>, config: Arc<Config>) -> Arc<Self> {
+        if self.config.topics == config.topics {
+            return Arc::clone(self);
+        }
+        Arc::new(Self {
+            config,
+            admin: Arc::clone(&self.admin),
+            offsets: Arc::clone(&self.offsets),
+            before: OnceCell::new(),
+            earlier: Some(Arc::clone(self)),
+        })
     }
 
     /// Looks which partitions there are, as soon as that is possible; nothing to do where no topic starts at its end.
@@ -85,7 +101,13 @@ impl Starts {
     async fn before(&self) -> Result<&BTreeMap<TopicId, u32>, Error> {
         let look = || async {
             let topics = existing(&*self.admin, &self.config).await?;
-            Ok(topics.into_iter().map(|topic| (topic.id, topic.partitions)).collect())
+            let Some(earlier) = &self.earlier else {
+                return Ok(topics.into_iter().map(|topic| (topic.id, topic.partitions)).collect());
+            };
+            let mut before = Box::pin(earlier.before()).await?.clone();
+            let added = topics.iter().filter(|topic| earlier.config.topic(&topic.name).is_none());
+            before.extend(added.map(|topic| (topic.id, topic.partitions)));
+            Ok(before)
         };
         self.before.get_or_try_init(look).await
     }

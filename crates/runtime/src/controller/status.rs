@@ -7,12 +7,13 @@ use tidegate_core::ids::{ConsumerNumber, Incarnation, Instant, PartitionId, Topi
 use tidegate_core::ledger::{Move, Ownership};
 use tidegate_core::pack::Binding;
 use tidegate_wire::status::{
-    ConsumerRow, Decision, Mode, Ownership as OwnershipWord, PartitionRow, PlanStatus, RaisedAlarm,
-    Role as RoleWord, SpecSummary, TopicRow, Waiting, WorkerPhase,
+    ConsumerRow, Decision, Mode, OverrideRow, Ownership as OwnershipWord, PartitionRow, PlanStatus,
+    RaisedAlarm, Role as RoleWord, SpecSummary, TopicRow, Waiting, WorkerPhase,
 };
 use tidegate_wire::{Alarm, Status};
 
 use super::shell::Shell;
+use crate::live;
 use crate::ports::Phase;
 use crate::spec;
 
@@ -98,8 +99,8 @@ pub(super) fn of(shell: &mut Shell) -> Status {
     let consumers = view.consumers();
     let core = &shell.core;
     Status {
-        group: shell.config.group.0.clone(),
-        mode: match shell.config.mode {
+        group: shell.config().group.0.clone(),
+        mode: match shell.config().mode {
             spec::Mode::Observe => Mode::Observe,
             spec::Mode::Own => Mode::Own,
         },
@@ -113,7 +114,9 @@ pub(super) fn of(shell: &mut Shell) -> Status {
         },
         term: core.fold().reign().map(|reign| reign.term.0.0),
         ledger_position: core.fold().position().0,
-        spec: summary(&shell.config),
+        spec: summary(shell.config()),
+        overrides: shell.followed.live().rows().into_iter().map(override_row).collect(),
+        rollout: shell.rolling.status(now, core, shell.config(), &shell.workers),
         wanted_consumers: count(consumers.iter().filter(|consumer| consumer.wanted).count()),
         ready_consumers: count(consumers.iter().filter(|consumer| consumer.ready).count()),
         freshness: None,
@@ -126,6 +129,11 @@ pub(super) fn of(shell: &mut Shell) -> Status {
     }
 }
 
+fn override_row(row: live::Row) -> OverrideRow {
+    let live::Row { field, value, refused } = row;
+    OverrideRow { field, value, refused }
+}
+
 fn summary(config: &spec::Config) -> SpecSummary {
     SpecSummary {
         topics: config.topic_patterns(),
@@ -134,6 +142,7 @@ fn summary(config: &spec::Config) -> SpecSummary {
         overload_permille: config.capacity.overload.0,
         min_consumers: config.consumers.min.get(),
         max_consumers: config.consumers.max.get(),
+        paused: config.paused,
     }
 }
 
@@ -162,18 +171,23 @@ fn alarms(shell: &mut Shell, at_unix_ms: u64) -> Vec<RaisedAlarm> {
         });
     }
     if core.has_lost_records() {
-        let topic = shell.config.control_topics.ledger().to_owned();
+        let topic = shell.config().control_topics.ledger().to_owned();
         raised.push(Alarm::LedgerTruncated { topic });
     }
     let bound = core.last_decision().map(|decision| &decision.solution.report.bound_by);
     if bound.is_some_and(|bound| bound.contains(&Binding::MaxConsumers)) {
-        raised.push(Alarm::MaxConsumersReached { max: shell.config.consumers.max.get() });
+        raised.push(Alarm::MaxConsumersReached { max: shell.config().consumers.max.get() });
     }
     raised.extend(
         shell.history.late.keys().map(|consumer| Alarm::WorkerLate { consumer: consumer.get() }),
     );
     let infeasible = shell.history.infeasible.clone();
     raised.extend(infeasible.map(|reason| Alarm::PlanInfeasible { reason }));
+    raised.extend(shell.rolling.refused().map(|reason| Alarm::RolloutTakenBack { reason }));
+    for row in shell.followed.live().rows() {
+        let live::Row { field, refused, .. } = row;
+        raised.extend(refused.map(|reason| Alarm::OverrideRefused { field, reason }));
+    }
     for (consumer, worker) in &shell.workers {
         if worker.phase == Phase::BackingOff && worker.starts >= CRASH_LOOP_STARTS {
             raised.push(Alarm::WorkerCrashLooping {

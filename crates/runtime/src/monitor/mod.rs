@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tidegate_core::ids::{Instant, Position, TopicId};
 use tidegate_core::rates::{self, Sample, TopicReport, TopicRound};
 use tidegate_wire::{PartitionRates, RatesOf};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::batches::Batches;
@@ -20,6 +21,7 @@ use self::face::Face;
 pub use self::face::Shown;
 use self::shrinking::Shrinking;
 use crate::codec;
+use crate::follow;
 use crate::ports::{
     Admin, AppendError, Clock, ControlLog, LogSizes, MeasuredTopic, PartitionSample, Round,
 };
@@ -43,8 +45,14 @@ pub struct Ports {
     pub admin: Arc<dyn Admin>,
 }
 
-/// Runs a monitor until `stop` is cancelled.
-pub async fn run(config: Arc<Config>, ports: Ports, shown: Shown, stop: CancellationToken) {
+/// Runs a monitor until `stop` is cancelled. Topics that are added to the specification are measured from then on.
+pub async fn run(
+    mut configs: watch::Receiver<Arc<Config>>,
+    ports: Ports,
+    shown: Shown,
+    stop: CancellationToken,
+) {
+    let config = Arc::clone(&configs.borrow_and_update());
     let mut monitor = Monitor::new(config, ports, shown);
     let mut periods = tokio::time::interval(monitor.config.monitor.period);
     periods.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -53,6 +61,10 @@ pub async fn run(config: Arc<Config>, ports: Ports, shown: Shown, stop: Cancella
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            config = follow::next(&mut configs) => {
+                monitor.config = config;
+                continue;
+            }
             _ = periods.tick() => {}
         }
         tokio::select! {

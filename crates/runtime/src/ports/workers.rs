@@ -4,6 +4,7 @@
 //! keeps them apart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidegate_core::ids::{ConsumerNumber, ProcessId};
@@ -13,8 +14,22 @@ use super::Error;
 /// How a worker is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct WorkerSpec {
-    /// Version of the configuration or image: a worker with another one is replaced.
+    /// Names the rest: a worker with another one is updated.
     pub revision: String,
+    /// What its consumer works by: the group's specification as YAML, as far as it is a consumer's business.
+    pub group: Arc<str>,
+}
+
+impl WorkerSpec {
+    /// A spec that is named by what is in it, and by the program that is to run it where that is not.
+    pub fn new(group: &str, program: &str) -> Self {
+        // FNV-1a: the same for ever, unlike the standard library's, because workers outlive controllers.
+        let byte =
+            |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash =
+            program.bytes().chain([0]).chain(group.bytes()).fold(0xcbf2_9ce4_8422_2325, byte);
+        Self { revision: format!("{hash:016x}"), group: group.into() }
+    }
 }
 
 /// Where a worker is in its life.

@@ -16,10 +16,13 @@ use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use super::ChildCommand;
 use super::record::{Record, pid_namespace};
 use crate::ports::WorkerSpec;
-use crate::state_file::boot_id;
+use crate::state_file::{boot_id, replace};
 
 /// Carries the process id to the child, and lets a later controller find a child whose pid was not written down.
 const PROCESS_ID: &str = "TIDEGATE_PROCESS_ID";
+
+/// The specification that a child works by, in its directory.
+const SPEC: &str = "group.yaml";
 
 /// Time between two looks at an adopted process: short beside any deadline, and one system call.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
@@ -74,12 +77,13 @@ impl Child {
         std::fs::create_dir_all(directory)?;
         let process = super::new_process_id()?;
         let mut record = Record::new(process, &spec.revision);
+        replace(directory, SPEC, |_| spec.group.as_bytes().to_vec())?;
         record.save(directory)?;
         let filled = |text: &str| {
             text.replace("{consumer}", &consumer.to_string())
                 .replace("{directory}", &directory.display().to_string())
                 .replace("{process}", &process.to_string())
-                .replace("{revision}", &spec.revision)
+                .replace("{spec}", &directory.join(SPEC).display().to_string())
         };
         let log = File::options().create(true).append(true).open(directory.join("log"))?;
         let child = tokio::process::Command::new(&command.program)
@@ -101,7 +105,7 @@ impl Child {
     }
 
     /// Finds out what became of the child of a record, and takes it over when it lives.
-    pub(super) async fn adopt(record: &Record) -> Adoption {
+    pub(super) async fn adopt(record: &Record, directory: &Path) -> Adoption {
         match (record.boot, boot_id()) {
             (Some(then), Some(now)) if then == now => {}
             (Some(_), Some(_)) => return Adoption::Dead,
@@ -120,11 +124,13 @@ impl Child {
             Err(Errno::SRCH) => return Adoption::Dead,
             Err(_) => return Adoption::Unknown,
         };
+        // It is there since before the child was.
+        let group = std::fs::read_to_string(directory.join(SPEC)).unwrap_or_default();
         // After the handle was opened: what has this start now is what the handle means.
         match start_ticks(pid) {
             Some(now) if now == ticks => Adoption::Alive(Box::new(Self {
                 process: record.process,
-                spec: WorkerSpec { revision: record.revision.clone() },
+                spec: WorkerSpec { revision: record.revision.clone(), group: group.into() },
                 handle,
                 end: End::Adopted,
             })),

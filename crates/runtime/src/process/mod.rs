@@ -56,7 +56,7 @@ pub struct ProcessOptions {
 }
 
 /// A command line. In arguments and values of variables `{consumer}` stands for the consumer's number, `{directory}`
-/// for its data directory, `{process}` for the id of the new process and `{revision}` for that of its spec. The id is
+/// for its data directory, `{process}` for the id of the new process and `{spec}` for the file with its specification. The id is
 /// also in the variable `TIDEGATE_PROCESS_ID`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChildCommand {
@@ -134,11 +134,10 @@ impl ProcessWorkers {
     async fn adopt_all(&mut self) {
         for (consumer, record) in record::all(&self.options.directory) {
             let directory = record::directory(&self.options.directory, consumer);
-            match Child::adopt(&record).await {
+            match Child::adopt(&record, &directory).await {
                 Adoption::Alive(child) => {
                     tracing::info!(%consumer, process = %record.process, "worker adopted");
-                    let spec = WorkerSpec { revision: record.revision };
-                    self.supervise(consumer, spec, Some(*child));
+                    self.supervise(consumer, child.spec.clone(), Some(*child));
                 }
                 Adoption::Dead => {
                     Record::remove(&directory);

@@ -10,7 +10,7 @@ fn consumer(number: u32) -> ConsumerNumber {
 }
 
 fn spec(revision: &str) -> WorkerSpec {
-    WorkerSpec { revision: revision.to_owned() }
+    WorkerSpec { revision: revision.to_owned(), group: format!("group: {revision}\n").into() }
 }
 
 /// Children that run a shell script with the consumer's number, directory and process id as `$1`, `$2` and `$3`.
@@ -20,7 +20,7 @@ fn options(root: &Path, script: &str) -> ProcessOptions {
         command: ChildCommand {
             program: "/bin/sh".into(),
             arguments: arguments.map(str::to_owned).into(),
-            environment: vec![("REVISION".to_owned(), "{revision}".to_owned())],
+            environment: vec![("SPEC".to_owned(), "{spec}".to_owned())],
         },
         directory: root.to_owned(),
         stop_grace: Duration::from_secs(5),
@@ -63,12 +63,12 @@ const SLEEP: &str = "exec sleep 1000";
 #[tokio::test]
 async fn a_child_gets_its_number_directory_and_id_and_a_log() {
     let root = tempfile::tempdir().unwrap();
-    let script = r#"echo "$1 $3 $TIDEGATE_PROCESS_ID $REVISION" > "$2/seen"; echo out; echo err >&2; exec sleep 1000"#;
+    let script = r#"echo "$1 $3 $TIDEGATE_PROCESS_ID $(cat $SPEC)" > "$2/seen"; echo out; echo err >&2; exec sleep 1000"#;
     let mut workers = start(options(root.path(), script)).await;
     workers.ensure(consumer(3), &spec("r1")).await.unwrap();
     let id = running_id(&next(&mut workers, Phase::Running).await);
     let directory = root.path().join("consumer-3");
-    assert_eq!(content(&directory.join("seen")).await, format!("3 {id} {id} r1\n"));
+    assert_eq!(content(&directory.join("seen")).await, format!("3 {id} {id} group: r1\n"));
     while content(&directory.join("log")).await != "out\nerr\n" {}
     workers.ensure(consumer(3), &spec("r1")).await.unwrap();
     assert_eq!(workers.list().await.unwrap()[&consumer(3)].starts, 1);

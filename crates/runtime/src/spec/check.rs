@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tidegate_core::ids::GroupName;
 
-use super::config::{Config, SinkTarget, Topic, TopicPattern};
+use super::config::{Config, Pin, SinkTarget, Topic, TopicPattern};
 use super::dead_letters::DeadLetterTarget;
 use super::sections::{Controller, Monitor, Ownership, TopicOfInterest};
 use super::units::Span;
+use super::workers::WorkerKind;
 use super::{Fault, GroupSpec, Permille};
 use crate::security::{Mechanism, Sasl, Tls};
 
@@ -37,11 +38,12 @@ pub(super) fn check(spec: &GroupSpec) -> (Config, Vec<Fault>) {
     let config = Config {
         group: GroupName(spec.group.clone()),
         mode: spec.mode,
+        paused: spec.paused,
         cluster: spec.cluster.clone(),
         topics,
         control_topics: spec.control_topics.clone(),
         capacity: spec.capacity,
-        consumers: spec.consumers,
+        consumers: spec.consumers.clone(),
         monitor: spec.monitor,
         controller: spec.controller,
         ownership: spec.ownership,
@@ -278,6 +280,11 @@ fn capacity(spec: &GroupSpec, faults: &mut Checks) {
     let message =
         format!("must be at most consumers.max ({}), found {}", consumers.max, consumers.min);
     faults.require("consumers.min", consumers.min <= consumers.max, message);
+    for pin in consumers.pins.keys() {
+        let path = format!("consumers.pins.{pin}");
+        let message = "expected TOPIC/PARTITION, such as orders/3";
+        faults.require(&path, Pin::parse(pin).is_some(), message);
+    }
 }
 
 fn monitor(monitor: &Monitor, faults: &mut Checks) {
@@ -342,4 +349,19 @@ fn workers(spec: &GroupSpec, faults: &mut Checks) {
         pause.max,
         "workers.restartBackoff.max",
     );
+    let kubernetes = &workers.kubernetes;
+    if workers.kind == WorkerKind::Kubernetes {
+        let message = "is required: the consumers' image, such as registry.example/tidegate:1.0";
+        faults.require("workers.kubernetes.image", !kubernetes.image.is_empty(), message);
+    }
+    let size = &kubernetes.storage.size;
+    let message = format!("expected a quantity of Kubernetes such as 1Gi, found {size:?}");
+    faults.require("workers.kubernetes.storage.size", is_quantity(size), message);
+}
+
+/// A positive quantity of bytes as Kubernetes writes it.
+fn is_quantity(text: &str) -> bool {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let units = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    units.contains(&&text[digits.len()..]) && digits.parse::<u64>().is_ok_and(|number| number > 0)
 }

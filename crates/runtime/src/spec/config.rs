@@ -6,10 +6,10 @@ use tidegate_core::ids::GroupName;
 
 use super::dead_letters::DeadLetterTarget;
 use super::sections::{
-    Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor, Ownership,
-    Start, Workers,
+    Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor, Ownership, Start,
 };
 use super::url::shown;
+use super::workers::Workers;
 use crate::security::Cluster;
 
 /// The settings of one group, made by [`super::GroupSpec::validate`] only: every relation between them holds.
@@ -20,6 +20,8 @@ pub struct Config {
     pub group: GroupName,
     /// What the controller may do.
     pub mode: Mode,
+    /// Whether consumers and partitions stay as they are.
+    pub paused: bool,
     /// The Kafka cluster.
     pub cluster: Cluster,
     /// The topics of interest; use [`Self::topic`] to find the entry for a topic.
@@ -66,6 +68,15 @@ pub enum TopicPattern {
     Name(String),
 }
 
+/// A partition that must be on a certain consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+}
+
 /// Where records go: a URL with a scheme that names the kind of sink. It is printed without what may be secret.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SinkTarget {
@@ -102,6 +113,17 @@ impl ControlTopics {
     /// The topic whose partition 0 is the ledger.
     pub fn ledger(&self) -> &str {
         self.ledger.as_ref().unwrap_or(&self.controller)
+    }
+}
+
+// === impl Pin ===
+
+impl Pin {
+    /// Reads `TOPIC/PARTITION`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (topic, partition) = text.rsplit_once('/')?;
+        let partition = partition.parse().ok()?;
+        (!topic.is_empty()).then(|| Self { topic: topic.to_owned(), partition })
     }
 }
 

@@ -81,6 +81,7 @@ fn value_text(schema: &Value) -> String {
             "boolean" => "true or false",
             "string" => "text",
             "array" => "list",
+            "object" => "map",
             other => other,
         });
     types.collect::<Vec<_>>().join(" or ")

@@ -37,6 +37,7 @@ use crate::security::Cluster;
 
 mod check;
 mod config;
+mod consumers;
 mod dead_letters;
 mod docs;
 mod edit;
@@ -44,17 +45,18 @@ mod sections;
 mod units;
 mod url;
 mod walk;
+mod workers;
 
-pub use config::{Config, SinkTarget, Topic, TopicPattern};
+pub use config::{Config, Pin, SinkTarget, Topic, TopicPattern};
 pub use dead_letters::DeadLetterTarget;
 pub use docs::docs;
 pub use sections::{
-    Backoff, Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor,
-    OnOutOfRange, OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest, WorkerKind,
-    Workers,
+    Capacity, Consumer, Consumers, ControlTopics, Controller, Http, Mode, Monitor, OnOutOfRange,
+    OnSinkBehind, Ownership, PlannerPreset, Start, TopicOfInterest,
 };
 pub use units::{Address, OptionalRate, Permille, Rate, Size, Span};
 pub use url::shown;
+pub use workers::{Backoff, Keeping, Kubernetes, Storage, WorkerKind, Workers};
 
 /// The specification of one consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +67,8 @@ pub struct GroupSpec {
     pub group: String,
     /// What the controller may do. The default is `observe`: a new group is looked at before it is touched.
     pub mode: Mode,
+    /// Keeps consumers and partitions as they are: only what has no consumer, or has lost it, still gets one. The default is false.
+    pub paused: bool,
     /// The Kafka cluster. Required.
     pub cluster: Cluster,
     /// The topics to read, each with its sink. There may be none: the service topic can add them.
@@ -125,7 +129,7 @@ impl GroupSpec {
 
     /// The effective values as YAML, defaults included; secrets appear as references only.
     pub fn print(&self) -> String {
-        serde_saphyr::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+        to_yaml(self)
     }
 
     fn to_value(&self) -> Value {
@@ -236,7 +240,13 @@ impl std::fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-fn from_yaml(text: &str) -> Result<Value, String> {
+/// Writes YAML; what cannot be written is a comment that says why.
+pub fn to_yaml(value: &impl Serialize) -> String {
+    serde_saphyr::to_string(value).unwrap_or_else(|error| format!("# {error}\n"))
+}
+
+/// Reads YAML that is not a whole specification, such as the value of one field.
+pub fn from_yaml(text: &str) -> Result<Value, String> {
     serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }
 

@@ -3,6 +3,7 @@
 //! A field's documentation is also its text in the schema and in `docs/config.md`, so it ends with the reason for the
 //! default; the `impl Default`s give only the values.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::time::Duration;
@@ -97,7 +98,7 @@ pub struct Capacity {
 }
 
 /// How many consumers there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Consumers {
     /// At least so many. The default is 1: an idle group still answers at once.
@@ -107,6 +108,11 @@ pub struct Consumers {
     /// So many more while partitions leave a consumer that is to go. The default is 1: replacements go one by one. With 0
     /// its partitions are given up first where the others have no room for them.
     pub max_surge: u32,
+    /// Numbers of consumers that partitions must leave, and that end then. None by default.
+    pub drain: BTreeSet<NonZeroU32>,
+    /// Partitions that must be on a certain consumer, by `TOPIC/PARTITION`, such as `{orders/3: 2}`; a pin to a consumer that is
+    /// lost or to be left waits. None by default.
+    pub pins: BTreeMap<String, NonZeroU32>,
 }
 
 /// How partitions are measured.
@@ -276,45 +282,6 @@ pub enum OnSinkBehind {
     Continue,
 }
 
-/// What runs the consumers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Workers {
-    /// Which kind of worker. The default is `process`: it needs nothing but this machine.
-    pub kind: WorkerKind,
-    /// Where each consumer has a directory for its state and its log. The default is beside where you start it.
-    pub data_directory: String,
-    /// Time from SIGTERM to SIGKILL. The default is longer than `consumer.stopBudget`, so that only a hung consumer
-    /// is killed.
-    #[serde(with = "Span")]
-    pub stop_grace: Duration,
-    /// Pause before a consumer that ended is started again.
-    pub restart_backoff: Backoff,
-}
-
-/// Kinds of workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum WorkerKind {
-    /// Child processes of the controller.
-    #[default]
-    Process,
-    /// Consumers that you start yourself with `tidegate consumer`; the log says which are wanted.
-    Manual,
-}
-
-/// A pause that doubles each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Backoff {
-    /// The first pause. The default is short: most ends are one-time.
-    #[serde(with = "Span")]
-    pub initial: Duration,
-    /// The longest pause. The default keeps a broken consumer quiet and still heals within half a minute.
-    #[serde(with = "Span")]
-    pub max: Duration,
-}
-
 /// The HTTP server of each process: `/livez`, `/readyz`, `/metrics`, `/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -368,6 +335,8 @@ impl Default for Consumers {
             min: NonZeroU32::MIN,
             max: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
             max_surge: 1,
+            drain: BTreeSet::new(),
+            pins: BTreeMap::new(),
         }
     }
 }
@@ -428,23 +397,6 @@ impl Default for Consumer {
             on_sink_behind: OnSinkBehind::Stop,
             on_out_of_range: OnOutOfRange::Stop,
         }
-    }
-}
-
-impl Default for Workers {
-    fn default() -> Self {
-        Self {
-            kind: WorkerKind::Process,
-            data_directory: "tidegate-data".to_owned(),
-            stop_grace: Duration::from_secs(15),
-            restart_backoff: Backoff::default(),
-        }
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) }
     }
 }
 

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{Fault, units};
 
+/// Marks what is passed on to Kubernetes as it is; its API server knows the same mark.
+const FOREIGN: &str = "x-kubernetes-preserve-unknown-fields";
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -24,6 +27,13 @@ pub(super) fn prune(value: &mut Value, schema: &Value, path: &str, found: &mut F
     }
     let fits = has_type(value, schema);
     match value {
+        // Somebody else's: what fits into it is theirs to say.
+        Value::Object(_) if fits && schema[FOREIGN] == true => true,
+        Value::Object(map) if fits && schema["additionalProperties"].is_object() => {
+            let entry = &schema["additionalProperties"];
+            map.retain(|key, value| prune(value, entry, &join(path, key), found));
+            true
+        }
         Value::Object(map) if fits => prune_map(map, schema, path, found),
         Value::Array(items) if fits => {
             prune_list(items, &schema["items"], path, found);

@@ -127,6 +127,18 @@ pub enum Alarm {
         /// The ledger's topic.
         topic: String,
     },
+    /// An update of the consumers did not work and was taken back.
+    RolloutTakenBack {
+        /// Why.
+        reason: String,
+    },
+    /// A field that the service topic sets is not in effect.
+    OverrideRefused {
+        /// The path of the field.
+        field: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// An alarm in the status.
@@ -167,6 +179,8 @@ impl Alarm {
         "mirror-failing",
         "max-consumers-reached",
         "ledger-truncated",
+        "rollout-taken-back",
+        "override-refused",
     ];
 
     /// A fixed word for labels and messages.
@@ -187,6 +201,8 @@ impl Alarm {
             Self::MirrorFailing { .. } => "mirror-failing",
             Self::MaxConsumersReached { .. } => "max-consumers-reached",
             Self::LedgerTruncated { .. } => "ledger-truncated",
+            Self::RolloutTakenBack { .. } => "rollout-taken-back",
+            Self::OverrideRefused { .. } => "override-refused",
         }
     }
 
@@ -207,7 +223,9 @@ impl Alarm {
             | Self::WorkerCrashLooping { .. }
             | Self::RatesStale { .. }
             | Self::MirrorFailing { .. }
-            | Self::MaxConsumersReached { .. } => Severity::Warning,
+            | Self::MaxConsumersReached { .. }
+            | Self::RolloutTakenBack { .. }
+            | Self::OverrideRefused { .. } => Severity::Warning,
         }
     }
 
@@ -227,7 +245,10 @@ impl Alarm {
             | Self::RatesStale { topic }
             | Self::LedgerTruncated { topic } => format!("topic {topic}"),
             Self::MirrorFailing { group, .. } => format!("group {group}"),
-            Self::PlanInfeasible { .. } | Self::MaxConsumersReached { .. } => "group".to_owned(),
+            Self::OverrideRefused { field, .. } => format!("field {field}"),
+            Self::PlanInfeasible { .. }
+            | Self::MaxConsumersReached { .. }
+            | Self::RolloutTakenBack { .. } => "group".to_owned(),
         }
     }
 
@@ -249,6 +270,7 @@ impl Alarm {
 }
 
 impl fmt::Display for Alarm {
+    #[expect(clippy::too_many_lines, reason = "a sentence for each")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TwoProcessesOfOneNumber { consumer, current, waiting } => write!(
@@ -319,6 +341,12 @@ impl fmt::Display for Alarm {
             Self::LedgerTruncated { topic } => {
                 write!(f, "the ledger in topic {topic} lost records: nothing new is granted")
             }
+            Self::RolloutTakenBack { reason } => {
+                write!(f, "an update of the consumers was taken back: {reason}")
+            }
+            Self::OverrideRefused { field, reason } => {
+                write!(f, "the service topic sets {field}, which is not in effect: {reason}")
+            }
         }
     }
 }
@@ -357,6 +385,8 @@ mod tests {
             Alarm::MirrorFailing { group: "orders".to_owned(), reason: reason() },
             Alarm::MaxConsumersReached { max: 4 },
             Alarm::LedgerTruncated { topic: topic() },
+            Alarm::RolloutTakenBack { reason: reason() },
+            Alarm::OverrideRefused { field: "consumers.max".to_owned(), reason: reason() },
         ]
     }
 

@@ -31,6 +31,12 @@ pub struct Status {
     pub ledger_position: u64,
     /// What the spec asks for.
     pub spec: SpecSummary,
+    /// What the service topic sets over the spec.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideRow>,
+    /// The update of the consumers to another image or configuration, while it goes on or has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// How many consumers should run.
     pub wanted_consumers: u32,
     /// How many can be given partitions.
@@ -103,6 +109,42 @@ pub struct SpecSummary {
     pub min_consumers: u32,
     /// Most consumers.
     pub max_consumers: u32,
+    /// Whether consumers and partitions are kept as they are.
+    pub paused: bool,
+}
+
+/// A field that the service topic sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OverrideRow {
+    /// The path of the field in the spec, such as `consumers.max`.
+    pub field: String,
+    /// What it is set to.
+    pub value: serde_json::Value,
+    /// Why it is not in effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// How far an update of the consumers is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// Names the image and the configuration that are wanted.
+    pub revision: String,
+    /// How many consumers run that.
+    pub updated: u32,
+    /// How many there are.
+    pub consumers: u32,
+    /// The one that is being updated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<u32>,
+    /// How far that one is: leaving, updating, returning or settling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Why the update was taken back: until something else is wanted, consumers run what they ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// The age of records when they became durable, over the last minute.

@@ -11,8 +11,8 @@ mod rate;
 
 pub use alarm::{Alarm, RaisedAlarm, Severity};
 pub use group::{
-    ConsumerRow, Decision, Freshness, Mode, Ownership, PartitionRow, PlanStatus, Role, SpecSummary,
-    Status, TopicRow, Waiting, WorkerPhase,
+    ConsumerRow, Decision, Freshness, Mode, OverrideRow, Ownership, PartitionRow, PlanStatus, Role,
+    RolloutStatus, SpecSummary, Status, TopicRow, Waiting, WorkerPhase,
 };
 pub use process::{ConsumerStatus, HeldPartition, HeldState, LeaseState, MonitorStatus};
 pub use rate::ByteRate;

@@ -1,0 +1,135 @@
+//! `tidegate service set|unset|list`: fields of a group's specification that are set while it runs.
+//!
+//! What would not be taken is refused before it is written, by the same rules by which the controller reads it.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value;
+use tidegate_kafka::Kafka;
+use tidegate_runtime::errors::Code;
+use tidegate_runtime::live::Live;
+use tidegate_runtime::service;
+use tidegate_runtime::spec::{self, Config};
+use tidegate_wire::Override;
+use tokio::sync::watch;
+
+use crate::args::{ServiceCommand, SpecArgs};
+use crate::failure::{Coded, Exit};
+use crate::output::Output;
+use crate::setup::{self, Patience};
+use crate::wiring;
+
+/// A change that was written.
+#[derive(Serialize)]
+struct Written {
+    field: String,
+    /// Left out when the field is taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    offset: u64,
+}
+
+/// An override as it is listed.
+#[derive(Serialize)]
+struct Listed {
+    field: String,
+    value: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+}
+
+pub(super) async fn run(command: ServiceCommand, output: &Output) -> anyhow::Result<Exit> {
+    match command {
+        ServiceCommand::Set { spec: file, field, value } => {
+            let value = spec::from_yaml(&value).map_err(|error| {
+                Coded::new(Code::ConfigInvalid, format!("the value of {field} is no YAML: {error}"))
+            })?;
+            let group = Group::open(&file).await?;
+            group.is_taken(&field, &value)?;
+            group.write(field, Some(value), output).await
+        }
+        ServiceCommand::Unset { spec, field } => {
+            let group = Group::open(&spec).await?;
+            if !group.live.rows().iter().any(|row| row.field == field) {
+                output.result(&format!("{field} is not set"), &Vec::<Written>::new())?;
+                return Ok(Exit::Done);
+            }
+            group.write(field, None, output).await
+        }
+        ServiceCommand::List { spec } => list(&Group::open(&spec).await?, output),
+    }
+}
+
+/// A group with what is set for it.
+struct Group {
+    kafka: Kafka,
+    config: std::sync::Arc<Config>,
+    live: Live,
+}
+
+impl Group {
+    async fn open(args: &SpecArgs) -> anyhow::Result<Self> {
+        let (spec, config) = setup::load_group(args)?;
+        let kafka = setup::connect(&config.cluster, "tidegate-service", Patience::Command).await?;
+        wiring::check_topics(&*kafka.admin(), &config).await?;
+        let (_spec, specs) = watch::channel(spec);
+        let followed = wiring::followed(&kafka, &config, specs).await?;
+        Ok(Self { kafka, config, live: followed.live().clone() })
+    }
+
+    fn change(&self, field: &str, value: Option<Value>) -> Override {
+        Override { group: self.config.group.clone(), field: field.to_owned(), value }
+    }
+
+    fn is_taken(&self, field: &str, value: &Value) -> anyhow::Result<()> {
+        let mut live = self.live.clone();
+        live.set(&[self.change(field, Some(value.clone()))]);
+        let refused = live.rows().into_iter().find(|row| row.field == field);
+        match refused.and_then(|row| row.refused) {
+            None => Ok(()),
+            Some(why) => {
+                let text = format!("{field} cannot be set to {value}: {why}");
+                Err(Coded::new(Code::ConfigInvalid, text).into())
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        field: String,
+        value: Option<Value>,
+        output: &Output,
+    ) -> anyhow::Result<Exit> {
+        let topic = &self.config.control_topics.service;
+        let log = wiring::control_log(&self.kafka, &self.config, topic)?;
+        let offset = service::write(&*log, &self.change(&field, value.clone())).await?;
+        let text = match &value {
+            Some(value) => format!("{field}: set to {value}"),
+            None => format!("{field}: as the specification says"),
+        };
+        output.result(&text, &Written { field, value, offset })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn list(group: &Group, output: &Output) -> anyhow::Result<Exit> {
+    let rows: Vec<Listed> = group
+        .live
+        .rows()
+        .into_iter()
+        .map(|row| Listed { field: row.field, value: row.value, refused: row.refused })
+        .collect();
+    let mut text = String::new();
+    for Listed { field, value, refused } in &rows {
+        writeln!(text, "{field}: {value}")?;
+        if let Some(why) = refused {
+            writeln!(text, "  not in effect: {why}")?;
+        }
+    }
+    if rows.is_empty() {
+        text.push_str("nothing is set: the group runs as its specification says\n");
+    }
+    output.result(text.trim_end(), &rows)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,38 @@
+//! Consumers on Kubernetes: what their containers are started with, and where.
+
+use anyhow::Context as _;
+use tidegate_kube::{KubeOptions, KubeWorkers};
+use tidegate_runtime::spec::Config;
+
+/// The port of each consumer's health and metrics.
+const PORT: u16 = 8080;
+
+/// Consumers as Deployments, in the namespace that the specification names, or else in the one of this program's credentials.
+pub(crate) async fn workers(config: &Config) -> anyhow::Result<KubeWorkers> {
+    let client = tidegate_kube::connect().await.context("no Kubernetes can be reached")?;
+    let namespace = config.workers.kubernetes.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let group = config.group.clone();
+    let options = KubeOptions {
+        arguments: arguments(),
+        port: PORT,
+        ..KubeOptions::new(namespace, group, &config.workers)
+    };
+    Ok(KubeWorkers::start(&client, options))
+}
+
+/// What a consumer's container is started with.
+fn arguments() -> Vec<String> {
+    let http = format!("$(TIDEGATE_POD_IP):{PORT}");
+    let arguments = [
+        "consumer",
+        "--spec",
+        "/etc/podinfo/group.yaml",
+        "--as-told",
+        "--data",
+        "/var/lib/tidegate",
+        "--http",
+        &http,
+    ];
+    arguments.map(str::to_owned).to_vec()
+}

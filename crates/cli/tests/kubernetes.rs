@@ -1,0 +1,221 @@
+//! A group whose consumers are Deployments, on a real Kubernetes with a real Kafka: they come and go with their volumes, survive
+//! what happens to pods, are rolled out and taken back, and no record is lost or written twice by any of it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "support/looks.rs"]
+mod looks;
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
+
+use looks::{Running, end, log, wait_for};
+use support::{run, stderr, stdout, tidegate};
+
+/// A group, the folder with its specification, logs and sink, and where its consumers run.
+struct Group<'a> {
+    kube: &'a RealKube,
+    namespace: &'a Namespace<'a>,
+    folder: PathBuf,
+    spec: String,
+}
+
+impl<'a> Group<'a> {
+    fn new(
+        kube: &'a RealKube,
+        namespace: &'a Namespace<'a>,
+        folder: &Path,
+        bootstrap: &str,
+    ) -> Self {
+        let (name, sink) = (namespace.name(), folder.join("sink"));
+        std::fs::create_dir(&sink).unwrap();
+        let (sink, data) = (sink.display(), folder.join("data"));
+        let text = format!(
+            "group: {name}
+mode: own
+cluster: {{bootstrapServers: '{bootstrap}'}}
+topics: [{{name: 'example.*', sink: 'file://{sink}'}}]
+controlTopics: {{monitor: {name}-monitor, controller: {name}-controller, service: {name}-service}}
+capacity: {{bytesPerSecond: 1MB/s}}
+consumers: {{min: 2, max: 5}}
+controller: {{holdScaleIn: 5s}}
+ownership: {{lease: 6s, writeTimeout: 2s, heartbeat: 1s, fence: 8s, tick: 1s, electAfter: 4s}}
+workers:
+  kind: kubernetes
+  dataDirectory: '{}'
+  kubernetes:
+    image: example/{name}:1
+    namespace: {name}
+    template:
+      spec:
+        volumes: [{{name: sink, hostPath: {{path: '{sink}'}}}}]
+        containers: [{{name: consumer, volumeMounts: [{{name: sink, mountPath: '{sink}'}}]}}]
+",
+            data.display()
+        );
+        let spec = folder.join("group.yaml");
+        std::fs::write(&spec, text).unwrap();
+        let (folder, spec) = (folder.to_owned(), spec.to_str().unwrap().to_owned());
+        Self { kube, namespace, folder, spec }
+    }
+
+    /// Makes an image of this tag that is the program of this build.
+    fn image(&self, tag: &str) -> String {
+        let image = format!("example/{}:{tag}", self.namespace.name());
+        self.kube.image(&image, Path::new(env!("CARGO_BIN_EXE_tidegate")));
+        image
+    }
+
+    fn start(&self, arguments: &[&str]) -> Running {
+        let path = self.folder.join(format!("{}.log", arguments[0]));
+        let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        let mut command = tidegate(arguments);
+        command.args(["--spec", &self.spec, "--log", "info"]);
+        command.env("KUBECONFIG", self.kube.kubeconfig()).stdout(Stdio::null()).stderr(log);
+        Running(command.spawn().unwrap())
+    }
+
+    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        wait_for(&self.folder, &self.spec, what, wanted)
+    }
+
+    fn set(&self, field: &str, value: &str) {
+        let output = run(&["service", "set", "--spec", &self.spec, field, value]);
+        done(&output);
+    }
+
+    /// The names of all objects of a kind.
+    fn names(&self, kind: &str) -> String {
+        self.namespace.get(kind, "{.items[*].metadata.name}")
+    }
+
+    /// The images of all consumers.
+    fn images(&self) -> Vec<String> {
+        let path = "{.items[*].spec.template.spec.containers[0].image}";
+        self.namespace.get("deployments", path).split(' ').map(str::to_owned).collect()
+    }
+}
+
+fn done(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(output), stderr(output));
+}
+
+fn ready(told: &Value) -> Vec<u64> {
+    let rows = told["consumers"].as_array().into_iter().flatten();
+    rows.filter(|row| row["ready"] == true).filter_map(|row| row["number"].as_u64()).collect()
+}
+
+fn all_active(told: &Value) -> bool {
+    let rows = told["partitions"].as_array();
+    rows.is_some_and(|rows| rows.len() == 8 && rows.iter().all(|row| row["state"] == "active"))
+}
+
+fn has_alarm(told: &Value, code: &str) -> bool {
+    told["alarms"].as_array().into_iter().flatten().any(|alarm| alarm["code"] == code)
+}
+
+#[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+fn a_group_of_deployments_delivers_through_everything() {
+    let kafka = RealKafka::start(KafkaVersion::V4, 1);
+    let kube = RealKube::start();
+    let namespace = kube.namespace("group");
+    let folder = tempfile::tempdir().unwrap();
+    let group = Group::new(&kube, &namespace, folder.path(), kafka.bootstrap());
+    let name = namespace.name();
+    group.image("1");
+    done(&run(&["topics", "create", "--spec", &group.spec]));
+    let monitor = group.start(&["monitor"]);
+    let controller = group.start(&["controller"]);
+    let ledger = folder.path().join("acknowledged.json");
+    let shape = ["--duration", "200s", "--rate", "400kB/s", "--topics", "1", "--partitions", "8"];
+    let mut load =
+        group.start(&[&["load", "--ledger", ledger.to_str().unwrap()], &shape[..]].concat());
+
+    group.until("two consumers that read everything", |told| {
+        ready(told).len() == 2 && all_active(told)
+    });
+    let [one, two] = [1, 2].map(|number| format!("{name}-consumer-{number}"));
+    for kind in ["deployments", "persistentvolumeclaims"] {
+        assert_eq!(group.names(kind), format!("{one} {two}"));
+    }
+    assert_eq!(group.names("poddisruptionbudgets"), name);
+
+    a_pod_that_is_deleted_is_replaced(&group);
+
+    // The controller is killed: the consumers go on, and the next one finds them.
+    let mut controller = controller;
+    controller.0.kill().unwrap();
+    controller.0.wait().unwrap();
+    let controller = group.start(&["controller", "--end-workers"]);
+    group.until("another controller that leads", |told| {
+        told["role"] == "leader" && ready(told).len() == 2 && all_active(told)
+    });
+
+    images_are_rolled_out_and_taken_back(&group);
+
+    // A consumer that is to go leaves with its volume.
+    group.set("consumers.min", "1");
+    group.set("consumers.drain", "[2]");
+    group.until("group without consumer 2", |told| !ready(told).contains(&2) && all_active(told));
+    namespace.wait_for(&format!("deployment/{two}"), "delete");
+    namespace.wait_for(&format!("persistentvolumeclaim/{two}"), "delete");
+
+    assert!(load.0.wait().unwrap().success(), "{}", log(folder.path(), "load"));
+    group.until("status without lag", |told| {
+        let rows = told["partitions"].as_array().unwrap();
+        rows.iter().all(|row| row["lagRecords"] == 0)
+    });
+    assert_eq!(end(controller), Some(0), "{}", log(folder.path(), "controller"));
+    assert_eq!(end(monitor), Some(0), "{}", log(folder.path(), "monitor"));
+    for kind in ["deployments", "pods"] {
+        assert_eq!(group.names(kind), "", "{kind} are left");
+    }
+    audit(folder.path(), &ledger);
+}
+
+fn a_pod_that_is_deleted_is_replaced(group: &Group<'_>) {
+    let process = |told: &Value| {
+        let rows = told["consumers"].as_array().into_iter().flatten();
+        let mut of = rows.filter(|row| row["number"] == 1 && row["ready"] == true);
+        of.next().and_then(|row| row["process"].as_str().map(str::to_owned))
+    };
+    let old = process(&group.until("consumer 1", |told| ready(told).contains(&1)));
+    let label = "tidegate.dev/consumer=1";
+    group.namespace.kubectl(&["delete", "pod", "--selector", label, "--wait=false"]);
+    group.until("another pod of consumer 1", |told| {
+        process(told).is_some_and(|now| Some(now) != old) && all_active(told)
+    });
+}
+
+fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
+    let image = group.image("2");
+    group.set("workers.kubernetes.image", &image);
+    group.until("rollout", |told| told["rollout"]["consumers"].as_u64() >= Some(2));
+    group.until("end of the rollout", |told| told["rollout"].is_null() && all_active(told));
+    assert!(group.images().iter().all(|running| *running == image), "{:?}", group.images());
+
+    let broken = format!("example/{}:3", group.namespace.name());
+    group.kube.script_image(&broken, "exit 1");
+    group.set("workers.kubernetes.image", &broken);
+    let told = group.until("rollout that is taken back", |told| {
+        has_alarm(told, "rollout-taken-back") && told["rollout"]["consumer"].is_null()
+    });
+    assert!(all_active(&told) && ready(&told).len() >= 2, "{told:#?}");
+    assert!(group.images().iter().all(|running| *running == image), "{:?}", group.images());
+    group.set("workers.kubernetes.image", &image);
+}
+
+fn audit(folder: &Path, ledger: &Path) {
+    let sink = format!("file://{}", folder.join("sink").display());
+    let ledger = ledger.to_str().unwrap();
+    let audit = run(&["audit", "--sink", &sink, "--ledger", ledger, "--output", "json"]);
+    done(&audit);
+    let report: Value = serde_json::from_str(&stdout(&audit)).unwrap();
+    assert!(report["delivered"].as_u64().unwrap() > 10_000, "{report}");
+    assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
+}

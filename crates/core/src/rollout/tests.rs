@@ -1,0 +1,230 @@
+use alloc::string::ToString as _;
+use alloc::vec;
+
+use super::*;
+use crate::ids::Offset;
+use crate::samples::{consumer, partition};
+
+const PATIENCE: Patience =
+    Patience { step: Duration::from_secs(60), canary: Duration::from_secs(10) };
+
+/// A group that does what it is told to, each thing within a second.
+struct Group {
+    now: Instant,
+    rollout: Rollout,
+    members: BTreeMap<ConsumerNumber, Member>,
+    owners: BTreeMap<PartitionId, ConsumerNumber>,
+    /// Consumers that run this do not become ready.
+    broken: &'static str,
+    is_behind: bool,
+    paused: bool,
+    hellos: u64,
+    notes: Vec<Note>,
+    /// The revisions that consumers were updated to, in order.
+    updates: Vec<(u32, Revision)>,
+}
+
+impl Group {
+    /// So many consumers that run `old`, with two partitions each, and are to run `new`.
+    fn new(size: u32) -> Self {
+        let mut group = Self {
+            now: Instant::since_boot(Duration::from_secs(100)),
+            rollout: Rollout::new(PATIENCE, "new".to_string()),
+            members: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            broken: "",
+            is_behind: false,
+            paused: false,
+            hellos: 0,
+            notes: Vec::new(),
+            updates: Vec::new(),
+        };
+        for number in 1..=size {
+            group.start(consumer(number), "old");
+            for at in [number, number.saturating_add(100)] {
+                group.owners.insert(partition(at), consumer(number));
+            }
+        }
+        group
+    }
+
+    fn start(&mut self, number: ConsumerNumber, revision: &str) {
+        self.hellos = self.hellos.saturating_add(1);
+        let ready = revision != self.broken;
+        let incarnation = ready.then_some(Incarnation(Offset(self.hellos)));
+        let member = Member { revision: revision.to_owned(), incarnation, ready, failing: None };
+        self.members.insert(number, member);
+    }
+
+    fn owned(&self, number: ConsumerNumber) -> BTreeSet<PartitionId> {
+        let owned = self.owners.iter().filter(|(_, owner)| **owner == number);
+        owned.map(|(partition, _)| *partition).collect()
+    }
+
+    fn second(&mut self) {
+        self.now = self.now.after(Duration::from_secs(1));
+        let owners = self.owners.clone();
+        let owned = |number| {
+            let owned = owners.iter().filter(|(_, owner)| **owner == number);
+            owned.map(|(partition, _)| *partition).collect()
+        };
+        let (is_behind, paused) = (self.is_behind, self.paused);
+        let view = View { members: &self.members, owned: &owned, is_behind, paused };
+        let wishes = self.rollout.look(self.now, &view);
+        self.notes.extend(wishes.notes);
+        assert!(
+            wishes.update.is_none() || wishes.hold.is_some(),
+            "a worker is held while it changes"
+        );
+        if let Some((number, revision)) = wishes.update {
+            assert!(self.owned(number).is_empty(), "nothing is updated that has partitions");
+            self.updates.push((number.get(), revision.clone()));
+            self.start(number, &revision);
+        }
+        if let Some(left) = wishes.leave {
+            let other = self.members.keys().find(|other| **other != left).copied();
+            let other = other.unwrap_or(consumer(99));
+            self.owners
+                .values_mut()
+                .filter(|owner| **owner == left)
+                .for_each(|owner| *owner = other);
+        }
+        self.owners.extend(wishes.pins);
+    }
+
+    fn seconds(&mut self, count: u32) {
+        (0..count).for_each(|_| self.second());
+    }
+
+    fn revisions(&self) -> Vec<&str> {
+        self.members.values().map(|member| &*member.revision).collect()
+    }
+}
+
+#[test]
+fn consumers_are_updated_one_by_one_and_get_back_what_they_had() {
+    let mut group = Group::new(3);
+    let before = group.owners.clone();
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new"; 3]);
+    assert_eq!(group.owners, before);
+    let order: Vec<u32> = group.updates.iter().map(|(number, _)| *number).collect();
+    assert_eq!(order, [1, 2, 3], "the first is the canary");
+    assert_eq!(group.notes.first(), Some(&Note::Begun("new".to_string(), 3)));
+    assert_eq!(group.notes.last(), Some(&Note::Done("new".to_string())));
+    assert_eq!(group.rollout.progress(&group.members), None);
+}
+
+#[test]
+fn others_wait_until_the_canary_has_settled_and_new_consumers_get_what_works() {
+    let mut group = Group::new(2);
+    group.seconds(10);
+    assert_eq!(group.revisions(), ["new", "old"]);
+    assert_eq!(group.rollout.for_new(), "old");
+    let progress = group.rollout.progress(&group.members).expect("it is under way");
+    assert_eq!((progress.updated, progress.all), (1, 2));
+    assert_eq!(progress.step, Some((consumer(1), "settling")));
+    group.seconds(5);
+    assert_eq!(group.rollout.for_new(), "new");
+}
+
+#[test]
+fn a_revision_that_does_not_become_ready_is_taken_back_and_stays_refused() {
+    let mut group = Group::new(3);
+    let before = group.owners.clone();
+    group.broken = "new";
+    group.seconds(200);
+    assert_eq!(group.revisions(), ["old"; 3]);
+    assert_eq!(group.owners, before);
+    let updates = vec![(1, "new".to_string()), (1, "old".to_string())];
+    assert_eq!(group.updates, updates, "nobody but the canary had it, and it is not tried again");
+    let progress = group.rollout.progress(&group.members).expect("it is told");
+    assert!(progress.refused.is_some_and(|why| why.contains("consumer 1 did not become ready")));
+    group.rollout.want("newer", PATIENCE);
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["newer"; 3]);
+}
+
+#[test]
+fn a_consumer_that_fails_again_and_again_is_not_waited_for() {
+    let mut group = Group::new(2);
+    group.broken = "new";
+    group.seconds(3);
+    let canary = group.members.get_mut(&consumer(1)).expect("it is there");
+    assert_eq!(canary.revision, "new");
+    canary.failing = Some("ImagePullBackOff".to_string());
+    group.seconds(1);
+    assert!(matches!(group.notes.last(), Some(Note::Refused(_, why)) if why.contains("ImagePull")));
+    assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
+fn a_canary_that_does_not_keep_up_is_taken_back() {
+    let mut group = Group::new(2);
+    group.seconds(8);
+    group.is_behind = true;
+    group.seconds(70);
+    group.is_behind = false;
+    group.seconds(20);
+    assert!(matches!(group.notes.get(1), Some(Note::Refused(_, why)) if why.contains("behind")));
+    assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
+fn nothing_begins_while_partitions_are_behind() {
+    let mut group = Group::new(2);
+    group.is_behind = true;
+    group.seconds(100);
+    assert_eq!(group.updates, []);
+    group.is_behind = false;
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new", "new"]);
+}
+
+#[test]
+fn a_pause_stops_the_clock() {
+    let mut group = Group::new(2);
+    group.broken = "new";
+    group.seconds(10);
+    group.paused = true;
+    group.seconds(300);
+    assert_eq!(group.revisions(), ["new", "old"]);
+    group.paused = false;
+    group.seconds(50);
+    assert_eq!(group.revisions(), ["new", "old"]);
+    group.seconds(20);
+    assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
+fn a_controller_that_begins_in_the_middle_goes_on_with_who_was_being_updated() {
+    let mut group = Group::new(3);
+    group.seconds(3);
+    assert_eq!(group.revisions(), ["new", "old", "old"]);
+    group.rollout = Rollout::new(PATIENCE, "new".to_string());
+    group.members.get_mut(&consumer(1)).expect("it is there").ready = false;
+    group.seconds(1);
+    let progress = group.rollout.progress(&group.members).expect("it is under way");
+    assert_eq!(progress.step, Some((consumer(1), "updating")));
+    group.members.get_mut(&consumer(1)).expect("it is there").ready = true;
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new"; 3]);
+}
+
+#[test]
+fn who_does_not_work_anyway_is_updated_first() {
+    let mut group = Group::new(3);
+    group.members.get_mut(&consumer(2)).expect("it is there").ready = false;
+    group.seconds(60);
+    let order: Vec<u32> = group.updates.iter().map(|(number, _)| *number).collect();
+    assert_eq!(order, [2, 1, 3]);
+}
+
+#[test]
+fn a_consumer_that_is_scaled_in_meanwhile_is_not_waited_for() {
+    let mut group = Group::new(3);
+    group.seconds(1);
+    group.members.remove(&consumer(1));
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new", "new"]);
+}

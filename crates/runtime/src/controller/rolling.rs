@@ -1,0 +1,237 @@
+//! What the workers run: the revisions that are known, and which of them each is to be started with or updated to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidegate_core::controller::{Controller, Input};
+use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
+use tidegate_core::rollout::{Member, Note, Patience, Revision, Rollout, View, Wishes};
+use tidegate_wire::status::RolloutStatus;
+
+use super::catalog::Catalog;
+use super::keeper::Wish;
+use crate::ports::{Phase, WorkerSpec, WorkerState};
+use crate::spec::{Config, GroupSpec};
+
+/// How often a worker that ends again and again is started before that counts.
+const FAILED_STARTS: u32 = 3;
+
+/// After the canary has its partitions again. One time constant of the low-pass filter: by then its lag would show.
+const CANARY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// One revision.
+#[derive(Debug)]
+struct Known {
+    spec: WorkerSpec,
+    /// What its consumers work by; `None` where this version cannot read it.
+    config: Option<Config>,
+}
+
+/// The revisions of a group's workers.
+#[derive(Debug)]
+pub(super) struct Rolling {
+    /// What runs consumers where that is not in their specification.
+    program: String,
+    known: BTreeMap<Revision, Known>,
+    rollout: Rollout,
+    wanted: Revision,
+    /// What the state machine was told last.
+    leave: BTreeSet<ConsumerNumber>,
+    hold: BTreeSet<ConsumerNumber>,
+    pins: BTreeMap<PartitionId, ConsumerNumber>,
+}
+
+/// What a look at the group comes to.
+#[derive(Debug, Default)]
+pub(super) struct Next {
+    pub(super) inputs: Vec<Input>,
+    pub(super) wish: Option<Wish>,
+    pub(super) notes: Vec<Note>,
+}
+
+fn patience(config: &Config) -> Patience {
+    Patience { step: config.controller.worker_start_deadline, canary: CANARY }
+}
+
+impl Rolling {
+    /// Nothing is known of any worker.
+    pub(super) fn new(program: String, spec: &GroupSpec, config: &Config) -> Self {
+        let wanted = WorkerSpec::new(&spec.for_consumers(), &program);
+        let mut rolling = Self {
+            program,
+            known: BTreeMap::new(),
+            rollout: Rollout::new(patience(config), wanted.revision.clone()),
+            wanted: wanted.revision.clone(),
+            leave: BTreeSet::new(),
+            hold: BTreeSet::new(),
+            pins: BTreeMap::new(),
+        };
+        rolling.learn(&wanted);
+        rolling
+    }
+
+    /// All workers are to run by this specification.
+    pub(super) fn want(&mut self, spec: &GroupSpec, config: &Config) {
+        let wanted = WorkerSpec::new(&spec.for_consumers(), &self.program);
+        self.learn(&wanted);
+        self.rollout.want(&wanted.revision, patience(config));
+        self.wanted = wanted.revision;
+    }
+
+    /// Takes up what workers run.
+    pub(super) fn see(&mut self, workers: &BTreeMap<ConsumerNumber, WorkerState>) {
+        for worker in workers.values() {
+            self.learn(&worker.spec);
+        }
+        let is_used = |revision: &str| {
+            revision == self.wanted
+                || revision == self.rollout.goal()
+                || revision == self.rollout.for_new()
+                || workers.values().any(|worker| worker.spec.revision == revision)
+        };
+        self.known.retain(|revision, _| is_used(revision));
+    }
+
+    fn learn(&mut self, spec: &WorkerSpec) {
+        self.known.entry(spec.revision.clone()).or_insert_with(|| {
+            let read = GroupSpec::parse(&spec.group, &BTreeMap::new());
+            let config = read.and_then(|read| read.validate()).ok();
+            Known { spec: spec.clone(), config }
+        });
+    }
+
+    /// What a consumer is started with.
+    pub(super) fn for_new(&self) -> WorkerSpec {
+        let known = self.known.get(self.rollout.for_new()).or_else(|| self.known.get(&self.wanted));
+        known.map(|known| known.spec.clone()).unwrap_or_default()
+    }
+
+    /// True when every worker knows where records of this topic go.
+    pub(super) fn is_read_by_all(
+        &self,
+        topic: &str,
+        workers: &BTreeMap<ConsumerNumber, WorkerState>,
+    ) -> bool {
+        let config = |worker: &WorkerState| self.known.get(&worker.spec.revision)?.config.as_ref();
+        workers.values().filter_map(config).all(|config| config.topic(topic).is_some())
+    }
+
+    /// Looks what is to be done next.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        core: &Controller,
+        config: &Config,
+        catalog: &Catalog,
+        workers: &mut BTreeMap<ConsumerNumber, WorkerState>,
+    ) -> Next {
+        let mut next = Next::default();
+        let wishes = self.wishes(now, core, config, workers);
+        if let Some((consumer, revision)) = &wishes.update
+            && let Some(known) = self.known.get(revision)
+        {
+            // The next list says the same.
+            if let Some(worker) = workers.get_mut(consumer) {
+                worker.spec = known.spec.clone();
+            }
+            next.wish = Some(Wish::Run(*consumer, known.spec.clone()));
+        }
+        let number = |number: &std::num::NonZeroU32| ConsumerNumber::new(number.get());
+        let mut leave: BTreeSet<_> = config.consumers.drain.iter().filter_map(number).collect();
+        leave.extend(wishes.leave);
+        let mut pins = catalog.pins(&config.consumers.pins);
+        pins.extend(wishes.pins);
+        let hold = wishes.hold.into_iter().collect();
+        // Held first: a consumer that is left and not held ends.
+        if self.hold != hold {
+            self.hold.clone_from(&hold);
+            next.inputs.push(Input::Hold(hold));
+        }
+        if self.leave != leave {
+            self.leave.clone_from(&leave);
+            next.inputs.push(Input::Evacuate(leave));
+        }
+        if self.pins != pins {
+            self.pins.clone_from(&pins);
+            next.inputs.push(Input::Pins(pins));
+        }
+        next.notes = wishes.notes;
+        next
+    }
+
+    fn wishes(
+        &mut self,
+        now: Instant,
+        core: &Controller,
+        config: &Config,
+        workers: &BTreeMap<ConsumerNumber, WorkerState>,
+    ) -> Wishes {
+        let members = members(now, core, config, workers);
+        let owned = |consumer| {
+            let owners = core.fold().owners().filter(|(_, owner)| *owner == consumer);
+            owners.map(|(partition, _)| partition).collect()
+        };
+        let is_quiet = self.progress(&members).is_none();
+        let is_behind = !is_quiet && core.demand().weights(now).behind;
+        let view = View { members: &members, owned: &owned, is_behind, paused: config.paused };
+        self.rollout.look(now, &view)
+    }
+
+    fn progress(&self, members: &BTreeMap<ConsumerNumber, Member>) -> Option<RolloutStatus> {
+        let progress = self.rollout.progress(members)?;
+        let (consumer, phase) = progress.step.unzip();
+        Some(RolloutStatus {
+            revision: self.wanted.clone(),
+            updated: u32::try_from(progress.updated).unwrap_or(u32::MAX),
+            consumers: u32::try_from(progress.all).unwrap_or(u32::MAX),
+            consumer: consumer.map(ConsumerNumber::get),
+            phase: phase.map(str::to_owned),
+            refused: progress.refused,
+        })
+    }
+
+    /// Why what is wanted is not run.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.rollout.refused().map(str::to_owned)
+    }
+
+    /// Where a rollout is; `None` when every consumer runs what it should.
+    pub(super) fn status(
+        &self,
+        now: Instant,
+        core: &Controller,
+        config: &Config,
+        workers: &BTreeMap<ConsumerNumber, WorkerState>,
+    ) -> Option<RolloutStatus> {
+        self.progress(&members(now, core, config, workers))
+    }
+}
+
+/// The workers as the rollout sees them; those that are to end are none of its business.
+fn members(
+    now: Instant,
+    core: &Controller,
+    config: &Config,
+    workers: &BTreeMap<ConsumerNumber, WorkerState>,
+) -> BTreeMap<ConsumerNumber, Member> {
+    let lives = core.fold().lives();
+    let is_drained = |consumer: ConsumerNumber| {
+        config.consumers.drain.iter().any(|drained| drained.get() == consumer.get())
+    };
+    let stays = |(consumer, worker): &(&ConsumerNumber, &WorkerState)| {
+        !worker.spec.revision.is_empty()
+            && !matches!(worker.phase, Phase::Stopping | Phase::Gone)
+            && !is_drained(**consumer)
+    };
+    let member = |(consumer, worker): (&ConsumerNumber, &WorkerState)| {
+        let fails = worker.phase == Phase::BackingOff && worker.starts >= FAILED_STARTS;
+        let why = || worker.trouble.clone().unwrap_or_else(|| "it ends again and again".to_owned());
+        let member = Member {
+            revision: worker.spec.revision.clone(),
+            incarnation: lives.current(*consumer),
+            ready: worker.phase == Phase::Running && core.is_ready(now, *consumer),
+            failing: fails.then(why),
+        };
+        (*consumer, member)
+    };
+    workers.iter().filter(stays).map(member).collect()
+}
