@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use anyhow::{Context, Result};
 
-use crate::run::{cargo, root, run};
+use crate::run::{cargo, program, root, run, target_directory};
 
 /// What must be rendered, as paths below `docs/`; a directory stands for all that is in it. While this is empty nothing
 /// is generated and nothing compared.
@@ -42,10 +42,12 @@ pub(crate) fn problems() -> Result<Vec<String>> {
     Ok(problems)
 }
 
+/// Built as for the tests, of which it is one: by itself the program would have dependencies with other features, and all of them
+/// would be built twice.
 fn render(directory: &Path) -> Result<()> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "tidegate", "--", "generate-docs"]);
-    run(command.arg(directory))
+    run(cargo().args(["test", "--quiet", "--workspace", "--no-run"]))?;
+    let tidegate = format!("{}/debug/tidegate", target_directory()?);
+    run(program(&tidegate).arg("generate-docs").arg(directory))
 }
 
 /// The paths at or below `page` whose content differs between the two directories, or which only one of them has.

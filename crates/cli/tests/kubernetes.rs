@@ -219,3 +219,82 @@ fn audit(folder: &Path, ledger: &Path) {
     assert!(report["delivered"].as_u64().unwrap() > 10_000, "{report}");
     assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
 }
+
+/// The example of the documentation with the names of a test in it.
+fn example(namespace: &Namespace<'_>, image: &str, bootstrap: &str, sink: &Path) -> String {
+    let (name, sink) = (namespace.name(), sink.display());
+    let volume = format!("volumes: [{{name: sink, hostPath: {{path: '{sink}'}}}}]");
+    let mount = format!("volumeMounts: [{{name: sink, mountPath: '{sink}'}}]");
+    let topics = format!(
+        "{{monitor: {name}-monitor, controller: {name}-controller, service: {name}-service}}"
+    );
+    let mut text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../examples/kubernetes.yaml"
+    ))
+    .unwrap();
+    for (old, new) in [
+        ("example/tidegate:1", image.to_owned()),
+        ("kafka:9092", bootstrap.to_owned()),
+        ("group: orders", format!("group: {name}\n    controlTopics: {topics}")),
+        ("orders.*", "example.*".to_owned()),
+        ("s3://lake/orders", format!("file://{sink}")),
+        (
+            "          spec:\n            containers:\n",
+            format!("          spec:\n            {volume}\n            containers:\n"),
+        ),
+        ("- name: consumer\n", format!("- name: consumer\n                {mount}\n")),
+    ] {
+        assert!(text.contains(old), "{old} is not in the example");
+        text = text.replace(old, &new);
+    }
+    text
+}
+
+#[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+fn the_example_runs_a_group_by_its_service_account() {
+    let kafka = RealKafka::start(KafkaVersion::V4, 1);
+    let kube = RealKube::start();
+    let namespace = kube.namespace("example");
+    let folder = tempfile::tempdir().unwrap();
+    let sink = folder.path().join("sink");
+    std::fs::create_dir(&sink).unwrap();
+    let image = format!("example/{}:1", namespace.name());
+    kube.image(&image, Path::new(env!("CARGO_BIN_EXE_tidegate")));
+    namespace.apply(&example(&namespace, &image, kafka.bootstrap(), &sink));
+    for deployment in ["tidegate-controller", "tidegate-monitor"] {
+        namespace.wait_for(&format!("deployment/{deployment}"), "condition=Available");
+    }
+    let spec = folder.path().join("group.yaml");
+    let group = namespace.get("configmap/tidegate-group", "{.data.group\\.yaml}");
+    std::fs::write(&spec, group).unwrap();
+    let ledger = folder.path().join("acknowledged.json");
+    let files = ["load", "--spec", spec.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()];
+    let shape = ["--duration", "30s", "--rate", "400kB/s", "--topics", "1", "--partitions", "4"];
+    done(&run(&[&files[..], &shape[..]].concat()));
+    namespace
+        .wait_for(&format!("deployment/{}-consumer-1", namespace.name()), "condition=Available");
+
+    // Until all is durable, as the controller in its pod says.
+    let pod = "app.kubernetes.io/component=controller";
+    let address =
+        namespace.kubectl(&["get", "pods", "-l", pod, "-o", "jsonpath={.items[0].status.podIP}"]);
+    let url = format!("http://{address}:8080");
+    let is_drained = |told: &Value| {
+        let rows = told["partitions"].as_array().into_iter().flatten();
+        let rows: Vec<&Value> = rows.collect();
+        rows.len() == 4 && rows.iter().all(|row| row["lagRecords"] == 0 && row["state"] == "active")
+    };
+    let status = || {
+        let output = run(&["status", "--url", &url, "--output", "json"]);
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap_or_default()
+    };
+    let mut looks = 0;
+    while !is_drained(&status()) {
+        looks += 1;
+        assert!(looks < 900, "{:#?}\n{}", status(), namespace.logs(""));
+        std::thread::park_timeout(std::time::Duration::from_millis(200));
+    }
+    audit(folder.path(), &ledger);
+}

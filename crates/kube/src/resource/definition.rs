@@ -65,7 +65,7 @@ fn columns() -> Value {
 fn schema() -> Value {
     let mut spec = structural(&spec::schema());
     adapt(&mut spec);
-    let status = schemars::schema_for!(GroupStatus).to_value();
+    let status = spec::schema_of::<GroupStatus>();
     json!({
         "type": "object",
         "description": "A group of Kafka consumers that is sized and steered by the load of each partition.",

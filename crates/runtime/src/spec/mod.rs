@@ -155,8 +155,13 @@ impl GroupSpec {
 
 /// The JSON schema of [`GroupSpec`], without references.
 pub fn schema() -> Value {
+    schema_of::<GroupSpec>()
+}
+
+/// The JSON schema of a type, without references.
+pub fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<GroupSpec>().to_value()
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Something in a spec that cannot be used.
