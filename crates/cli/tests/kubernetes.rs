@@ -225,6 +225,7 @@ fn example(namespace: &Namespace<'_>, image: &str, bootstrap: &str, sink: &Path)
     let (name, sink) = (namespace.name(), sink.display());
     let volume = format!("volumes: [{{name: sink, hostPath: {{path: '{sink}'}}}}]");
     let mount = format!("volumeMounts: [{{name: sink, mountPath: '{sink}'}}]");
+    let address = "env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]";
     let topics = format!(
         "{{monitor: {name}-monitor, controller: {name}-controller, service: {name}-service}}"
     );
@@ -236,6 +237,9 @@ fn example(namespace: &Namespace<'_>, image: &str, bootstrap: &str, sink: &Path)
     for (old, new) in [
         ("example/tidegate:1", image.to_owned()),
         ("kafka:9092", bootstrap.to_owned()),
+        // The pods of the tests share this machine's ports.
+        ("0.0.0.0:8080", "$(POD_IP):8080".to_owned()),
+        ("          ports:", format!("          {address}\n          ports:")),
         ("group: orders", format!("group: {name}\n    controlTopics: {topics}")),
         ("orders.*", "example.*".to_owned()),
         ("s3://lake/orders", format!("file://{sink}")),

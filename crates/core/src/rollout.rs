@@ -165,6 +165,13 @@ impl Rollout {
         }
     }
 
+    /// Others have decided meanwhile: what is there counts, and not what was under way.
+    pub fn resume(&mut self) {
+        self.step = None;
+        self.canary_settled = false;
+        self.is_under_way = false;
+    }
+
     /// What all consumers should run in the end.
     pub fn goal(&self) -> &str {
         let is_refused = self.refused.as_ref().is_some_and(|(refused, _)| *refused == self.wanted);

@@ -212,6 +212,20 @@ fn a_controller_that_begins_in_the_middle_goes_on_with_who_was_being_updated() {
 }
 
 #[test]
+fn a_controller_that_leads_again_does_not_count_the_time_in_which_it_did_not() {
+    let mut group = Group::new(2);
+    group.broken = "new";
+    group.seconds(3);
+    group.now = group.now.after(Duration::from_secs(300));
+    group.rollout.resume();
+    group.seconds(30);
+    assert_eq!(group.revisions(), ["new", "old"]);
+    assert!(!group.notes.iter().any(|note| matches!(note, Note::Refused(..))));
+    group.seconds(40);
+    assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
 fn who_does_not_work_anyway_is_updated_first() {
     let mut group = Group::new(3);
     group.members.get_mut(&consumer(2)).expect("it is there").ready = false;

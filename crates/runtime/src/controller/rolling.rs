@@ -10,7 +10,7 @@ use tidegate_wire::status::RolloutStatus;
 use super::catalog::Catalog;
 use super::keeper::Wish;
 use crate::ports::{Phase, WorkerSpec, WorkerState};
-use crate::spec::{Config, GroupSpec};
+use crate::spec::{Config, GroupSpec, Mode};
 
 /// How often a worker that ends again and again is started before that counts.
 const FAILED_STARTS: u32 = 3;
@@ -77,6 +77,11 @@ impl Rolling {
         self.wanted = wanted.revision;
     }
 
+    /// This process decides from now on.
+    pub(super) fn resume(&mut self) {
+        self.rollout.resume();
+    }
+
     /// Takes up what workers run.
     pub(super) fn see(&mut self, workers: &BTreeMap<ConsumerNumber, WorkerState>) {
         for worker in workers.values() {
@@ -111,8 +116,10 @@ impl Rolling {
         topic: &str,
         workers: &BTreeMap<ConsumerNumber, WorkerState>,
     ) -> bool {
-        let config = |worker: &WorkerState| self.known.get(&worker.spec.revision)?.config.as_ref();
-        workers.values().filter_map(config).all(|config| config.topic(topic).is_some())
+        let is_run =
+            |revision: &Revision| workers.values().any(|worker| worker.spec.revision == *revision);
+        let mut run = self.known.iter().filter(|(revision, _)| is_run(revision));
+        run.all(|(_, known)| known.config.as_ref().is_none_or(|it| it.topic(topic).is_some()))
     }
 
     /// Looks what is to be done next.
@@ -172,7 +179,8 @@ impl Rolling {
         };
         let is_quiet = self.progress(&members).is_none();
         let is_behind = !is_quiet && core.demand().weights(now).behind;
-        let view = View { members: &members, owned: &owned, is_behind, paused: config.paused };
+        let paused = config.paused || config.mode == Mode::Observe;
+        let view = View { members: &members, owned: &owned, is_behind, paused };
         self.rollout.look(now, &view)
     }
 

@@ -402,6 +402,7 @@ impl Shell {
     fn note(&mut self, note: &Note) {
         match note {
             Note::Leading(true) => {
+                self.rolling.resume();
                 self.started = self.core.fold().partitions().map(|(id, _)| id.topic).collect();
             }
             Note::Leading(false) => {
