@@ -6,9 +6,11 @@ use std::path::Path;
 use tidegate_core::ids::Position;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::{BatchAt, Class, Error, ReadError, ReadEvent};
+use tidegate_runtime::ports::{BatchAt, Class, Error, Overrides as _, ReadError, ReadEvent};
 use tidegate_runtime::security::{Cluster, Mechanism};
+use tidegate_runtime::{feeds, service};
 use tidegate_testing::{KafkaVersion, SecureListener, unique_name};
+use tidegate_wire::Override;
 
 use crate::grants::{Grant, Object, Operation, Scram, add_user, grant};
 use crate::job::{Job, Parts, assert_clean};
@@ -168,7 +170,7 @@ pub(crate) async fn the_main_job_needs_the_rights_of_the_table(world: &World) {
             .or_insert_with(|| unique_name(&row.process.replace(' ', "-")));
         grant(world.kafka.bootstrap(), &grants(&row, user, &job));
     }
-    assert_eq!(users.len(), 5, "{users:?}");
+    assert_eq!(users.len(), 6, "{users:?}");
     let mut kafkas = BTreeMap::new();
     for (process, user) in users {
         let secret = format!("{user}-secret");
@@ -187,6 +189,27 @@ pub(crate) async fn the_main_job_needs_the_rights_of_the_table(world: &World) {
         consumer: take("consumer"),
         load: take("load"),
     };
+    let operator = take("service");
     let (report, status) = job.run(&parts).await;
     assert_clean(&report, &status);
+    a_field_is_set_and_read_by(&[&parts.monitor, &parts.controller, &operator], &operator, &job)
+        .await;
+}
+
+/// The service topic, by those who may read it, and by the one who may write it.
+async fn a_field_is_set_and_read_by(readers: &[&Kafka], operator: &Kafka, job: &Job) {
+    let log = |kafka: &Kafka| {
+        let topic = &job.config.control_topics.service;
+        kafka.control_log(topic, ControlOptions::default()).unwrap()
+    };
+    let change = Override {
+        group: job.config.group.clone(),
+        field: "consumers.max".to_owned(),
+        value: Some(3.into()),
+    };
+    service::write(&*log(operator), &change).await.unwrap();
+    for reader in readers {
+        let mut feed = feeds::overrides(log(reader), job.config.group.clone());
+        assert_eq!(soon("what is set", feed.next()).await, [change.clone()]);
+    }
 }
