@@ -210,6 +210,6 @@ async fn a_field_is_set_and_read_by(readers: &[&Kafka], operator: &Kafka, job: &
     service::write(&*log(operator), &change).await.unwrap();
     for reader in readers {
         let mut feed = feeds::overrides(log(reader), job.config.group.clone());
-        assert_eq!(soon("what is set", feed.next()).await, [change.clone()]);
+        assert_eq!(soon("what is set", feed.next()).await, std::slice::from_ref(&change));
     }
 }

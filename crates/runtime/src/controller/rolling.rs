@@ -110,14 +110,17 @@ impl Rolling {
         known.map(|known| known.spec.clone()).unwrap_or_default()
     }
 
-    /// True when every worker knows where records of this topic go.
+    /// True when every worker that may be given partitions knows where records of this topic go.
     pub(super) fn is_read_by_all(
         &self,
         topic: &str,
+        config: &Config,
         workers: &BTreeMap<ConsumerNumber, WorkerState>,
     ) -> bool {
-        let is_run =
-            |revision: &Revision| workers.values().any(|worker| worker.spec.revision == *revision);
+        let is_run = |revision: &Revision| {
+            let mut stay = workers.iter().filter(|(consumer, it)| stays(config, **consumer, it));
+            stay.any(|(_, worker)| worker.spec.revision == *revision)
+        };
         let mut run = self.known.iter().filter(|(revision, _)| is_run(revision));
         run.all(|(_, known)| known.config.as_ref().is_none_or(|it| it.topic(topic).is_some()))
     }
@@ -222,14 +225,6 @@ fn members(
     workers: &BTreeMap<ConsumerNumber, WorkerState>,
 ) -> BTreeMap<ConsumerNumber, Member> {
     let lives = core.fold().lives();
-    let is_drained = |consumer: ConsumerNumber| {
-        config.consumers.drain.iter().any(|drained| drained.get() == consumer.get())
-    };
-    let stays = |(consumer, worker): &(&ConsumerNumber, &WorkerState)| {
-        !worker.spec.revision.is_empty()
-            && !matches!(worker.phase, Phase::Stopping | Phase::Gone)
-            && !is_drained(**consumer)
-    };
     let member = |(consumer, worker): (&ConsumerNumber, &WorkerState)| {
         let fails = worker.phase == Phase::BackingOff && worker.starts >= FAILED_STARTS;
         let why = || worker.trouble.clone().unwrap_or_else(|| "it ends again and again".to_owned());
@@ -241,5 +236,57 @@ fn members(
         };
         (*consumer, member)
     };
-    workers.iter().filter(stays).map(member).collect()
+    let members = workers.iter().filter(|(consumer, worker)| {
+        !worker.spec.revision.is_empty() && stays(config, **consumer, worker)
+    });
+    members.map(member).collect()
+}
+
+/// False for a worker that is to end, or ends.
+fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> bool {
+    let is_drained = config.consumers.drain.iter().any(|it| it.get() == consumer.get());
+    !is_drained && !matches!(worker.phase, Phase::Stopping | Phase::Gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(topics: &str, drain: &str) -> GroupSpec {
+        let yaml = format!(
+            "{{group: g, cluster: {{bootstrapServers: 'b:1'}}, topics: [{topics}], consumers: {{drain: [{drain}]}}}}"
+        );
+        GroupSpec::parse(&yaml, &BTreeMap::new()).unwrap()
+    }
+
+    fn worker(spec: &GroupSpec, phase: Phase) -> WorkerState {
+        let spec = WorkerSpec::new(&spec.for_consumers(), "");
+        WorkerState { phase, spec, starts: 1, trouble: None }
+    }
+
+    #[test]
+    fn a_topic_waits_until_all_know_it_who_are_to_stay() {
+        let old = spec("{name: orders, sink: 'blackhole:'}", "");
+        let more = "{name: orders, sink: 'blackhole:'}, {name: clicks, sink: 'blackhole:'}";
+        let (new, draining) = (spec(more, ""), spec(more, "1"));
+        let config = new.validate().unwrap();
+        let mut rolling = Rolling::new(String::new(), &new, &config);
+        let [one, two] = [1, 2].map(|number| ConsumerNumber::new(number).unwrap());
+        let mut workers = BTreeMap::from([
+            (one, worker(&old, Phase::Running)),
+            (two, worker(&new, Phase::Running)),
+        ]);
+        rolling.see(&workers);
+        let mut is_read = |topic, config: &Config, workers: &BTreeMap<_, _>| {
+            rolling.see(workers);
+            rolling.is_read_by_all(topic, config, workers)
+        };
+        assert!(is_read("orders", &config, &workers));
+        assert!(!is_read("clicks", &config, &workers), "consumer 1 has no sink for it");
+        assert!(is_read("clicks", &draining.validate().unwrap(), &workers), "it is to go");
+        workers.insert(one, worker(&old, Phase::Stopping));
+        assert!(is_read("clicks", &config, &workers), "it ends");
+        workers.insert(one, worker(&new, Phase::Running));
+        assert!(is_read("clicks", &config, &workers));
+    }
 }

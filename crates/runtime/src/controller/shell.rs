@@ -313,7 +313,7 @@ impl Shell {
         }
         self.catalog.learn(rates.topic_id, &rates.topic);
         // A topic that was added waits until everybody knows its sink.
-        if !self.rolling.is_read_by_all(&rates.topic, &self.workers) {
+        if !self.rolling.is_read_by_all(&rates.topic, self.config(), &self.workers) {
             return;
         }
         self.inputs.push_back(Input::Rates(rates.topic_id, rates.report()));
