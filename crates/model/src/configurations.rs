@@ -56,14 +56,14 @@ fn moves() -> Vec<Scenario> {
         Scenario {
             name: "hand-off",
             about: "a partition moves while appends fail",
-            budget: Budget { respecs: 1, faults: 2, passes: 2, ..NOTHING },
+            budget: Budget { respecs: 1, faults: 2, passes: 1, ..NOTHING },
             explores: [Events, Grants, Lag].into(),
             ..BASE
         },
         Scenario {
             name: "commands",
             about: "a partition moves while commands fail",
-            budget: Budget { respecs: 1, faults: 1, command_faults: 1, passes: 2, ..NOTHING },
+            budget: Budget { respecs: 1, faults: 1, command_faults: 1, passes: 1, ..NOTHING },
             explores: [Commands, Events, Grants].into(),
             spans: &[2],
             ..BASE
@@ -173,7 +173,7 @@ fn silences() -> Vec<Scenario> {
             name: "one-way link",
             about: "a process hears nothing any more, or is not heard",
             recovery_every: 1,
-            budget: Budget { respecs: 1, cuts: 1, passes: 3, ..NOTHING },
+            budget: Budget { respecs: 1, cuts: 1, passes: 2, ..NOTHING },
             explores: [Events, Hellos].into(),
             ..BASE
         },
