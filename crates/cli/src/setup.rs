@@ -36,7 +36,11 @@ pub(crate) fn load_spec(file: &Path) -> anyhow::Result<GroupSpec> {
 
 /// Reads a specification that a controller has written for this process: what the environment says is in it, or was overruled.
 pub(crate) fn load_told(file: &Path) -> anyhow::Result<Arc<Config>> {
-    let spec = read_spec(file, &BTreeMap::new())?;
+    checked(&read_spec(file, &BTreeMap::new())?, file)
+}
+
+/// What the processes work with.
+fn checked(spec: &GroupSpec, file: &Path) -> anyhow::Result<Arc<Config>> {
     let name = file.display().to_string();
     Ok(Arc::new(spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?))
 }
@@ -58,9 +62,8 @@ pub(crate) fn load_group(args: &SpecArgs) -> anyhow::Result<(GroupSpec, Arc<Conf
     if let Some(bootstrap) = &args.bootstrap {
         spec.cluster.bootstrap_servers.clone_from(bootstrap);
     }
-    let name = args.spec.display().to_string();
-    let config = spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?;
-    Ok((spec, Arc::new(config)))
+    let config = checked(&spec, &args.spec)?;
+    Ok((spec, config))
 }
 
 /// Reads a specification into what the processes work with.

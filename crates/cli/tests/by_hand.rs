@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "support/audited.rs"]
+mod audited;
 #[path = "support/group.rs"]
 mod group;
 mod support;
@@ -11,6 +13,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use audited::audited;
 use group::{broker, end, log, start, wait_for, write_spec};
 use support::{run, stderr, stdout};
 
@@ -33,10 +36,7 @@ fn processes_started_by_hand_find_each_other_and_deliver() {
 
     assert_eq!(end(controller), Some(0), "{}", log(folder, "controller"));
     assert_eq!(end(monitor), Some(0), "{}", log(folder, "monitor"));
-    let sink = format!("file://{}", folder.join("sink").display());
-    let audit = run(&["audit", "--sink", &sink, "--ledger", ledger, "--output", "json"]);
-    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
-    let report: Value = serde_json::from_str(&stdout(&audit)).unwrap();
+    let report = audited(folder, ledger);
     assert!(report["delivered"].as_u64().unwrap() > 1000, "{report}");
 }
 

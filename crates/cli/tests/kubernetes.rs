@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "support/audited.rs"]
+mod audited;
 #[path = "support/looks.rs"]
 mod looks;
 mod support;
@@ -13,6 +15,7 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
 
+use audited::audited;
 use looks::{Running, end, log, wait_for};
 use support::{run, stderr, stdout, tidegate};
 
@@ -211,11 +214,7 @@ fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
 }
 
 fn audit(folder: &Path, ledger: &Path) {
-    let sink = format!("file://{}", folder.join("sink").display());
-    let ledger = ledger.to_str().unwrap();
-    let audit = run(&["audit", "--sink", &sink, "--ledger", ledger, "--output", "json"]);
-    done(&audit);
-    let report: Value = serde_json::from_str(&stdout(&audit)).unwrap();
+    let report = audited(folder, ledger.to_str().unwrap());
     assert!(report["delivered"].as_u64().unwrap() > 10_000, "{report}");
     assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
 }

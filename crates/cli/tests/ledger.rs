@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "support/audited.rs"]
+mod audited;
 #[path = "support/group.rs"]
 mod group;
 #[path = "support/quick.rs"]
@@ -12,6 +14,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use audited::audited;
 use group::{broker, end, log, start, wait_for, write_spec};
 use quick::{all_active, consumer, load};
 use support::{run, stderr, stdout};
@@ -62,9 +65,7 @@ fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_
     {
         assert_eq!(end(process), Some(0), "{}", log(folder, name));
     }
-    let sink = format!("file://{}", folder.join("sink").display());
-    let audit = run(&["audit", "--sink", &sink, "--ledger", acknowledged, "--output", "json"]);
-    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
+    audited(folder, acknowledged);
 }
 
 fn fence_wants_to_be_told_that_the_process_is_dead(spec: &str) {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "support/audited.rs"]
+mod audited;
 #[path = "support/group.rs"]
 mod group;
 #[path = "support/quick.rs"]
@@ -18,9 +20,10 @@ use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::security::Cluster;
 use tidegate_testing::{KafkaOptions, KafkaVersion, RealKafka};
 
+use audited::audited;
 use group::{broker, end, log, start, wait_for, write_spec};
 use quick::{all_active, consumer, load};
-use support::{run, stderr, stdout};
+use support::{run, stderr};
 
 /// Deletes the topic, makes it again, and returns its new id.
 async fn remake(kafka: &Kafka, name: &str) -> String {
@@ -93,8 +96,5 @@ fn a_topic_is_remade(bootstrap: String, more: &str) {
     for (name, process) in processes {
         assert_eq!(end(process), Some(0), "{}", log(folder, name));
     }
-    let sink = format!("file://{}", folder.join("sink").display());
-    let acknowledged = acknowledged.to_str().unwrap();
-    let audit = run(&["audit", "--sink", &sink, "--ledger", acknowledged, "--output", "json"]);
-    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
+    audited(folder, acknowledged.to_str().unwrap());
 }

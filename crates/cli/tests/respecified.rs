@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "support/audited.rs"]
+mod audited;
 #[path = "support/group.rs"]
 mod group;
 mod support;
@@ -12,6 +14,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use audited::audited;
 use group::{Running, broker, end, log, start, wait_for, write_spec};
 use support::{run, stderr, stdout, tidegate};
 
@@ -120,10 +123,7 @@ fn what_the_service_topic_sets_is_followed_without_loss() {
 
     assert_eq!(end(controller), Some(0), "{}", log(folder, "controller"));
     assert_eq!(end(monitor), Some(0), "{}", log(folder, "monitor"));
-    let sink = format!("file://{}", folder.join("sink").display());
-    let audit = run(&["audit", "--sink", &sink, "--ledger", ledger, "--output", "json"]);
-    assert_eq!(audit.status.code(), Some(0), "{}{}", stdout(&audit), stderr(&audit));
-    let report: Value = serde_json::from_str(&stdout(&audit)).unwrap();
+    let report = audited(folder, ledger);
     assert!(report["delivered"].as_u64().unwrap() > 1000, "{report}");
     assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
 }

@@ -172,6 +172,11 @@ impl Rollout {
         self.is_under_way = false;
     }
 
+    /// What was asked for, be it refused or not.
+    pub fn wanted(&self) -> &str {
+        &self.wanted
+    }
+
     /// What all consumers should run in the end.
     pub fn goal(&self) -> &str {
         let is_refused = self.refused.as_ref().is_some_and(|(refused, _)| *refused == self.wanted);

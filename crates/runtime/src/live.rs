@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tidegate_wire::Override;
+use tidegate_wire::status::OverrideRow;
 
 use crate::spec::{Config, Fault, Faults, GroupSpec};
 
@@ -26,17 +27,6 @@ const SETTABLE: [&str; 10] = [
 
 /// Finds what is wrong with a specification beyond itself: which sinks there are is not known here.
 pub type Check = fn(&GroupSpec) -> Vec<Fault>;
-
-/// An override that is there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// The path of the field.
-    pub field: String,
-    /// What it is set to.
-    pub value: Value,
-    /// Why it is not in effect.
-    pub refused: Option<String>,
-}
 
 /// A group's specification with its overrides.
 #[derive(Clone, Debug)]
@@ -68,16 +58,15 @@ impl Live {
     }
 
     /// All overrides that are there.
-    pub fn rows(&self) -> Vec<Row> {
+    pub fn rows(&self) -> Vec<OverrideRow> {
         let row = |(field, value): (&String, &Value)| {
             let refused = self.refused.get(field).cloned();
-            Row { field: field.clone(), value: value.clone(), refused }
+            OverrideRow { field: field.clone(), value: value.clone(), refused }
         };
         self.fields.iter().map(row).collect()
     }
 
-    /// Takes up another specification of the group; what it says of what cannot change while the group runs is left as it is, and
-    /// told. True when something in effect has changed.
+    /// Takes up another specification of the group. True when something in effect has changed.
     pub fn respecify(&mut self, base: GroupSpec) -> bool {
         self.base = base;
         self.renew()

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::Value;
 use tidegate_runtime::spec::{self, Fault, GroupSpec};
 
 use crate::args::{ConfigCommand, ConfigFile};
@@ -60,7 +59,7 @@ fn print(spec: &GroupSpec, output: &Output) -> anyhow::Result<Exit> {
 }
 
 fn schema(output: &Output) -> anyhow::Result<Exit> {
-    let schema: Value = spec::schema();
-    output.result(&serde_json::to_string_pretty(&schema)?, &schema)?;
+    let schema = spec::schema();
+    output.result(&serde_json::to_string_pretty(schema)?, schema)?;
     Ok(Exit::Done)
 }

@@ -15,7 +15,7 @@ pub(super) fn run(directory: &Path) -> anyhow::Result<Exit> {
         ("metrics.md", tidegate_runtime::telemetry::metrics::docs()),
         ("errors.md", tidegate_runtime::errors::docs()),
         ("cli.md", command_line()?),
-        ("schemas/group.json", pretty(&tidegate_runtime::spec::schema())?),
+        ("schemas/group.json", pretty(tidegate_runtime::spec::schema())?),
     ];
     for (name, text) in pages {
         write(&directory.join(name), &text)?;

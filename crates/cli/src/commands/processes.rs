@@ -51,7 +51,7 @@ pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Resu
         joined = join(&config, "tidegate-monitor") => joined?,
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
-    let (_spec, specs) = watch::channel(spec);
+    let specs = watch::channel(spec).1;
     let (configs, _followed) = tokio::select! {
         configs = wiring::configs(&kafka, &config, specs) => configs?,
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
@@ -87,7 +87,7 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
     note_address(&config, &face);
     let ports = wiring::controller_ports(&kafka, &config, workers, metrics)?;
     let start = wiring::controller_start(&config, end_workers)?;
-    let (_spec, specs) = watch::channel(spec);
+    let specs = watch::channel(spec).1;
     let (status, statuses) = watch::channel(Status::default());
     let waiting =
         |status: &Status| status.generation.is_none().then_some("the ledger has not begun yet");

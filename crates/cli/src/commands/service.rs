@@ -12,6 +12,7 @@ use tidegate_runtime::live::Live;
 use tidegate_runtime::service;
 use tidegate_runtime::spec::{self, Config};
 use tidegate_wire::Override;
+use tidegate_wire::status::OverrideRow;
 use tokio::sync::watch;
 
 use crate::args::{ServiceCommand, SpecArgs};
@@ -28,15 +29,6 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
     offset: u64,
-}
-
-/// An override as it is listed.
-#[derive(Serialize)]
-struct Listed {
-    field: String,
-    value: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<String>,
 }
 
 pub(super) async fn run(command: ServiceCommand, output: &Output) -> anyhow::Result<Exit> {
@@ -73,7 +65,7 @@ impl Group {
         let (spec, config) = setup::load_group(args)?;
         let kafka = setup::connect(&config.cluster, "tidegate-service", Patience::Command).await?;
         wiring::check_topics(&*kafka.admin(), &config).await?;
-        let (_spec, specs) = watch::channel(spec);
+        let specs = watch::channel(spec).1;
         let followed = wiring::followed(&kafka, &config, specs).await?;
         Ok(Self { kafka, config, live: followed.live().clone() })
     }
@@ -114,14 +106,9 @@ impl Group {
 }
 
 fn list(group: &Group, output: &Output) -> anyhow::Result<Exit> {
-    let rows: Vec<Listed> = group
-        .live
-        .rows()
-        .into_iter()
-        .map(|row| Listed { field: row.field, value: row.value, refused: row.refused })
-        .collect();
+    let rows = group.live.rows();
     let mut text = String::new();
-    for Listed { field, value, refused } in &rows {
+    for OverrideRow { field, value, refused } in &rows {
         writeln!(text, "{field}: {value}")?;
         if let Some(why) = refused {
             writeln!(text, "  not in effect: {why}")?;

@@ -87,7 +87,7 @@ impl Cast {
         // Nobody scrapes or asks the processes of a demo: the observer sees what it needs in the topics.
         let mut registry = Registry::default();
         let shown = monitor::Shown::to_nobody();
-        let (_spec, specs) = watch::channel(stage.spec.clone());
+        let specs = watch::channel(stage.spec.clone()).1;
         let (configs, followed) = wiring::configs(kafka, config, specs).await?;
         let running = monitor::run(configs, ports, shown, stop.clone());
         let running = async move {
@@ -102,7 +102,7 @@ impl Cast {
         let metrics = ControllerMetrics::register(&mut registry);
         let ports = wiring::controller_ports(kafka, config, Box::new(workers), metrics)?;
         let start = wiring::controller_start(config, true)?;
-        let (_spec, specs) = watch::channel(stage.spec.clone());
+        let specs = watch::channel(stage.spec.clone()).1;
         let (status, _) = watch::channel(Status::default());
         let running = controller::run(specs, start, ports, status, stop.clone());
         self.controller = Some((stop, spawn_named("controller", running)));

@@ -131,11 +131,6 @@ impl Controller {
         self.election.role
     }
 
-    /// True while this process decides.
-    pub const fn is_leading(&self) -> bool {
-        self.office.is_some()
-    }
-
     /// The ledger as read so far.
     pub fn fold(&self) -> &Fold {
         &self.fold

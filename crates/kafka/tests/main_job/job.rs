@@ -189,7 +189,7 @@ impl Job {
             end_workers: true,
         };
         let ports = controller_ports(config, parts, self.directory.path().join("state"));
-        let (_spec, specs) = watch::channel(self.spec.clone());
+        let specs = watch::channel(self.spec.clone()).1;
         let run = controller::run(specs, start, ports, status, stop.clone());
         let controller = spawn_named("controller", run);
 

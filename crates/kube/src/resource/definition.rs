@@ -63,7 +63,7 @@ fn columns() -> Value {
 }
 
 fn schema() -> Value {
-    let mut spec = structural(&spec::schema());
+    let mut spec = structural(spec::schema());
     adapt(&mut spec);
     let status = spec::schema_of::<GroupStatus>();
     json!({

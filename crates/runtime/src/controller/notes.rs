@@ -1,6 +1,7 @@
-//! What the state machine tells, for the log.
+//! What the state machines tell, for the log.
 
 use tidegate_core::controller::Note;
+use tidegate_core::rollout;
 
 use super::catalog::Catalog;
 
@@ -62,5 +63,21 @@ pub(super) fn log(note: &Note, catalog: &Catalog) {
             offset = upto.0,
             "a snapshot of the ledger is not what this process has read: another version wrote it, or records were changed"
         ),
+    }
+}
+
+/// Logs what a rollout tells.
+pub(super) fn log_rollout(note: &rollout::Note) {
+    match note {
+        rollout::Note::Begun(revision, count) => {
+            tracing::info!(revision, consumers = count, "consumers are to be updated");
+        }
+        rollout::Note::Updated(consumer, took) => {
+            tracing::info!(%consumer, elapsed_ms = took.as_millis(), "a consumer was updated");
+        }
+        rollout::Note::Refused(revision, why) => {
+            tracing::error!(revision, "an update is taken back: {why}");
+        }
+        rollout::Note::Done(revision) => tracing::info!(revision, "all consumers run the same"),
     }
 }

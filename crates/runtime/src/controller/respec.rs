@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_core::controller::Input;
+use tidegate_core::controller::{Input, Role};
 use tidegate_core::ids::TopicId;
-use tidegate_core::rollout::Note;
 
+use super::notes;
 use super::shell::Shell;
 use crate::settings;
 
@@ -32,7 +32,7 @@ impl Shell {
 
     /// Looks how far the workers are with what they should run.
     pub(super) fn roll(&mut self) {
-        if !self.core.is_leading() {
+        if !matches!(self.core.role(), Role::Leading { .. }) {
             return;
         }
         let (now, config) = (self.clock.now(), self.shared_config());
@@ -42,22 +42,7 @@ impl Shell {
             self.wish(wish);
         }
         for note in &next.notes {
-            tell(note);
+            notes::log_rollout(note);
         }
-    }
-}
-
-fn tell(note: &Note) {
-    match note {
-        Note::Begun(revision, count) => {
-            tracing::info!(revision, consumers = count, "consumers are to be updated");
-        }
-        Note::Updated(consumer, took) => {
-            tracing::info!(%consumer, elapsed_ms = took.as_millis(), "a consumer was updated");
-        }
-        Note::Refused(revision, why) => {
-            tracing::error!(revision, "an update is taken back: {why}");
-        }
-        Note::Done(revision) => tracing::info!(revision, "all consumers run the same"),
     }
 }

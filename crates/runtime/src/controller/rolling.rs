@@ -33,7 +33,6 @@ pub(super) struct Rolling {
     program: String,
     known: BTreeMap<Revision, Known>,
     rollout: Rollout,
-    wanted: Revision,
     /// What the state machine was told last.
     leave: BTreeSet<ConsumerNumber>,
     hold: BTreeSet<ConsumerNumber>,
@@ -60,7 +59,6 @@ impl Rolling {
             program,
             known: BTreeMap::new(),
             rollout: Rollout::new(patience(config), wanted.revision.clone()),
-            wanted: wanted.revision.clone(),
             leave: BTreeSet::new(),
             hold: BTreeSet::new(),
             pins: BTreeMap::new(),
@@ -74,7 +72,6 @@ impl Rolling {
         let wanted = WorkerSpec::new(&spec.for_consumers(), &self.program);
         self.learn(&wanted);
         self.rollout.want(&wanted.revision, patience(config));
-        self.wanted = wanted.revision;
     }
 
     /// This process decides from now on.
@@ -88,7 +85,7 @@ impl Rolling {
             self.learn(&worker.spec);
         }
         let is_used = |revision: &str| {
-            revision == self.wanted
+            revision == self.rollout.wanted()
                 || revision == self.rollout.goal()
                 || revision == self.rollout.for_new()
                 || workers.values().any(|worker| worker.spec.revision == revision)
@@ -106,7 +103,10 @@ impl Rolling {
 
     /// What a consumer is started with.
     pub(super) fn for_new(&self) -> WorkerSpec {
-        let known = self.known.get(self.rollout.for_new()).or_else(|| self.known.get(&self.wanted));
+        let known = self
+            .known
+            .get(self.rollout.for_new())
+            .or_else(|| self.known.get(self.rollout.wanted()));
         known.map(|known| known.spec.clone()).unwrap_or_default()
     }
 
@@ -180,7 +180,7 @@ impl Rolling {
             let owners = core.fold().owners().filter(|(_, owner)| *owner == consumer);
             owners.map(|(partition, _)| partition).collect()
         };
-        let is_quiet = self.progress(&members).is_none();
+        let is_quiet = self.rollout.progress(&members).is_none();
         let is_behind = !is_quiet && core.demand().weights(now).behind;
         let paused = config.paused || config.mode == Mode::Observe;
         let view = View { members: &members, owned: &owned, is_behind, paused };
@@ -191,7 +191,7 @@ impl Rolling {
         let progress = self.rollout.progress(members)?;
         let (consumer, phase) = progress.step.unzip();
         Some(RolloutStatus {
-            revision: self.wanted.clone(),
+            revision: self.rollout.wanted().to_owned(),
             updated: u32::try_from(progress.updated).unwrap_or(u32::MAX),
             consumers: u32::try_from(progress.all).unwrap_or(u32::MAX),
             consumer: consumer.map(ConsumerNumber::get),

@@ -13,7 +13,6 @@ use tidegate_wire::status::{
 use tidegate_wire::{Alarm, Status};
 
 use super::shell::Shell;
-use crate::live;
 use crate::ports::Phase;
 use crate::spec;
 
@@ -115,7 +114,7 @@ pub(super) fn of(shell: &mut Shell) -> Status {
         term: core.fold().reign().map(|reign| reign.term.0.0),
         ledger_position: core.fold().position().0,
         spec: summary(shell.config()),
-        overrides: shell.followed.live().rows().into_iter().map(override_row).collect(),
+        overrides: shell.followed.live().rows(),
         rollout: shell.rolling.status(now, core, shell.config(), &shell.workers),
         wanted_consumers: count(consumers.iter().filter(|consumer| consumer.wanted).count()),
         ready_consumers: count(consumers.iter().filter(|consumer| consumer.ready).count()),
@@ -127,11 +126,6 @@ pub(super) fn of(shell: &mut Shell) -> Status {
         partitions: view.partitions(),
         decisions: shell.history.decisions.iter().cloned().collect(),
     }
-}
-
-fn override_row(row: live::Row) -> OverrideRow {
-    let live::Row { field, value, refused } = row;
-    OverrideRow { field, value, refused }
 }
 
 fn summary(config: &spec::Config) -> SpecSummary {
@@ -185,7 +179,7 @@ fn alarms(shell: &mut Shell, at_unix_ms: u64) -> Vec<RaisedAlarm> {
     raised.extend(infeasible.map(|reason| Alarm::PlanInfeasible { reason }));
     raised.extend(shell.rolling.refused().map(|reason| Alarm::RolloutTakenBack { reason }));
     for row in shell.followed.live().rows() {
-        let live::Row { field, refused, .. } = row;
+        let OverrideRow { field, refused, .. } = row;
         raised.extend(refused.map(|reason| Alarm::OverrideRefused { field, reason }));
     }
     for (consumer, worker) in &shell.workers {

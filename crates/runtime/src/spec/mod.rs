@@ -28,6 +28,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ impl GroupSpec {
         if value.is_null() {
             value = Value::Object(serde_json::Map::new());
         }
-        let slips = edit::apply_environment(&mut value, &schema(), environment);
+        let slips = edit::apply_environment(&mut value, schema(), environment);
         Self::checked(value, slips)
     }
 
@@ -138,7 +139,7 @@ impl GroupSpec {
 
     fn checked(mut value: Value, faults: Vec<Fault>) -> Result<Self, Faults> {
         let mut found = walk::Found { faults, cuts: Vec::new() };
-        walk::prune(&mut value, &schema(), "", &mut found);
+        walk::prune(&mut value, schema(), "", &mut found);
         let spec = serde_json::from_value::<Self>(value).unwrap_or_else(|error| {
             found.faults.push(Fault::new("", error.to_string()));
             found.cuts.push(String::new());
@@ -153,9 +154,10 @@ impl GroupSpec {
     }
 }
 
-/// The JSON schema of [`GroupSpec`], without references.
-pub fn schema() -> Value {
-    schema_of::<GroupSpec>()
+/// The JSON schema of [`GroupSpec`], without references. It is made once: every text and every override is held against it.
+pub fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<GroupSpec>);
+    &SCHEMA
 }
 
 /// The JSON schema of a type, without references.

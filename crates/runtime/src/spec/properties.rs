@@ -191,7 +191,7 @@ proptest! {
 
     #[test]
     fn any_environment_makes_a_spec_or_faults(
-        name in prop::sample::select(edit::variables(&schema()).into_keys().collect::<Vec<_>>()),
+        name in prop::sample::select(edit::variables(schema()).into_keys().collect::<Vec<_>>()),
         value in value(),
     ) {
         is_settled(GroupSpec::parse(EXAMPLE, &[(name, value)].into()))?;

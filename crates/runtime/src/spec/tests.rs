@@ -189,7 +189,7 @@ fn the_environment_wins_over_the_file_and_slips_are_told() {
 
 #[test]
 fn every_key_has_a_variable_of_its_own() {
-    let variables = edit::variables(&schema());
+    let variables = edit::variables(schema());
     assert!(variables.contains_key("TIDEGATE_CLUSTER_SECURITY_SASL_PASSWORD_FILE"));
     assert!(variables.contains_key("TIDEGATE_WORKERS_RESTART_BACKOFF_INITIAL"));
     let page = docs();
