@@ -1,127 +1,71 @@
 //! Updates consumers to another revision of what they run, one at a time, the first as a canary.
 //!
 //! ```text
-//!         outdated, the others ready,          owns                  ready               has what          ready, nobody
-//!         nobody behind              nothing              again               it had            behind
+//!         outdated, the others ready,          owns                  ready               reads what        ready, has written,
+//!         nobody behind              nothing              again               it had            nobody behind
 //! (idle) ────────────────► Leaving ────────► Updating ────────► Returning ────────► Settling ────────► (idle)
 //!                             └─────────────────┴── time over, or it fails ──┴──────────┘
 //!                                     the revision is refused: whoever has it is taken back, in the same way
 //! ```
 //!
 //! A partition leaves before its consumer is updated and comes back after, so that it waits twice for a hand-off and never for a start.
-//! Until the canary has settled, consumers that are started beside it get the revision that is known to work.
+//! Until the canary has settled, consumers that are started beside it get the revision that is known to work. What works is gone back to
+//! also while partitions are behind, and with nothing to go back to a consumer is left as it is.
+
+mod io;
 
 use alloc::borrow::ToOwned as _;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-use core::time::Duration;
 
-use crate::ids::{ConsumerNumber, Incarnation, Instant, PartitionId};
+use crate::ids::{ConsumerNumber, Incarnation, Instant, PartitionId, Position};
 
-/// Names what a consumer runs: image and configuration.
-pub type Revision = String;
+pub use self::io::{Held, Member, Note, Patience, Progress, Revision, View, Wishes};
 
-/// One consumer as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Member {
-    /// What its worker was told to run.
-    pub revision: Revision,
-    /// Its life in the ledger.
-    pub incarnation: Option<Incarnation>,
-    /// It can be given partitions, and its worker runs and says that it is ready.
-    pub ready: bool,
-    /// What keeps its worker from running, again and again.
-    pub failing: Option<String>,
-}
-
-/// The group as it is now.
-pub struct View<'a> {
-    /// Its consumers, those that are to go left out.
-    pub members: &'a BTreeMap<ConsumerNumber, Member>,
-    /// What a consumer has.
-    pub owned: &'a dyn Fn(ConsumerNumber) -> BTreeSet<PartitionId>,
-    /// Some partition's backlog is above its limit.
-    pub is_behind: bool,
-    /// Nothing is to be changed.
-    pub paused: bool,
-}
-
-impl fmt::Debug for View<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("members", &self.members).finish_non_exhaustive()
-    }
-}
-
-/// How long is waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Patience {
-    /// For each phase of a step, before the revision is refused.
-    pub step: Duration,
-    /// With the canary, after it has its partitions again.
-    pub canary: Duration,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Wishes {
-    /// Partitions are to leave this consumer.
-    pub leave: Option<ConsumerNumber>,
-    /// Its worker stays though it has nothing.
-    pub hold: Option<ConsumerNumber>,
-    /// Partitions that are to come back.
-    pub pins: BTreeMap<PartitionId, ConsumerNumber>,
-    /// A worker is to be updated now.
-    pub update: Option<(ConsumerNumber, Revision)>,
-    /// What has happened.
-    pub notes: Vec<Note>,
-}
-
-/// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// So many consumers are to be updated to this.
-    Begun(Revision, usize),
-    /// One runs it, and has its partitions again; it took this long.
-    Updated(ConsumerNumber, Duration),
-    /// It does not work, for this reason: those that have it are taken back.
-    Refused(Revision, String),
-    /// All consumers run this.
-    Done(Revision),
-}
-
-/// Where a rollout is, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Consumers that run what they should.
-    pub updated: usize,
-    /// All consumers.
-    pub all: usize,
-    /// Who is being updated, and how far that is.
-    pub step: Option<(ConsumerNumber, &'static str)>,
-    /// Why the wanted revision is not run.
-    pub refused: Option<String>,
-}
+/// How often a worker that ends again and again is started before that counts.
+const FAILED_STARTS: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Leaving,
-    /// Another life than this one is waited for.
-    Updating(Option<Incarnation>),
+    Updating(Update),
     Returning,
-    Settling,
+    /// With where its partitions were when this began.
+    Settling(BTreeMap<PartitionId, Option<Position>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Update {
+    to: Revision,
+    /// Another life than this one is waited for.
+    before: Option<Incarnation>,
+    /// How often its worker had been started.
+    starts: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Step {
     consumer: ConsumerNumber,
+    /// What it ran.
+    from: Revision,
     phase: Phase,
     /// Since when it is in this phase.
     since: Instant,
     began: Instant,
     had: BTreeSet<PartitionId>,
+}
+
+/// How a step goes on.
+enum Next {
+    Stays,
+    Turns(Phase),
+    /// The consumer has settled.
+    Ends,
+    /// There is nothing left to do with the consumer.
+    Drops,
+    Fails(String),
 }
 
 /// The update of a group.
@@ -165,11 +109,9 @@ impl Rollout {
         }
     }
 
-    /// Others have decided meanwhile: what is there counts, and not what was under way.
+    /// Others have decided meanwhile: what is there counts, and not what this process knows of it.
     pub fn resume(&mut self) {
-        self.step = None;
-        self.canary_settled = false;
-        self.is_under_way = false;
+        *self = Self::new(self.patience, core::mem::take(&mut self.wanted));
     }
 
     /// What was asked for, be it refused or not.
@@ -187,6 +129,11 @@ impl Rollout {
     pub fn for_new(&self) -> &str {
         let proven = self.proven.as_deref().filter(|_| !self.canary_settled);
         proven.unwrap_or_else(|| self.goal())
+    }
+
+    /// What works, and is gone back to; none while no consumer was seen.
+    pub fn proven(&self) -> Option<&str> {
+        self.proven.as_deref()
     }
 
     /// Why what is wanted is not run.
@@ -219,103 +166,174 @@ impl Rollout {
         wishes
     }
 
-    /// What is proven at first: what is there.
+    /// What is proven at first: what most of those run that work.
     fn see_proven(&mut self, view: &View<'_>) {
-        if self.proven.is_none() && !view.members.is_empty() {
-            let others = view.members.values().map(|member| &member.revision);
-            let other = others.filter(|revision| **revision != self.wanted).max();
-            self.proven = Some(other.unwrap_or(&self.wanted).clone());
+        if self.proven.is_some() || view.members.is_empty() {
+            return;
         }
+        let mut others: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for member in view.members.values() {
+            if member.revision != self.wanted && member.is_known {
+                let (ready, all) = others.entry(&member.revision).or_default();
+                *ready = ready.saturating_add(usize::from(member.ready));
+                *all = all.saturating_add(1);
+            }
+        }
+        let most = others.into_iter().max_by_key(|(_, counts)| *counts);
+        self.proven = Some(most.map_or(&*self.wanted, |(revision, _)| revision).to_owned());
     }
 
     /// Takes the step in progress further.
     fn advance(&mut self, now: Instant, view: &View<'_>, wishes: &mut Wishes) {
         let Some(mut step) = self.step.take() else { return };
-        let Some(member) = view.members.get(&step.consumer) else { return };
+        let member = view.members.get(&step.consumer);
+        if let (Phase::Updating(update), Some(member)) = (&mut step.phase, member) {
+            // Some count the starts of each pod.
+            update.starts = update.starts.min(member.starts);
+        }
         let next = match &step.phase {
-            Phase::Leaving if (view.owned)(step.consumer).is_empty() => {
-                let goal = self.goal().to_owned();
-                wishes.update = Some((step.consumer, goal));
-                Some(Phase::Updating(member.incarnation))
-            }
-            Phase::Updating(_) if member.revision != self.goal() => {
-                // Something else is wanted by now.
-                wishes.update = Some((step.consumer, self.goal().to_owned()));
-                None
-            }
-            Phase::Updating(before) => {
-                (member.ready && member.incarnation != *before).then_some(Phase::Returning)
-            }
-            Phase::Returning
-                if step.had.is_subset(&(view.owned)(step.consumer))
-                    || member.ready && now.since(step.since) >= self.patience.step =>
-            {
-                Some(Phase::Settling)
-            }
-            Phase::Settling if self.has_settled(now, &step, member, view) => {
+            Phase::Leaving => self.leaves(now, &step, member, view),
+            Phase::Updating(update) => self.updates(now, &step, update, member),
+            Phase::Returning => self.returns(now, &step, member, view),
+            Phase::Settling(at) => self.settles(now, &step, at, member, view),
+        };
+        match next {
+            Next::Stays => self.step = Some(step),
+            Next::Turns(phase) => self.turn(now, step, phase, wishes),
+            Next::Ends => {
                 self.canary_settled = true;
                 wishes.notes.push(Note::Updated(step.consumer, now.since(step.began)));
-                return;
             }
-            Phase::Leaving | Phase::Returning | Phase::Settling => None,
-        };
-        if let Some(phase) = next {
-            step.phase = phase;
-            step.since = now;
-        } else if let Some(why) = self.trouble(now, &step, member) {
-            step.since = now;
-            self.step = self.give_up(step, member, why, wishes);
-            return;
+            Next::Drops => {}
+            Next::Fails(why) => self.give_up(now, step, member, why, wishes),
         }
-        self.step = Some(step);
     }
 
-    fn has_settled(&self, now: Instant, step: &Step, member: &Member, view: &View<'_>) -> bool {
-        let long_enough = self.canary_settled || now.since(step.since) >= self.patience.canary;
-        member.ready && long_enough && !view.is_behind
+    fn turn(&mut self, now: Instant, step: Step, phase: Phase, wishes: &mut Wishes) {
+        if let Phase::Updating(update) = &phase {
+            wishes.update = Some((step.consumer, update.to.clone()));
+        }
+        self.step = Some(Step { phase, since: now, ..step });
     }
 
-    /// Why the step does not get on.
-    fn trouble(&self, now: Instant, step: &Step, member: &Member) -> Option<String> {
+    fn is_over(&self, now: Instant, step: &Step) -> bool {
+        now.since(step.since) >= self.patience.step
+    }
+
+    fn leaves(&self, now: Instant, step: &Step, member: Option<&Member>, view: &View<'_>) -> Next {
+        match member {
+            None => Next::Drops,
+            Some(member) if member.revision == self.goal() => Next::Turns(Phase::Returning),
+            Some(member) if (view.held)(step.consumer).is_empty() => {
+                Next::Turns(Phase::update(self.goal(), Some(member)))
+            }
+            Some(_) if self.is_over(now, step) => {
+                Next::Fails(format!("nobody has room for what consumer {} has", step.consumer))
+            }
+            Some(_) => Next::Stays,
+        }
+    }
+
+    /// A worker that is not there is being made again: it is held.
+    fn updates(&self, now: Instant, step: &Step, update: &Update, member: Option<&Member>) -> Next {
         let consumer = step.consumer;
-        if let (Phase::Updating(_), Some(why)) = (&step.phase, &member.failing) {
-            return Some(format!("consumer {consumer} does not run: {why}"));
+        if update.to != self.goal() {
+            return Next::Turns(Phase::update(self.goal(), member));
         }
-        if now.since(step.since) < self.patience.step {
-            return None;
+        let Update { to, before, starts } = update;
+        let told = member.filter(|member| member.revision == *to);
+        // What was called off before it began gives no other life.
+        let called_off = *to == step.from && now.since(step.since) >= self.patience.canary;
+        if told.is_some_and(|it| it.ready && (it.incarnation != *before || called_off)) {
+            return Next::Turns(Phase::Returning);
         }
-        match step.phase {
-            Phase::Leaving => Some(format!("nobody has room for what consumer {consumer} has")),
-            Phase::Updating(_) => Some(format!("consumer {consumer} did not become ready")),
-            Phase::Returning | Phase::Settling if !member.ready => {
-                Some(format!("consumer {consumer} did not stay ready"))
+        let trouble = told.and_then(|it| it.trouble.as_ref().map(|why| (it.starts, why)));
+        match trouble {
+            Some((now, why)) if now.saturating_sub(*starts) >= FAILED_STARTS => {
+                Next::Fails(format!("consumer {consumer} does not run: {why}"))
             }
-            Phase::Settling if !self.canary_settled => {
-                Some(format!("partitions are behind since consumer {consumer} was updated"))
+            _ if !self.is_over(now, step) => Next::Stays,
+            _ if told.is_some_and(|it| it.ready) => {
+                Next::Fails(format!("consumer {consumer} was not started anew"))
             }
-            // What does not come back may be pinned elsewhere or gone, and load rises also while consumers are updated.
-            Phase::Returning | Phase::Settling => None,
+            _ => Next::Fails(format!("consumer {consumer} did not become ready")),
         }
     }
 
-    /// Refuses the revision. Returns how the step goes on: what has left the consumer comes back once it runs what it ran.
+    fn returns(&self, now: Instant, step: &Step, member: Option<&Member>, view: &View<'_>) -> Next {
+        let Some(member) = member else { return Next::Drops };
+        let held = (view.held)(step.consumer);
+        let is_read = |partition| held.get(partition).is_some_and(|held| held.is_read);
+        if step.had.iter().all(is_read) {
+            return Next::Turns(Phase::settle(&held));
+        }
+        match self.is_over(now, step) {
+            false => Next::Stays,
+            true if !member.ready => Next::Fails(not_ready(step)),
+            // What does not come back may be pinned elsewhere, or gone.
+            true if self.canary_settled || held.values().all(|held| held.is_read) => {
+                Next::Turns(Phase::settle(&held))
+            }
+            true => Next::Fails(format!("consumer {} does not read what it has", step.consumer)),
+        }
+    }
+
+    fn settles(
+        &self,
+        now: Instant,
+        step: &Step,
+        at: &BTreeMap<PartitionId, Option<Position>>,
+        member: Option<&Member>,
+        view: &View<'_>,
+    ) -> Next {
+        let Some(member) = member else { return Next::Drops };
+        let is_canary = !self.canary_settled;
+        // It has written, or there was nothing to write.
+        let is_done = |(partition, held): (&PartitionId, &Held)| {
+            let before = at.get(partition).copied().flatten();
+            let idle = held.lag.is_some_and(|(lag, told)| lag == 0 && told >= step.since);
+            held.is_read && (idle || held.next > before)
+        };
+        let works = !is_canary || (view.held)(step.consumer).iter().all(is_done);
+        let long_enough = !is_canary || now.since(step.since) >= self.patience.canary;
+        if member.ready && works && long_enough && !view.is_behind {
+            return Next::Ends;
+        }
+        let consumer = step.consumer;
+        match (self.is_over(now, step), member.ready) {
+            (true, false) => Next::Fails(not_ready(step)),
+            (true, true) if is_canary && !works => {
+                Next::Fails(format!("consumer {consumer} does not write what it has"))
+            }
+            (true, true) if is_canary => {
+                Next::Fails(format!("partitions are behind since consumer {consumer} was updated"))
+            }
+            // Load rises also while consumers are updated.
+            _ => Next::Stays,
+        }
+    }
+
+    /// Refuses the revision; what has left the consumer comes back once it runs what it ran. With nothing to go back to, the consumer
+    /// is left as it is.
     fn give_up(
         &mut self,
+        now: Instant,
         step: Step,
-        member: &Member,
+        member: Option<&Member>,
         why: String,
         wishes: &mut Wishes,
-    ) -> Option<Step> {
+    ) {
         let proven = self.proven.clone().filter(|proven| proven != self.goal());
-        // With nothing to go back to it is waited for.
-        let Some(proven) = proven else { return Some(step) };
+        let Some(proven) = proven else { return };
         wishes.notes.push(Note::Refused(self.wanted.clone(), why.clone()));
         self.refused = Some((self.wanted.clone(), why));
         self.canary_settled = true;
-        matches!(step.phase, Phase::Updating(_)).then(|| {
-            wishes.update = Some((step.consumer, proven));
-            Step { phase: Phase::Updating(member.incarnation), ..step }
-        })
+        match step.phase {
+            Phase::Leaving => self.turn(now, step, Phase::Returning, wishes),
+            Phase::Updating(_) => self.turn(now, step, Phase::update(&proven, member), wishes),
+            // It has partitions: it is left again first.
+            Phase::Returning | Phase::Settling(_) => {}
+        }
     }
 
     /// Begins with the next consumer that does not run what it should.
@@ -326,11 +344,12 @@ impl Rollout {
         let goal = self.goal().to_owned();
         let outdated: Vec<_> =
             view.members.iter().filter(|(_, member)| member.revision != goal).collect();
+        let is_proven = self.proven.as_deref() == Some(&*goal);
         // One that a controller before this one has begun with, or that was lost since.
         let mut updated = view.members.iter().filter(|(_, member)| member.revision == goal);
-        let unready = updated.find(|(_, member)| !member.ready).map(|(consumer, _)| *consumer);
-        if outdated.is_empty() {
-            if self.is_under_way || self.proven.as_deref() != Some(&goal) {
+        let unready = updated.find(|(_, member)| !member.ready).filter(|_| !is_proven);
+        if outdated.is_empty() && unready.is_none() {
+            if self.is_under_way || !is_proven {
                 wishes.notes.push(Note::Done(goal.clone()));
             }
             self.proven = Some(goal);
@@ -340,24 +359,24 @@ impl Rollout {
         }
         if !self.is_under_way {
             self.is_under_way = true;
-            wishes.notes.push(Note::Begun(goal, outdated.len()));
+            wishes.notes.push(Note::Begun(goal.clone(), outdated.len()));
         }
-        if let Some(consumer) = unready {
-            let had = BTreeSet::new();
-            let phase = Phase::Updating(None);
-            self.step = Some(Step { consumer, phase, since: now, began: now, had });
-            return;
-        }
-        if view.is_behind {
+        let had = BTreeSet::new();
+        if let Some((consumer, member)) = unready {
+            let phase = Phase::update(&goal, Some(&Member { incarnation: None, ..member.clone() }));
+            let (consumer, from) = (*consumer, String::new());
+            self.step = Some(Step { consumer, from, phase, since: now, began: now, had });
             return;
         }
         // Who does not work anyway costs nothing.
         let next = outdated.iter().min_by_key(|(consumer, member)| (member.ready, *consumer));
-        if let Some((consumer, _)) = next {
-            let consumer = **consumer;
-            let had = (view.owned)(consumer);
+        // What works is gone back to though partitions are behind: perhaps they are because of what does not.
+        let next = next.filter(|(_, member)| is_proven || !member.ready || !view.is_behind);
+        if let Some((consumer, member)) = next {
+            let (consumer, from) = (**consumer, member.revision.clone());
+            let had = (view.held)(consumer).into_keys().collect();
             let phase = Phase::Leaving;
-            self.step = Some(Step { consumer, phase, since: now, began: now, had });
+            self.step = Some(Step { consumer, from, phase, since: now, began: now, had });
         }
     }
 
@@ -370,18 +389,32 @@ impl Rollout {
             Phase::Returning => {
                 wishes.pins = step.had.iter().map(|had| (*had, step.consumer)).collect();
             }
-            Phase::Settling => {}
+            Phase::Settling(_) => {}
         }
     }
 }
 
+fn not_ready(step: &Step) -> String {
+    format!("consumer {} did not stay ready", step.consumer)
+}
+
 impl Phase {
+    fn update(to: &str, member: Option<&Member>) -> Self {
+        let before = member.and_then(|member| member.incarnation);
+        let starts = member.map_or(0, |member| member.starts);
+        Self::Updating(Update { to: to.to_owned(), before, starts })
+    }
+
+    fn settle(held: &BTreeMap<PartitionId, Held>) -> Self {
+        Self::Settling(held.iter().map(|(partition, held)| (*partition, held.next)).collect())
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Leaving => "leaving",
             Self::Updating(_) => "updating",
             Self::Returning => "returning",
-            Self::Settling => "settling",
+            Self::Settling(_) => "settling",
         }
     }
 }

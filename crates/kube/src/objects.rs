@@ -61,6 +61,8 @@ pub(crate) fn workload(
         }
         Keeping::StatefulSet => {
             body["serviceName"] = json!(names.group());
+            // In order, a pod that never becomes ready would not be replaced by a better one.
+            body["podManagementPolicy"] = json!("Parallel");
             "StatefulSet"
         }
     };

@@ -32,7 +32,8 @@ struct View {
 /// Everything that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Sight {
-    workloads: BTreeMap<ConsumerNumber, WorkerSpec>,
+    /// What each was told to run, and its generation.
+    workloads: BTreeMap<ConsumerNumber, (WorkerSpec, i64)>,
     claims: BTreeSet<ConsumerNumber>,
     pods: BTreeMap<String, View>,
 }
@@ -41,7 +42,7 @@ impl Sight {
     /// All workers: those with a workload, and those whose pods have not ended yet.
     pub(crate) fn list(&self) -> BTreeMap<ConsumerNumber, WorkerState> {
         let mut list: BTreeMap<ConsumerNumber, WorkerState> = BTreeMap::new();
-        for (consumer, spec) in &self.workloads {
+        for (consumer, (spec, _)) in &self.workloads {
             let state =
                 WorkerState { phase: Phase::Pending, spec: spec.clone(), starts: 0, trouble: None };
             list.insert(*consumer, state);
@@ -76,10 +77,10 @@ impl Sight {
     pub(crate) fn note_workload(
         &mut self,
         consumer: ConsumerNumber,
-        spec: Option<WorkerSpec>,
+        workload: Option<(WorkerSpec, i64)>,
     ) -> Option<WorkerChange> {
-        if let Some(spec) = spec {
-            let is_new = self.workloads.insert(consumer, spec).is_none();
+        if let Some(workload) = workload {
+            let is_new = self.workloads.insert(consumer, workload).is_none();
             return is_new.then(|| change(consumer, Phase::Pending, "its workload is there"));
         }
         self.workloads.remove(&consumer)?;
@@ -133,12 +134,21 @@ impl Sight {
         Some(change(consumer, phase, detail))
     }
 
-    /// The consumers of all workloads, to find out which of them are gone.
-    pub(crate) fn workloads(&self) -> BTreeSet<ConsumerNumber> {
-        self.workloads.keys().copied().collect()
+    /// All workloads: what each was told to run, and its generation.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = (ConsumerNumber, &(WorkerSpec, i64))> {
+        self.workloads.iter().map(|(consumer, workload)| (*consumer, workload))
     }
 
-    /// The same of all claims.
+    /// True for a consumer that has a workload and no claim for it.
+    pub(crate) fn lacks_claim(&self, consumer: ConsumerNumber) -> bool {
+        self.workloads.contains_key(&consumer) && !self.has_claim(consumer)
+    }
+
+    pub(crate) fn has_claim(&self, consumer: ConsumerNumber) -> bool {
+        self.claims.contains(&consumer)
+    }
+
+    /// The consumers of all claims, to find out which of them are gone.
     pub(crate) fn claims(&self) -> BTreeSet<ConsumerNumber> {
         self.claims.clone()
     }
@@ -245,7 +255,7 @@ mod tests {
     fn sight() -> Sight {
         let mut sight = Sight::default();
         let spec = WorkerSpec { revision: "r1".to_owned(), group: "group: orders".into() };
-        assert_eq!(sight.note_workload(ONE, Some(spec)).unwrap().phase, Phase::Pending);
+        assert_eq!(sight.note_workload(ONE, Some((spec, 1))).unwrap().phase, Phase::Pending);
         sight
     }
 

@@ -63,7 +63,7 @@ impl Watch {
             let told = tokio::select! {
                 Some(seen) = workloads.next() => self.workload(seen).await,
                 Some(seen) = claims.next() => {
-                    self.claim(seen);
+                    self.claim(seen).await;
                     Vec::new()
                 }
                 Some(seen) = pods.next() => self.pod(seen),
@@ -93,7 +93,8 @@ impl Watch {
     async fn workload(&mut self, seen: Seen<DynamicObject>) -> Vec<WorkerChange> {
         match seen {
             Ok(Event::Init) => {
-                self.workloads = self.shared.lock().sight.workloads();
+                let state = self.shared.lock();
+                self.workloads = state.sight.workloads().map(|(consumer, _)| consumer).collect();
                 Vec::new()
             }
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
@@ -131,15 +132,21 @@ impl Watch {
         let revision = object.annotations().get(REVISION).cloned().unwrap_or_default();
         let group = &object.data["spec"]["template"]["metadata"]["annotations"][GROUP_SPEC];
         let group = group.as_str().unwrap_or_default().into();
-        let generation = object.metadata.generation;
+        let generation = object.metadata.generation.unwrap_or_default();
+        let stays = object.metadata.deletion_timestamp.is_none();
+        let spec = WorkerSpec { revision, group };
         let (change, differs) = {
             let mut state = self.shared.lock();
-            let change = state.sight.note_workload(consumer, Some(WorkerSpec { revision, group }));
+            let change = state.sight.note_workload(consumer, Some((spec.clone(), generation)));
+            let is_adopted = stays && state.adopt(consumer, spec, generation);
+            // Whoever made it may have lost its claim to who led already.
+            let is_bare =
+                is_adopted && self.shared.seen.borrow().all() && state.sight.lacks_claim(consumer);
             let applied = state.applied.get(&consumer).copied();
-            (change, applied.is_some_and(|applied| generation.is_some_and(|now| now > applied)))
+            (change, is_bare || applied.is_some_and(|applied| generation > applied))
         };
-        if differs && object.metadata.deletion_timestamp.is_none() {
-            self.shared.repair(consumer, generation).await;
+        if stays && differs {
+            self.shared.repair(consumer, Some(generation)).await;
         }
         change.into_iter().collect()
     }
@@ -147,14 +154,14 @@ impl Watch {
     async fn workload_is_gone(&self, consumer: ConsumerNumber) -> Vec<WorkerChange> {
         let change = {
             let mut state = self.shared.lock();
-            state.applied.remove(&consumer);
+            state.forget(consumer);
             state.sight.note_workload(consumer, None)
         };
         self.shared.repair(consumer, None).await;
         change.into_iter().collect()
     }
 
-    fn claim(&mut self, seen: Seen<DynamicObject>) {
+    async fn claim(&mut self, seen: Seen<DynamicObject>) {
         match seen {
             Ok(Event::Init) => self.claims = self.shared.lock().sight.claims(),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
@@ -166,17 +173,29 @@ impl Watch {
             }
             Ok(Event::Delete(object)) => {
                 if let Some(consumer) = consumer_of(&object) {
-                    self.shared.lock().sight.note_claim(consumer, false);
+                    self.claim_is_gone(consumer).await;
                 }
             }
             Ok(Event::InitDone) => {
                 for consumer in std::mem::take(&mut self.claims) {
-                    self.shared.lock().sight.note_claim(consumer, false);
+                    self.claim_is_gone(consumer).await;
                 }
                 self.whole(self.shared.kinds.claims.resource);
                 self.shared.seen.send_modify(|seen| seen.claims = true);
             }
             Err(error) => self.broken(self.shared.kinds.claims.resource, &error),
+        }
+    }
+
+    /// A pod that lacks its claim stays Pending for ever.
+    async fn claim_is_gone(&self, consumer: ConsumerNumber) {
+        let is_needed = {
+            let mut state = self.shared.lock();
+            state.sight.note_claim(consumer, false);
+            state.sight.lacks_claim(consumer)
+        };
+        if is_needed {
+            self.shared.repair(consumer, None).await;
         }
     }
 

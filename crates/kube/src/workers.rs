@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -31,6 +32,9 @@ const MANAGER: &str = "tidegate";
 
 /// Changes that may wait to be read before the watch waits too.
 const QUEUED_CHANGES: usize = 256;
+
+/// Consumers whose objects are applied at the same time.
+const AT_ONCE: usize = 8;
 
 /// How long a list waits for the first sight of everything.
 const FIRST_SIGHT: Duration = Duration::from_secs(10);
@@ -71,8 +75,10 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) sight: Sight,
-    /// What was asked for, by whoever has this process's ear.
-    wanted: BTreeMap<ConsumerNumber, WorkerSpec>,
+    /// This process decides which workers run. While another one does, nothing is put right or deleted here.
+    leads: bool,
+    /// What should run, by whoever has this process's ear; `None` for what should end and is not seen to be gone.
+    wanted: BTreeMap<ConsumerNumber, Option<WorkerSpec>>,
     /// The generation that each workload had after it was applied.
     pub(crate) applied: BTreeMap<ConsumerNumber, i64>,
     has_budget: bool,
@@ -121,16 +127,35 @@ impl KubeWorkers {
 
 #[async_trait]
 impl Workers for KubeWorkers {
+    async fn lead(&mut self, leads: bool) {
+        self.shared.lock().lead(leads);
+        // What cannot be deleted is told with the next news.
+        drop(self.shared.collect().await);
+    }
+
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
-        self.shared.lock().wanted.insert(consumer, spec.clone());
-        self.shared.apply_budget().await?;
-        self.shared.apply_consumer(consumer, spec).await.map(drop)
+        self.shared.ensure(consumer, spec).await
+    }
+
+    async fn ensure_all(
+        &mut self,
+        workers: &BTreeMap<ConsumerNumber, WorkerSpec>,
+    ) -> BTreeMap<ConsumerNumber, Error> {
+        let ensure = |(consumer, spec): (&ConsumerNumber, &WorkerSpec)| {
+            let (shared, consumer, spec) = (Arc::clone(&self.shared), *consumer, spec.clone());
+            async move {
+                let done = shared.ensure(consumer, &spec).await;
+                done.err().map(|error| (consumer, error))
+            }
+        };
+        let all = futures_util::stream::iter(workers.iter().map(ensure));
+        all.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
     async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
         {
             let mut state = self.shared.lock();
-            state.wanted.remove(&consumer);
+            state.wanted.insert(consumer, None);
             state.applied.remove(&consumer);
         }
         // The claim goes when the pod is gone: the watch sees to it.
@@ -162,6 +187,7 @@ impl Workers for KubeWorkers {
     }
 
     async fn shut_down(&mut self) {
+        self.lead(true).await;
         let consumers: Vec<_> = self.list().await.unwrap_or_default().into_keys().collect();
         for consumer in consumers {
             if let Err(error) = self.remove(consumer).await {
@@ -206,7 +232,14 @@ impl Shared {
     ) -> Result<i64, Error> {
         let (workers, name) = (workers_of(spec)?, self.names.consumer(consumer));
         let body = claim(&self.options, &self.names, consumer, &workers.kubernetes.storage);
-        self.kinds.claims.apply(&name, &body).await?;
+        if let Err(error) = self.kinds.claims.apply(&name, &body).await {
+            // A claim cannot get a smaller volume or one of another class: the one that is there serves on.
+            let serves = self.lock().sight.has_claim(consumer);
+            if error.class() != Class::Permanent || !serves {
+                return Err(error);
+            }
+            tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a claim stays as it is: to change it, drain its consumer");
+        }
         let body = workload(&self.options, &self.names, consumer, spec, &workers);
         let applied = self.kinds.workloads.apply(&name, &body).await?;
         let generation = applied.metadata.generation.unwrap_or_default();
@@ -214,9 +247,15 @@ impl Shared {
         Ok(generation)
     }
 
+    async fn ensure(&self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
+        self.lock().wanted.insert(consumer, Some(spec.clone()));
+        self.apply_budget().await?;
+        self.apply_consumer(consumer, spec).await.map(drop)
+    }
+
     /// Puts right a workload that somebody else has changed or deleted.
     pub(crate) async fn repair(&self, consumer: ConsumerNumber, generation: Option<i64>) {
-        let Some(spec) = self.lock().wanted.get(&consumer).cloned() else { return };
+        let Some(spec) = self.lock().to_run(consumer) else { return };
         match self.apply_consumer(consumer, &spec).await {
             Ok(now) if generation == Some(now) => {}
             Ok(_) => {
@@ -237,8 +276,11 @@ impl Shared {
         }
         let idle = {
             let state = self.lock();
+            if !state.leads {
+                return kept;
+            }
             let idle = state.sight.idle_claims().into_iter();
-            idle.filter(|consumer| !state.wanted.contains_key(consumer)).collect::<Vec<_>>()
+            idle.filter(|consumer| state.to_run(*consumer).is_none()).collect::<Vec<_>>()
         };
         for consumer in idle {
             match self.kinds.claims.delete(&self.names.consumer(consumer)).await {
@@ -250,8 +292,52 @@ impl Shared {
     }
 }
 
+impl State {
+    fn lead(&mut self, leads: bool) {
+        self.leads = leads;
+        self.wanted.clear();
+        self.applied.clear();
+        if leads {
+            // What a controller before this one has made is as it should be until somebody says otherwise.
+            let workloads: Vec<_> =
+                self.sight.workloads().map(|(at, it)| (at, it.clone())).collect();
+            for (consumer, (spec, generation)) in workloads {
+                self.adopt(consumer, spec, generation);
+            }
+        }
+    }
+
+    /// A workload that this process has not made is kept as it is. True when it is one.
+    pub(crate) fn adopt(
+        &mut self,
+        consumer: ConsumerNumber,
+        spec: WorkerSpec,
+        generation: i64,
+    ) -> bool {
+        let is_new = !spec.revision.is_empty() && !self.wanted.contains_key(&consumer);
+        if self.leads && is_new {
+            self.wanted.insert(consumer, Some(spec));
+            self.applied.insert(consumer, generation);
+        }
+        self.leads && is_new
+    }
+
+    /// A workload is gone: what should have ended has.
+    pub(crate) fn forget(&mut self, consumer: ConsumerNumber) {
+        self.applied.remove(&consumer);
+        if self.wanted.get(&consumer) == Some(&None) {
+            self.wanted.remove(&consumer);
+        }
+    }
+
+    /// What should run for this consumer.
+    pub(crate) fn to_run(&self, consumer: ConsumerNumber) -> Option<WorkerSpec> {
+        self.wanted.get(&consumer).cloned().flatten()
+    }
+}
+
 impl Seen {
-    fn all(self) -> bool {
+    pub(crate) fn all(self) -> bool {
         self.workloads && self.claims && self.pods
     }
 }

@@ -67,6 +67,7 @@ async fn begun(kube: &RealKube, options: KubeOptions) -> KubeWorkers {
     let image = image_of(&options);
     kube.script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube).await, options);
+    workers.lead(true).await;
     workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
     running(&mut workers, ONE).await;
     workers
@@ -119,6 +120,7 @@ async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
     kube().script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube()).await, options);
     assert!(workers.list().await.unwrap().is_empty());
+    workers.lead(true).await;
     for consumer in [ONE, number(2)] {
         workers.ensure(consumer, &revision(&image, "r1")).await.unwrap();
     }
@@ -178,6 +180,7 @@ async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     let mut workers = KubeWorkers::start(&client, options.clone());
     workers.list().await.unwrap();
+    workers.lead(true).await;
     namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
     workers.ensure(ONE, &revision(&image, "r2")).await.unwrap();
     // Not the first news of a running pod: that is of the one that has gone meanwhile.
@@ -188,7 +191,38 @@ async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
     let mut workers = KubeWorkers::start(&client, options);
     let list = workers.list().await.unwrap();
     assert_eq!((list[&ONE].phase, &*list[&ONE].spec.revision), (Phase::Running, "r2"));
+    // A volume cannot shrink; its consumer is updated all the same.
+    let smaller = revision(&image, "r3");
+    let group = smaller.group.replace("kubernetes: {", "kubernetes: {storage: {size: 1Mi}, ");
+    let smaller = WorkerSpec { group: group.into(), ..smaller };
+    workers.ensure(ONE, &smaller).await.unwrap();
+    let revision = "{.metadata.annotations.tidegate\\.dev/revision}";
+    namespace.wait("deployment/orders-consumer-1", revision, "r3");
+    // What it did not make it puts right all the same.
+    workers.lead(true).await;
+    namespace.kubectl(&["scale", "deployment", "orders-consumer-1", "--replicas=0"]);
+    namespace.wait("deployment/orders-consumer-1", "{.spec.replicas}", "1");
     workers.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_controller_that_does_not_lead_puts_nothing_right_and_deletes_nothing() {
+    let namespace = kube().namespace("standby");
+    let options = options(&namespace);
+    let mut former = begun(kube(), options.clone()).await;
+    let mut next = KubeWorkers::start(&client(kube()).await, options);
+    next.list().await.unwrap();
+    former.lead(false).await;
+    namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
+    for workers in [&mut former, &mut next] {
+        until(workers, "end", |it| it.phase == Phase::Gone).await;
+    }
+    let left = namespace.get("deployments,persistentvolumeclaims", "{.items[*].kind}");
+    assert_eq!(left, "PersistentVolumeClaim");
+    next.lead(true).await;
+    namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
+    next.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +253,7 @@ async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may
     let image = image_of(&options);
     kube().script_image(&image, CONSUMER);
     let mut workers = KubeWorkers::start(&client(kube()).await, options);
+    workers.lead(true).await;
     for run in ["run 1", "run 2"] {
         workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
         running(&mut workers, ONE).await;
@@ -280,6 +315,7 @@ async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str
     let options = KubeOptions { group: GroupName(user.to_owned()), ..options(namespace) };
     let image = image_of(&options);
     let mut workers = KubeWorkers::start(&client_as(kube(), Some(user)).await, options);
+    workers.lead(true).await;
     let mut said = String::new();
     let mut tell = |done: Result<(), Error>| {
         if let Err(error) = done {

@@ -1,6 +1,6 @@
 //! The list of configurations, by what they are about.
 //!
-//! Budgets are judgements: as large as lets all of them together be explored in less than a minute and a half on two cores.
+//! Budgets are judgements: as large as lets all of them together be explored in less than two minutes on two cores.
 
 use std::collections::BTreeSet;
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use tidegate_core::consumer::{
     AppendId, Consumer, Effect as ConsumerEffect, Identity, Input as ConsumerInput, Located,
 };
-use tidegate_core::controller::{Controller, Effect as ControllerEffect, Input as ControllerInput};
+use tidegate_core::controller::{
+    Controller, Effect as ControllerEffect, Input as ControllerInput, Steering,
+};
 use tidegate_core::ids::{
     BootId, ConsumerNumber, DirectoryId, Instant, Offset, PartitionId, Position, ProcessId,
 };
@@ -229,6 +231,9 @@ impl State {
             ControllerEffect::ResolveStarts(partitions) => {
                 let starts = partitions.into_iter().map(|partition| (partition, Position(0)));
                 return Some(ControllerInput::Starts(starts.collect()));
+            }
+            ControllerEffect::AskSteering => {
+                return Some(ControllerInput::Steering(Steering::default()));
             }
             ControllerEffect::LookForTraces => {
                 return Some(ControllerInput::Traces(self.sink.has_traces()));

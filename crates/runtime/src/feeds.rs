@@ -12,7 +12,7 @@ use tidegate_wire::{Error, Override, PartitionRates};
 use tokio::sync::mpsc;
 
 use crate::codec;
-use crate::ports::{ControlLog, Overrides, Rates, RawRecord, ReadError};
+use crate::ports::{ControlLog, Overridden, Overrides, Rates, RawRecord, ReadError};
 use crate::task::{Task, spawn_named};
 
 /// Records of the monitor topic that are read again at a start: enough for a full report of each of many topics.
@@ -21,8 +21,8 @@ const RATES_BEHIND: u64 = 2_000;
 /// Pause before a topic that cannot be read on is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
 
-/// The last offsets of a topic may hold nothing that can be read, such as the mark of a transaction's end. What comes next counts as
-/// news, then.
+/// The last offsets of a topic may hold nothing that can be read, such as the mark of a transaction's end. When nothing comes for so
+/// long though the broker answers, that was all.
 const NOTHING_MORE: Duration = Duration::from_secs(5);
 
 /// Lists that may wait to be taken.
@@ -37,10 +37,18 @@ enum Kept {
     Last(u64),
 }
 
+/// What was read at once.
+#[derive(Debug)]
+struct Batch<T> {
+    /// It is all that the topic holds.
+    is_whole: bool,
+    items: Vec<T>,
+}
+
 /// A topic that is read by a task.
 #[derive(Debug)]
 pub struct Feed<T> {
-    items: mpsc::Receiver<Vec<T>>,
+    batches: mpsc::Receiver<Batch<T>>,
     _task: Task<()>,
 }
 
@@ -60,14 +68,14 @@ where
     T: Send + 'static,
     F: Fn(&RawRecord) -> Result<Option<T>, Error> + Send + Sync + 'static,
 {
-    let (sender, items) = mpsc::channel(QUEUE);
+    let (sender, batches) = mpsc::channel(QUEUE);
     let task = spawn_named(name, async move {
         while let Err(error) = read(&*log, kept, &decode, &sender).await {
             warn(name, &error);
             tokio::time::sleep(REOPEN).await;
         }
     });
-    Feed { items, _task: task }
+    Feed { batches, _task: task }
 }
 
 /// Reads until nobody listens, or until it fails.
@@ -75,7 +83,7 @@ async fn read<T>(
     log: &dyn ControlLog,
     kept: Kept,
     decode: &(impl Fn(&RawRecord) -> Result<Option<T>, Error> + Sync),
-    sender: &mpsc::Sender<Vec<T>>,
+    sender: &mpsc::Sender<Batch<T>>,
 ) -> Result<(), ReadError> {
     let end = log.end(0).await.map_err(ReadError::Failed)?;
     let mut from = log.start(0).await.map_err(ReadError::Failed)?;
@@ -89,20 +97,22 @@ async fn read<T>(
         let mut items: Vec<T> = Vec::new();
         while from < end {
             let Ok(records) = tokio::time::timeout(NOTHING_MORE, reader.next()).await else {
+                log.end(0).await.map_err(ReadError::Failed)?;
                 break;
             };
             let records = records?;
             from = records.last().map_or(end, |last| last.offset + 1);
             items.extend(records.iter().filter_map(&known));
         }
-        if sender.send(items).await.is_err() {
+        if sender.send(Batch { is_whole: true, items }).await.is_err() {
             return Ok(());
         }
     }
     loop {
         let records = reader.next().await?;
         let items: Vec<T> = records.iter().filter_map(&known).collect();
-        if !items.is_empty() && sender.send(items).await.is_err() {
+        let batch = Batch { is_whole: false, items };
+        if !batch.items.is_empty() && sender.send(batch).await.is_err() {
             return Ok(());
         }
     }
@@ -120,9 +130,9 @@ fn unreadable<T>(record: &RawRecord, error: &Error) -> Option<T> {
 
 impl<T> Feed<T> {
     /// A feed that has ended has nothing more to say.
-    async fn take(&mut self) -> Vec<T> {
-        match self.items.recv().await {
-            Some(items) => items,
+    async fn take(&mut self) -> Batch<T> {
+        match self.batches.recv().await {
+            Some(batch) => batch,
             None => std::future::pending().await,
         }
     }
@@ -131,13 +141,14 @@ impl<T> Feed<T> {
 #[async_trait]
 impl Rates for Feed<PartitionRates> {
     async fn next(&mut self) -> Vec<PartitionRates> {
-        self.take().await
+        self.take().await.items
     }
 }
 
 #[async_trait]
 impl Overrides for Feed<Override> {
-    async fn next(&mut self) -> Vec<Override> {
-        self.take().await
+    async fn next(&mut self) -> Overridden {
+        let Batch { is_whole, items } = self.take().await;
+        if is_whole { Overridden::Whole(items) } else { Overridden::More(items) }
     }
 }

@@ -25,7 +25,7 @@ impl Followed {
     ) -> Result<Self, Faults> {
         let base = specs.borrow_and_update().clone();
         let mut live = Live::new(base, check)?;
-        live.set(&overrides.next().await);
+        live.read(&overrides.next().await);
         Ok(Self { specs, overrides, live })
     }
 
@@ -51,13 +51,7 @@ impl Followed {
             // Cancel-safe: each branch takes up what it was given in the same poll.
             let has_changed = tokio::select! {
                 spec = next(&mut self.specs) => self.live.respecify(spec),
-                overrides = self.overrides.next() => {
-                    for change in &overrides {
-                        let is_set = change.value.is_some();
-                        tracing::info!(field = change.field, is_set, "an override was read");
-                    }
-                    self.live.set(&overrides)
-                }
+                overrides = self.overrides.next() => self.live.read(&overrides),
             };
             if has_changed {
                 return;

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_wire::Override;
 use tidegate_wire::status::OverrideRow;
 
-use crate::spec::{Config, Fault, Faults, GroupSpec};
+use crate::ports::Overridden;
+use crate::spec::{Config, Fault, Faults, GroupSpec, WorkerKind, shown};
 
 /// What can be set while a group runs; a path that begins so. All else is agreed upon by processes that do not talk about it.
 const SETTABLE: [&str; 10] = [
@@ -57,11 +58,11 @@ impl Live {
         &self.config
     }
 
-    /// All overrides that are there.
+    /// All overrides that are there, as they may be shown: without credentials.
     pub fn rows(&self) -> Vec<OverrideRow> {
         let row = |(field, value): (&String, &Value)| {
             let refused = self.refused.get(field).cloned();
-            OverrideRow { field: field.clone(), value: value.clone(), refused }
+            OverrideRow { field: field.clone(), value: shown_value(field, value), refused }
         };
         self.fields.iter().map(row).collect()
     }
@@ -70,6 +71,19 @@ impl Live {
     pub fn respecify(&mut self, base: GroupSpec) -> bool {
         self.base = base;
         self.renew()
+    }
+
+    /// Takes up what was read. True when something in effect has changed.
+    pub fn read(&mut self, overrides: &Overridden) -> bool {
+        let (Overridden::Whole(changes) | Overridden::More(changes)) = overrides;
+        for change in changes {
+            let is_set = change.value.is_some();
+            tracing::info!(field = change.field, is_set, "an override was read");
+        }
+        if matches!(overrides, Overridden::Whole(_)) {
+            self.fields.clear();
+        }
+        self.set(changes)
     }
 
     /// Takes overrides up. True when something in effect has changed.
@@ -131,9 +145,46 @@ fn taken(spec: &GroupSpec, field: &str, value: &Value, check: Check) -> Result<G
     }
     let set =
         spec.with_override(field, Some(value.clone())).map_err(|faults| faults.to_string())?;
-    match check(&set).first() {
-        None => Ok(set),
-        Some(fault) => Err(fault.to_string()),
+    if let Some(fault) = check(&set).first() {
+        return Err(fault.to_string());
+    }
+    if spec.workers.kind == WorkerKind::Manual && set.for_consumers() != spec.for_consumers() {
+        return Err(
+            "consumers that are run by hand work by a file of their own: change it there, and the \
+                    specification of controller and monitor with it"
+                .to_owned(),
+        );
+    }
+    let configs = spec.validate().and_then(|before| Ok((before, set.validate()?)));
+    let (before, after) = configs.map_err(|faults| faults.to_string())?;
+    moved_sink(&before, &after).map_or(Ok(set), Err)
+}
+
+/// What is wrong with it, if a topic's records are to go to another sink than those before them: it would begin in the middle.
+pub fn moved_sink(before: &Config, after: &Config) -> Option<String> {
+    after.topics.iter().find_map(|topic| {
+        let name = topic.pattern.to_string();
+        let was = before.topic(name.trim_end_matches('*'))?;
+        let is_moved = was.sink.url() != topic.sink.url();
+        is_moved.then(|| {
+            let was = &was.sink;
+            format!("records of {name} are in {was}, and cannot go on in another sink: make another group for that")
+        })
+    })
+}
+
+/// Passwords in addresses are nobody's business, and a template may have anything in it.
+fn shown_value(field: &str, value: &Value) -> Value {
+    if field.starts_with("workers.kubernetes.template") {
+        return json!("…");
+    }
+    match value {
+        Value::String(text) if field.starts_with("topics.") => json!(shown(text)),
+        Value::Object(fields) => {
+            let shown = |(key, value): (&String, &Value)| (key.clone(), shown_value(field, value));
+            Value::Object(fields.iter().map(shown).collect())
+        }
+        other => other.clone(),
     }
 }
 
@@ -219,5 +270,60 @@ mod tests {
         assert!(live.respecify(base));
         assert_eq!(live.config().consumers.max.get(), 7);
         assert_eq!(live.config().capacity.bytes_per_second.get(), 1);
+    }
+
+    #[test]
+    fn what_is_read_anew_replaces_what_was_read_before() {
+        let mut live = live();
+        let (seven, two) = (set("consumers.max", json!(7)), set("consumers.min", json!(2)));
+        live.read(&Overridden::Whole(vec![seven]));
+        live.read(&Overridden::More(vec![two.clone()]));
+        assert_eq!(live.rows().len(), 2);
+        assert!(live.read(&Overridden::Whole(vec![two])), "the topic was made anew");
+        let consumers = &live.config().consumers;
+        assert_eq!((consumers.min.get(), consumers.max.get()), (2, 3));
+    }
+
+    #[test]
+    fn a_topic_stays_with_its_sink() {
+        let mut live = live();
+        live.set(&[set("topics.orders", json!({ "sink": "http://other/" }))]);
+        let why = live.rows()[0].refused.clone().unwrap();
+        assert!(why.contains("records of orders are in blackhole:"), "{why}");
+        let pattern = |sink: &str| set("topics.clicks-*", json!({ "sink": sink }));
+        live.set(&[
+            pattern("http://one/"),
+            set("topics.clicks-eu", json!({ "sink": "http://two/" })),
+        ]);
+        let refused: Vec<_> = live.rows().into_iter().filter(|row| row.refused.is_some()).collect();
+        assert_eq!(refused.len(), 2, "{refused:?}");
+        assert_eq!(refused[0].field, "topics.clicks-eu");
+    }
+
+    #[test]
+    fn consumers_that_are_run_by_hand_cannot_be_told_anything() {
+        let yaml = "{group: g, cluster: {bootstrapServers: 'b:1'}, workers: {kind: manual}, \
+                     topics: [{name: orders, sink: 'blackhole:'}]}";
+        let spec = GroupSpec::parse(yaml, &BTreeMap::new()).unwrap();
+        let mut live = Live::new(spec, |_| Vec::new()).unwrap();
+        live.set(&[
+            set("topics.clicks", json!({ "sink": "blackhole:" })),
+            set("consumers.max", json!(7)),
+        ]);
+        assert_eq!(live.config().consumers.max.get(), 7, "that is the controller's business");
+        let why = live.rows().into_iter().find_map(|row| row.refused).unwrap();
+        assert!(why.contains("run by hand"), "{why}");
+    }
+
+    #[test]
+    fn what_is_shown_has_no_credentials() {
+        let mut live = live();
+        let sink = "http://me:pa55@host/path?key=pa55";
+        live.set(&[
+            set("topics.clicks", json!({ "sink": sink })),
+            set("workers.kubernetes.template", json!({ "spec": { "env": "pa55" } })),
+        ]);
+        let rows = serde_json::to_string(&live.rows()).unwrap();
+        assert!(rows.contains("host/path") && !rows.contains("pa55"), "{rows}");
     }
 }

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use tidegate_core::controller::{Controller, Effect, Input, Settings};
+use tidegate_core::controller::{Controller, Effect, Input, Settings, Steering};
 use tidegate_core::demand;
 use tidegate_core::ids::{
     ConsumerNumber, Epoch, Generation, GroupName, Incarnation, Instant, Offset, PartitionId,
@@ -165,6 +165,7 @@ impl World {
                 let end = Offset(self.end);
                 self.step(Input::LedgerEnd(id, Some(end)));
             }
+            Effect::AskSteering => self.step(Input::Steering(Steering::default())),
             Effect::LookForTraces => self.step(Input::Traces(false)),
             Effect::ResolveStarts(partitions) => {
                 let starts = partitions.into_iter().map(|partition| (partition, Position(0)));

@@ -3,12 +3,13 @@
 //! What would not be taken is refused before it is written, by the same rules by which the controller reads it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 use tidegate_kafka::Kafka;
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::live::Live;
+use tidegate_runtime::live::{Live, moved_sink};
 use tidegate_runtime::service;
 use tidegate_runtime::spec::{self, Config};
 use tidegate_wire::Override;
@@ -38,7 +39,9 @@ pub(super) async fn run(command: ServiceCommand, output: &Output) -> anyhow::Res
                 Coded::new(Code::ConfigInvalid, format!("the value of {field} is no YAML: {error}"))
             })?;
             let group = Group::open(&file).await?;
-            group.is_taken(&field, &value)?;
+            let config = group.taken(&field, &value)?;
+            // A ledger that is only watched may be weak, and one that is owned may not.
+            wiring::check_topics(&*group.kafka.admin(), &config).await?;
             group.write(field, Some(value), output).await
         }
         ServiceCommand::Unset { spec, field } => {
@@ -56,7 +59,7 @@ pub(super) async fn run(command: ServiceCommand, output: &Output) -> anyhow::Res
 /// A group with what is set for it.
 struct Group {
     kafka: Kafka,
-    config: std::sync::Arc<Config>,
+    config: Arc<Config>,
     live: Live,
 }
 
@@ -74,12 +77,15 @@ impl Group {
         Override { group: self.config.group.clone(), field: field.to_owned(), value }
     }
 
-    fn is_taken(&self, field: &str, value: &Value) -> anyhow::Result<()> {
+    /// What is in effect with the field set.
+    fn taken(&self, field: &str, value: &Value) -> anyhow::Result<Arc<Config>> {
         let mut live = self.live.clone();
         live.set(&[self.change(field, Some(value.clone()))]);
         let refused = live.rows().into_iter().find(|row| row.field == field);
-        match refused.and_then(|row| row.refused) {
-            None => Ok(()),
+        // What it replaces may have been in effect; later readers do not know.
+        let moved = || moved_sink(self.live.config(), live.config());
+        match refused.and_then(|row| row.refused).or_else(moved) {
+            None => Ok(Arc::clone(live.config())),
             Some(why) => {
                 let text = format!("{field} cannot be set to {value}: {why}");
                 Err(Coded::new(Code::ConfigInvalid, text).into())

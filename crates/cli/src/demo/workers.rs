@@ -28,6 +28,10 @@ impl Mortal {
 
 #[async_trait]
 impl Workers for Mortal {
+    async fn lead(&mut self, leads: bool) {
+        self.workers.lead(leads).await;
+    }
+
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
         self.workers.ensure(consumer, spec).await
     }

@@ -54,7 +54,8 @@ fn owner(desk: &Desk) -> Option<ConsumerNumber> {
 impl Desk {
     fn evacuate(&mut self, consumers: &[u32]) -> Vec<Effect> {
         let consumers: BTreeSet<_> = consumers.iter().map(|number| consumer(*number)).collect();
-        let effects = self.step(Input::Evacuate(consumers));
+        self.steering.leave = consumers;
+        let effects = self.step(Input::Steering(self.steering.clone()));
         self.follow(effects)
     }
 

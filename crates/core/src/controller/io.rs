@@ -107,14 +107,21 @@ pub enum Input {
     Worker(WorkerView),
     /// The spec has changed.
     Settings(Box<Settings>),
-    /// All consumers that partitions must leave, until the next such input: as an operator wishes, or to update them.
-    Evacuate(BTreeSet<ConsumerNumber>),
-    /// All consumers whose workers stay though they may have nothing, until the next such input: they are being updated.
-    Hold(BTreeSet<ConsumerNumber>),
-    /// All partitions that must be on a certain consumer, until the next such input.
-    Pins(BTreeMap<PartitionId, ConsumerNumber>),
+    /// What is asked for beside the load, in place of what was; answers [`Effect::AskSteering`] too.
+    Steering(Steering),
     /// Topics that are of no interest any more. Rates of one say that it is again.
     TopicsLeft(BTreeSet<TopicId>),
+}
+
+/// What is asked for beside the load: by an operator, or to update consumers.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Steering {
+    /// Consumers that partitions must leave.
+    pub leave: BTreeSet<ConsumerNumber>,
+    /// Consumers whose workers stay though they may have nothing.
+    pub hold: BTreeSet<ConsumerNumber>,
+    /// Partitions that must be on a certain consumer.
+    pub pins: BTreeMap<PartitionId, ConsumerNumber>,
 }
 
 /// What the controller knows about a worker.
@@ -143,6 +150,9 @@ pub enum Effect {
     LookForTraces,
     /// Find out which of these topics do not exist any more, and answer with [`Input::TopicsGone`].
     CheckTopics(BTreeSet<TopicId>),
+    /// This process leads now: tell what is asked for beside the load, by [`Input::Steering`]. Before, nothing is planned and no worker
+    /// started or ended: what the controller before it was asked for is not known.
+    AskSteering,
     /// Find where these partitions begin, by the spec's start policy, and answer with [`Input::Starts`].
     ResolveStarts(Vec<PartitionId>),
     /// Make sure that this consumer's worker runs. Its command partition must exist first.

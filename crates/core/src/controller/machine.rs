@@ -8,7 +8,7 @@ use super::archive::Archive;
 use super::election::{Election, Role};
 use super::gone::Gone;
 use super::handoff::Sent;
-use super::io::{Effect, Input, Mode, Note, Settings, WorkerView};
+use super::io::{Effect, Input, Mode, Note, Settings, Steering, WorkerView};
 use super::lives::Lineage;
 use super::outbox::Outbox;
 use super::planning::{Explanation, PlanState, Planning, Sight};
@@ -37,6 +37,8 @@ pub(super) struct Office {
     pub(super) sent: BTreeMap<PartitionId, Sent>,
     /// When the start of a partition that nobody ever read was last asked for.
     pub(super) starts_asked: BTreeMap<PartitionId, Instant>,
+    /// It was told what is asked for beside the load.
+    is_steered: bool,
     tick_due: Instant,
 }
 
@@ -47,6 +49,7 @@ impl Office {
             outbox: Outbox::new(generation, term),
             sent: BTreeMap::new(),
             starts_asked: BTreeMap::new(),
+            is_steered: false,
             tick_due: now,
         }
     }
@@ -192,12 +195,7 @@ impl Controller {
                 self.dirty = true;
             }
             Input::Worker(worker) => self.worker(now, worker),
-            Input::Evacuate(consumers) => self.evacuate(now, &consumers),
-            Input::Hold(consumers) => {
-                self.held = consumers;
-                self.dirty = true;
-            }
-            Input::Pins(pins) => self.pin(pins),
+            Input::Steering(steering) => self.steer(now, steering),
             Input::TopicsLeft(topics) => self.topics_left(topics),
             Input::Settings(settings) => {
                 self.demand.set_settings(settings.demand.clone());
@@ -222,6 +220,18 @@ impl Controller {
         if let Some((_, at)) = self.election.asked.take_if(|(asked, _)| *asked == id) {
             self.election.end = Some((end, at));
         }
+    }
+
+    fn steer(&mut self, now: Instant, Steering { leave, hold, pins }: Steering) {
+        if self.pins != pins || self.leaving.consumers() != leave {
+            self.demand.spec_changed();
+        }
+        self.leaving.note(now, &leave);
+        (self.held, self.pins) = (hold, pins);
+        if let Some(office) = &mut self.office {
+            office.is_steered = true;
+        }
+        self.dirty = true;
     }
 
     fn worker(&mut self, now: Instant, worker: WorkerView) {
@@ -259,10 +269,15 @@ impl Controller {
             let Sight { planned, assignment, wanted } = self.sight();
             self.watch_standings(now, &wanted, effects);
             self.watch_topics(now, effects);
-            self.withdraw(now, &planned, effects);
-            self.decide(now, assignment, effects);
+            let is_steered = self.office.as_ref().is_some_and(|office| office.is_steered);
+            if is_steered {
+                self.withdraw(now, &planned, effects);
+                self.decide(now, assignment, effects);
+            }
             self.reconcile(now, &planned, effects);
-            self.keep_workers(now, &wanted, effects);
+            if is_steered {
+                self.keep_workers(now, &wanted, effects);
+            }
             self.write_snapshot(now, effects);
         }
         self.tick(now, effects);

@@ -43,7 +43,7 @@ mod lives_tests;
 mod tests;
 
 pub use election::Role;
-pub use io::{Effect, Input, Mode, Note, Settings, WorkerView};
+pub use io::{Effect, Input, Mode, Note, Settings, Steering, WorkerView};
 pub use machine::Controller;
 pub use planning::{Explanation, PlanState};
 pub use sizes::Sizes;

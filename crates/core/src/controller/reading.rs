@@ -282,6 +282,7 @@ impl Controller {
         self.standings = Standings::default();
         self.dirty = true;
         effects.push(Effect::Note(Note::Leading(true)));
+        effects.push(Effect::AskSteering);
         self.ask_states(term, effects);
     }
 

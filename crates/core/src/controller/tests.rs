@@ -81,12 +81,14 @@ pub(super) struct Desk {
     pub(super) generation: Generation,
     pub(super) ledger: Vec<Entry>,
     pub(super) read: usize,
+    pub(super) steering: Steering,
 }
 
 impl Desk {
     pub(super) fn new(settings: Settings) -> Self {
         let controller = Controller::new(settings, group(), ME, Instant::default());
-        Self { controller, now_ms: 0, generation: GENERATION, ledger: Vec::new(), read: 0 }
+        let (ledger, steering) = (Vec::new(), Steering::default());
+        Self { controller, now_ms: 0, generation: GENERATION, ledger, read: 0, steering }
     }
 
     /// One that has begun a ledger and leads.
@@ -107,7 +109,8 @@ impl Desk {
         let controller = Controller::new(settings, group(), process, other.now());
         let read = usize::try_from(start.0).expect("a test's ledger is short");
         let (now_ms, generation, ledger) = (other.now_ms, other.generation, other.ledger.clone());
-        let mut desk = Self { controller, now_ms, generation, ledger, read };
+        let steering = other.steering.clone();
+        let mut desk = Self { controller, now_ms, generation, ledger, read, steering };
         desk.step(Input::LedgerOpened(start));
         desk
     }
@@ -227,6 +230,10 @@ impl Desk {
                 Effect::FetchLedgerEnd(id) => {
                     let end = self.end();
                     more.extend(self.step(Input::LedgerEnd(*id, Some(end))));
+                }
+                Effect::AskSteering => {
+                    let steering = self.steering.clone();
+                    more.extend(self.step(Input::Steering(steering)));
                 }
                 Effect::LookForTraces => more.extend(self.step(Input::Traces(false))),
                 Effect::ResolveStarts(partitions) => {

@@ -30,28 +30,17 @@ impl Leaving {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// These are to be left, and no others.
+    pub(super) fn note(&mut self, now: Instant, consumers: &BTreeSet<ConsumerNumber>) {
+        self.0.retain(|consumer, _| consumers.contains(consumer));
+        for consumer in consumers {
+            self.0.entry(*consumer).or_insert(now);
+        }
+    }
 }
 
 impl Controller {
-    /// These consumers are to be left, and no others.
-    pub(super) fn evacuate(&mut self, now: Instant, consumers: &BTreeSet<ConsumerNumber>) {
-        self.leaving.0.retain(|consumer, _| consumers.contains(consumer));
-        for consumer in consumers {
-            self.leaving.0.entry(*consumer).or_insert(now);
-        }
-        self.demand.spec_changed();
-        self.dirty = true;
-    }
-
-    /// These partitions must be on these consumers, and others anywhere.
-    pub(super) fn pin(&mut self, pins: BTreeMap<PartitionId, ConsumerNumber>) {
-        if self.pins != pins {
-            self.pins = pins;
-            self.demand.spec_changed();
-            self.dirty = true;
-        }
-    }
-
     /// Plans onto nobody what must not wait for a new owner. What the last plan still has to do stays in it.
     pub(super) fn withdraw(&mut self, now: Instant, plan: &Targets, effects: &mut Vec<Effect>) {
         if self.gone.is_empty() && self.leaving.0.is_empty() {

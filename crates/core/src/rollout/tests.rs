@@ -1,5 +1,6 @@
 use alloc::string::ToString as _;
 use alloc::vec;
+use core::time::Duration;
 
 use super::*;
 use crate::ids::Offset;
@@ -16,6 +17,10 @@ struct Group {
     owners: BTreeMap<PartitionId, ConsumerNumber>,
     /// Consumers that run this do not become ready.
     broken: &'static str,
+    /// Consumers that run this do not read what they are given.
+    deaf: &'static str,
+    /// Consumers that run this read and do not write.
+    stuck: &'static str,
     is_behind: bool,
     paused: bool,
     hellos: u64,
@@ -33,6 +38,8 @@ impl Group {
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
             broken: "",
+            deaf: "",
+            stuck: "",
             is_behind: false,
             paused: false,
             hellos: 0,
@@ -52,7 +59,15 @@ impl Group {
         self.hellos = self.hellos.saturating_add(1);
         let ready = revision != self.broken;
         let incarnation = ready.then_some(Incarnation(Offset(self.hellos)));
-        let member = Member { revision: revision.to_owned(), incarnation, ready, failing: None };
+        let starts = self.members.get(&number).map_or(0, |before| before.starts);
+        let member = Member {
+            revision: revision.to_owned(),
+            is_known: true,
+            incarnation,
+            ready,
+            starts: starts.saturating_add(1),
+            trouble: None,
+        };
         self.members.insert(number, member);
     }
 
@@ -63,13 +78,18 @@ impl Group {
 
     fn second(&mut self) {
         self.now = self.now.after(Duration::from_secs(1));
-        let owners = self.owners.clone();
-        let owned = |number| {
+        let (now, owners, members) = (self.now, &self.owners, &self.members);
+        let (deaf, stuck) = (self.deaf, self.stuck);
+        let held = |number| {
+            let runs = |what: &str| members.get(&number).is_some_and(|it| it.revision == what);
+            let written = if runs(stuck) { 5 } else { now.since(Instant::default()).as_secs() };
+            let held =
+                Held { is_read: !runs(deaf), next: Some(Position(written)), lag: Some((9, now)) };
             let owned = owners.iter().filter(|(_, owner)| **owner == number);
-            owned.map(|(partition, _)| *partition).collect()
+            owned.map(|(partition, _)| (*partition, held)).collect()
         };
         let (is_behind, paused) = (self.is_behind, self.paused);
-        let view = View { members: &self.members, owned: &owned, is_behind, paused };
+        let view = View { members, held: &held, is_behind, paused };
         let wishes = self.rollout.look(self.now, &view);
         self.notes.extend(wishes.notes);
         assert!(
@@ -152,9 +172,12 @@ fn a_consumer_that_fails_again_and_again_is_not_waited_for() {
     group.seconds(3);
     let canary = group.members.get_mut(&consumer(1)).expect("it is there");
     assert_eq!(canary.revision, "new");
-    canary.failing = Some("ImagePullBackOff".to_string());
+    canary.trouble = Some("exit code 1".to_string());
+    canary.starts = 5;
     group.seconds(1);
-    assert!(matches!(group.notes.last(), Some(Note::Refused(_, why)) if why.contains("ImagePull")));
+    assert!(
+        matches!(group.notes.last(), Some(Note::Refused(_, why)) if why.contains("exit code 1"))
+    );
     assert_eq!(group.revisions(), ["old", "old"]);
 }
 
@@ -241,4 +264,121 @@ fn a_consumer_that_is_scaled_in_meanwhile_is_not_waited_for() {
     group.members.remove(&consumer(1));
     group.seconds(60);
     assert_eq!(group.revisions(), ["new", "new"]);
+}
+
+#[test]
+fn what_failed_before_an_update_is_not_held_against_it() {
+    let mut group = Group::new(2);
+    let failing = group.members.get_mut(&consumer(1)).expect("it is there");
+    (failing.ready, failing.starts) = (false, 7);
+    failing.trouble = Some("exit code 1".to_string());
+    group.broken = "new";
+    group.seconds(3);
+    let canary = group.members.get_mut(&consumer(1)).expect("it is there");
+    assert_eq!((&*canary.revision, canary.starts), ("new", 8));
+    canary.trouble = Some("exit code 1".to_string());
+    group.seconds(5);
+    assert!(group.rollout.refused().is_none(), "it was started once since");
+    // Its pod is another one, whose starts count from one.
+    group.members.get_mut(&consumer(1)).expect("it is there").starts = 1;
+    group.seconds(1);
+    group.members.get_mut(&consumer(1)).expect("it is there").starts = 4;
+    group.seconds(1);
+    assert!(group.rollout.refused().is_some());
+}
+
+#[test]
+fn a_canary_that_does_not_read_what_it_is_given_is_taken_back() {
+    let mut group = Group::new(3);
+    group.deaf = "new";
+    group.seconds(100);
+    assert!(group.rollout.refused().is_some_and(|why| why.contains("does not read")));
+    assert_eq!(group.revisions(), ["old"; 3]);
+    assert_eq!(group.updates.len(), 2, "nobody but the canary had it");
+}
+
+#[test]
+fn a_canary_that_does_not_write_what_it_reads_is_taken_back() {
+    let mut group = Group::new(3);
+    group.stuck = "new";
+    group.seconds(100);
+    assert!(group.rollout.refused().is_some_and(|why| why.contains("does not write")));
+    assert_eq!(group.revisions(), ["old"; 3]);
+}
+
+#[test]
+fn what_works_is_gone_back_to_though_partitions_are_behind() {
+    let mut group = Group::new(2);
+    group.seconds(8);
+    group.is_behind = true;
+    group.seconds(200);
+    assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
+fn a_consumer_whose_worker_is_being_made_again_is_waited_for() {
+    let mut group = Group::new(2);
+    group.seconds(2);
+    assert_eq!(group.revisions(), ["new", "old"]);
+    let away = group.members.remove(&consumer(1)).expect("it is there");
+    group.seconds(20);
+    let progress = group.rollout.progress(&group.members).expect("it is under way");
+    assert_eq!(progress.step, Some((consumer(1), "updating")));
+    group.members.insert(consumer(1), away);
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new", "new"]);
+}
+
+#[test]
+fn an_update_that_is_called_off_gives_the_partitions_back() {
+    let mut group = Group::new(2);
+    let before = group.owners.clone();
+    group.second();
+    assert_eq!(group.updates, [], "the canary is being left");
+    group.rollout.want("old", PATIENCE);
+    group.seconds(30);
+    assert_eq!((group.revisions(), &group.updates), (vec!["old", "old"], &vec![]));
+    assert_eq!(group.owners, before);
+    // Called off once the worker was told, and before its pod was replaced.
+    group.rollout.want("new", PATIENCE);
+    group.seconds(2);
+    let canary = group.members.get_mut(&consumer(1)).expect("it is there");
+    assert_eq!(canary.revision, "new");
+    let same_life = canary.incarnation;
+    group.rollout.want("old", PATIENCE);
+    group.second();
+    group.members.get_mut(&consumer(1)).expect("it is there").incarnation = same_life;
+    group.seconds(30);
+    assert_eq!(group.revisions(), ["old", "old"]);
+    assert_eq!(group.owners, before);
+    assert_eq!(group.rollout.progress(&group.members), None);
+}
+
+#[test]
+fn with_nothing_to_go_back_to_the_others_do_not_wait() {
+    let mut group = Group::new(3);
+    group.broken = "new";
+    group.seconds(100);
+    assert_eq!(group.revisions(), ["old"; 3]);
+    // One lags behind, and cannot be started any more by anything.
+    group.broken = "old";
+    group.rollout.want("old", PATIENCE);
+    for number in [1, 2] {
+        group.start(consumer(number), "new");
+    }
+    group.seconds(150);
+    assert_eq!(group.revisions(), ["old"; 3]);
+}
+
+#[test]
+fn the_last_consumer_that_does_not_work_takes_all_of_them_back() {
+    let mut group = Group::new(2);
+    while group.revisions() != ["new", "new"] {
+        group.second();
+    }
+    // Its worker is deleted by hand while it is being updated, and does not come back to life.
+    group.broken = "new";
+    group.start(consumer(2), "new");
+    group.seconds(200);
+    assert_eq!(group.revisions(), ["old", "old"]);
 }

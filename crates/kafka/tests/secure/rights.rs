@@ -6,7 +6,9 @@ use std::path::Path;
 use tidegate_core::ids::Position;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::errors::Code;
-use tidegate_runtime::ports::{BatchAt, Class, Error, Overrides as _, ReadError, ReadEvent};
+use tidegate_runtime::ports::{
+    BatchAt, Class, Error, Overridden, Overrides as _, ReadError, ReadEvent,
+};
 use tidegate_runtime::security::{Cluster, Mechanism};
 use tidegate_runtime::{feeds, service};
 use tidegate_testing::{KafkaVersion, SecureListener, unique_name};
@@ -210,6 +212,6 @@ async fn a_field_is_set_and_read_by(readers: &[&Kafka], operator: &Kafka, job: &
     service::write(&*log(operator), &change).await.unwrap();
     for reader in readers {
         let mut feed = feeds::overrides(log(reader), job.config.group.clone());
-        assert_eq!(soon("what is set", feed.next()).await, std::slice::from_ref(&change));
+        assert_eq!(soon("what is set", feed.next()).await, Overridden::Whole(vec![change.clone()]));
     }
 }

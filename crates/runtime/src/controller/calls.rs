@@ -10,12 +10,9 @@ use tidegate_core::ids::{ConsumerNumber, Offset, PartitionId, TopicId};
 use tidegate_core::ledger::{Command, Entry};
 use tokio::sync::Mutex;
 
-use super::keeper::Wish;
 use super::starts;
 use crate::codec;
-use crate::ports::{
-    Admin, AppendError, ControlLog, ControlReader, Error, Offsets, TopicPartition, WorkerSpec,
-};
+use crate::ports::{Admin, AppendError, ControlLog, ControlReader, Error, Offsets, TopicPartition};
 use crate::spec::Config;
 
 /// What a call came to.
@@ -26,7 +23,7 @@ pub(super) enum Outcome {
     /// The ledger is read from this offset on; or it could not be, and is tried again.
     Ledger(Result<(u64, Box<dyn ControlReader>), Error>),
     /// A worker can be started: its command partition exists.
-    Worker(Wish),
+    Worker(ConsumerNumber),
     /// Nothing more to do.
     Nothing,
 }
@@ -250,12 +247,12 @@ pub(super) fn command(
 }
 
 /// Makes a worker's command partition, and then lets it be started.
-pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber, spec: WorkerSpec) -> Call {
+pub(super) fn worker(commands: Arc<Commands>, consumer: ConsumerNumber) -> Call {
     Box::pin(async move {
         while let Err(error) = commands.prepare(consumer).await {
             warn(&error, "failed to prepare a command partition; it is tried again");
             tokio::time::sleep(REOPEN).await;
         }
-        Outcome::Worker(Wish::Run(consumer, spec))
+        Outcome::Worker(consumer)
     })
 }

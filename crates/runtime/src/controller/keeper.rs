@@ -15,12 +15,12 @@ use crate::task::Failure;
 /// What the keeper is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
+    /// This process decides from now on, or another one does: then whatever was wished and is not done is forgotten.
+    Lead(bool),
     /// A worker for this consumer is to run, by this.
     Run(ConsumerNumber, WorkerSpec),
     /// It is to end.
     End(ConsumerNumber),
-    /// Whatever was wished and is not done: another controller decides now.
-    Forget,
 }
 
 /// What the keeper tells.
@@ -60,8 +60,8 @@ pub(super) fn keeper(
 
 struct Keeper {
     workers: Box<dyn Workers>,
-    /// Wishes that were not fulfilled yet.
-    wanted: BTreeMap<ConsumerNumber, Wish>,
+    /// What was wished and is not done yet: to run by this, or to end.
+    wanted: BTreeMap<ConsumerNumber, Option<WorkerSpec>>,
     news: mpsc::Sender<News>,
 }
 
@@ -73,19 +73,22 @@ impl Keeper {
         stop: CancellationToken,
     ) -> Result<(), Failure> {
         let mut retry = tokio::time::interval(RETRY);
+        let mut taken = Vec::new();
         loop {
             // Cancel-safe: every branch returns what it took in the same poll.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                wish = wishes.recv() => match wish {
-                    Some(Wish::Forget) => self.wanted.clear(),
-                    Some(wish @ (Wish::Run(consumer, _) | Wish::End(consumer))) => {
-                        self.wanted.insert(consumer, wish.clone());
-                        self.fulfil(consumer, &wish).await;
+                // All that wait, so that workers are started side by side.
+                count = wishes.recv_many(&mut taken, QUEUE) => {
+                    if count == 0 {
+                        break;
                     }
-                    None => break,
-                },
+                    for wish in taken.drain(..) {
+                        self.take(wish).await;
+                    }
+                    self.fulfil().await;
+                }
                 change = self.workers.changed() => self.tell(News::Change(change)).await,
                 _ = retry.tick() => self.again().await,
             }
@@ -96,10 +99,19 @@ impl Keeper {
         Ok(())
     }
 
-    async fn again(&mut self) {
-        for (consumer, wish) in self.wanted.clone() {
-            self.fulfil(consumer, &wish).await;
+    async fn take(&mut self, wish: Wish) {
+        match wish {
+            Wish::Lead(leads) => {
+                self.wanted.clear();
+                self.workers.lead(leads).await;
+            }
+            Wish::Run(consumer, spec) => drop(self.wanted.insert(consumer, Some(spec))),
+            Wish::End(consumer) => drop(self.wanted.insert(consumer, None)),
         }
+    }
+
+    async fn again(&mut self) {
+        self.fulfil().await;
         match self.workers.list().await {
             Ok(list) => self.tell(News::List(list)).await,
             Err(error) => tracing::warn!(
@@ -109,20 +121,25 @@ impl Keeper {
         }
     }
 
-    async fn fulfil(&mut self, consumer: ConsumerNumber, wish: &Wish) {
-        let done = match wish {
-            Wish::Run(_, spec) => self.workers.ensure(consumer, spec).await,
-            Wish::End(_) => self.workers.remove(consumer).await,
-            Wish::Forget => Ok(()),
-        };
-        match done {
-            Ok(()) => {
-                self.wanted.remove(&consumer);
-            }
-            Err(error) => {
-                tracing::warn!(%consumer, ?wish, error = &error as &dyn std::error::Error, "failed to change a worker; it is tried again");
+    async fn fulfil(&mut self) {
+        let mut run = BTreeMap::new();
+        let mut failed = BTreeMap::new();
+        for (consumer, spec) in &self.wanted {
+            if let Some(spec) = spec {
+                run.insert(*consumer, spec.clone());
+            } else {
+                let removed = self.workers.remove(*consumer).await;
+                failed.extend(removed.err().map(|error| (*consumer, error)));
             }
         }
+        if !run.is_empty() {
+            failed.extend(self.workers.ensure_all(&run).await);
+        }
+        for (consumer, error) in &failed {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(%consumer, error, "failed to change a worker; it is tried again");
+        }
+        self.wanted.retain(|consumer, _| failed.contains_key(consumer));
     }
 
     async fn tell(&mut self, news: News) {

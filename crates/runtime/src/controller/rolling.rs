@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_core::controller::{Controller, Input};
+use tidegate_core::controller::{Controller, Steering};
 use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
-use tidegate_core::rollout::{Member, Note, Patience, Revision, Rollout, View, Wishes};
+use tidegate_core::ledger::Ownership;
+use tidegate_core::rollout::{Held, Member, Note, Patience, Revision, Rollout, View, Wishes};
 use tidegate_wire::status::RolloutStatus;
 
 use super::catalog::Catalog;
 use super::keeper::Wish;
 use crate::ports::{Phase, WorkerSpec, WorkerState};
 use crate::spec::{Config, GroupSpec, Mode};
-
-/// How often a worker that ends again and again is started before that counts.
-const FAILED_STARTS: u32 = 3;
 
 /// After the canary has its partitions again. One time constant of the low-pass filter: by then its lag would show.
 const CANARY: std::time::Duration = std::time::Duration::from_secs(10);
@@ -33,16 +31,15 @@ pub(super) struct Rolling {
     program: String,
     known: BTreeMap<Revision, Known>,
     rollout: Rollout,
-    /// What the state machine was told last.
-    leave: BTreeSet<ConsumerNumber>,
-    hold: BTreeSet<ConsumerNumber>,
-    pins: BTreeMap<PartitionId, ConsumerNumber>,
+    /// What the state machine was told last, in this term.
+    told: Option<Steering>,
 }
 
 /// What a look at the group comes to.
 #[derive(Debug, Default)]
 pub(super) struct Next {
-    pub(super) inputs: Vec<Input>,
+    /// What the state machine is to be told, if it is something else than before.
+    pub(super) steering: Option<Steering>,
     pub(super) wish: Option<Wish>,
     pub(super) notes: Vec<Note>,
 }
@@ -59,9 +56,7 @@ impl Rolling {
             program,
             known: BTreeMap::new(),
             rollout: Rollout::new(patience(config), wanted.revision.clone()),
-            leave: BTreeSet::new(),
-            hold: BTreeSet::new(),
-            pins: BTreeMap::new(),
+            told: None,
         };
         rolling.learn(&wanted);
         rolling
@@ -74,9 +69,10 @@ impl Rolling {
         self.rollout.want(&wanted.revision, patience(config));
     }
 
-    /// This process decides from now on.
+    /// This process decides from now on, and its state machine asks what is asked for.
     pub(super) fn resume(&mut self) {
         self.rollout.resume();
+        self.told = None;
     }
 
     /// Takes up what workers run.
@@ -87,7 +83,7 @@ impl Rolling {
         let is_used = |revision: &str| {
             revision == self.rollout.wanted()
                 || revision == self.rollout.goal()
-                || revision == self.rollout.for_new()
+                || self.rollout.proven() == Some(revision)
                 || workers.values().any(|worker| worker.spec.revision == revision)
         };
         self.known.retain(|revision, _| is_used(revision));
@@ -134,8 +130,8 @@ impl Rolling {
         catalog: &Catalog,
         workers: &mut BTreeMap<ConsumerNumber, WorkerState>,
     ) -> Next {
-        let mut next = Next::default();
         let wishes = self.wishes(now, core, config, workers);
+        let mut next = Next { notes: wishes.notes, ..Next::default() };
         if let Some((consumer, revision)) = &wishes.update
             && let Some(known) = self.known.get(revision)
         {
@@ -150,21 +146,11 @@ impl Rolling {
         leave.extend(wishes.leave);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
-        let hold = wishes.hold.into_iter().collect();
-        // Held first: a consumer that is left and not held ends.
-        if self.hold != hold {
-            self.hold.clone_from(&hold);
-            next.inputs.push(Input::Hold(hold));
+        let steering = Steering { leave, hold: wishes.hold.into_iter().collect(), pins };
+        if self.told.as_ref() != Some(&steering) {
+            self.told = Some(steering.clone());
+            next.steering = Some(steering);
         }
-        if self.leave != leave {
-            self.leave.clone_from(&leave);
-            next.inputs.push(Input::Evacuate(leave));
-        }
-        if self.pins != pins {
-            self.pins.clone_from(&pins);
-            next.inputs.push(Input::Pins(pins));
-        }
-        next.notes = wishes.notes;
         next
     }
 
@@ -175,16 +161,42 @@ impl Rolling {
         config: &Config,
         workers: &BTreeMap<ConsumerNumber, WorkerState>,
     ) -> Wishes {
-        let members = members(now, core, config, workers);
-        let owned = |consumer| {
-            let owners = core.fold().owners().filter(|(_, owner)| *owner == consumer);
-            owners.map(|(partition, _)| partition).collect()
-        };
+        let members = self.members(now, core, config, workers);
+        let held = |consumer| held(core, consumer);
         let is_quiet = self.rollout.progress(&members).is_none();
         let is_behind = !is_quiet && core.demand().weights(now).behind;
         let paused = config.paused || config.mode == Mode::Observe;
-        let view = View { members: &members, owned: &owned, is_behind, paused };
+        let view = View { members: &members, held: &held, is_behind, paused };
         self.rollout.look(now, &view)
+    }
+
+    /// The workers as the rollout sees them; those that are to end are none of its business.
+    fn members(
+        &self,
+        now: Instant,
+        core: &Controller,
+        config: &Config,
+        workers: &BTreeMap<ConsumerNumber, WorkerState>,
+    ) -> BTreeMap<ConsumerNumber, Member> {
+        let lives = core.fold().lives();
+        let is_known =
+            |revision: &str| self.known.get(revision).is_some_and(|it| it.config.is_some());
+        let why = |worker: &WorkerState| {
+            worker.trouble.clone().unwrap_or_else(|| "it ends again and again".to_owned())
+        };
+        let member = |(consumer, worker): (&ConsumerNumber, &WorkerState)| {
+            let member = Member {
+                revision: worker.spec.revision.clone(),
+                is_known: is_known(&worker.spec.revision),
+                incarnation: lives.current(*consumer),
+                ready: worker.phase == Phase::Running && core.is_ready(now, *consumer),
+                starts: worker.starts,
+                trouble: (worker.phase == Phase::BackingOff).then(|| why(worker)),
+            };
+            (*consumer, member)
+        };
+        let members = workers.iter().filter(|(consumer, worker)| stays(config, **consumer, worker));
+        members.map(member).collect()
     }
 
     fn progress(&self, members: &BTreeMap<ConsumerNumber, Member>) -> Option<RolloutStatus> {
@@ -213,39 +225,27 @@ impl Rolling {
         config: &Config,
         workers: &BTreeMap<ConsumerNumber, WorkerState>,
     ) -> Option<RolloutStatus> {
-        self.progress(&members(now, core, config, workers))
+        self.progress(&self.members(now, core, config, workers))
     }
 }
 
-/// The workers as the rollout sees them; those that are to end are none of its business.
-fn members(
-    now: Instant,
-    core: &Controller,
-    config: &Config,
-    workers: &BTreeMap<ConsumerNumber, WorkerState>,
-) -> BTreeMap<ConsumerNumber, Member> {
-    let lives = core.fold().lives();
-    let member = |(consumer, worker): (&ConsumerNumber, &WorkerState)| {
-        let fails = worker.phase == Phase::BackingOff && worker.starts >= FAILED_STARTS;
-        let why = || worker.trouble.clone().unwrap_or_else(|| "it ends again and again".to_owned());
-        let member = Member {
-            revision: worker.spec.revision.clone(),
-            incarnation: lives.current(*consumer),
-            ready: worker.phase == Phase::Running && core.is_ready(now, *consumer),
-            failing: fails.then(why),
-        };
-        (*consumer, member)
+/// What a consumer has, as the rollout sees it.
+fn held(core: &Controller, consumer: ConsumerNumber) -> BTreeMap<PartitionId, Held> {
+    let current = core.fold().lives().current(consumer);
+    let held = |partition| {
+        let ownership = core.fold().ownership(partition);
+        let is_read = matches!(ownership, Ownership::Active { incarnation, .. } if Some(incarnation) == current);
+        let lag = core.demand().table().get(partition).and_then(|rate| rate.lag);
+        Held { is_read, next: ownership.next(), lag: lag.map(|(told, lag)| (lag.records, told)) }
     };
-    let members = workers.iter().filter(|(consumer, worker)| {
-        !worker.spec.revision.is_empty() && stays(config, **consumer, worker)
-    });
-    members.map(member).collect()
+    let owners = core.fold().owners().filter(|(_, owner)| *owner == consumer);
+    owners.map(|(partition, _)| (partition, held(partition))).collect()
 }
 
-/// False for a worker that is to end, or ends.
+/// False for a worker that is to end; one that ends to be started anew stays.
 fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> bool {
     let is_drained = config.consumers.drain.iter().any(|it| it.get() == consumer.get());
-    !is_drained && !matches!(worker.phase, Phase::Stopping | Phase::Gone)
+    !is_drained && !worker.spec.revision.is_empty()
 }
 
 #[cfg(test)]
@@ -285,6 +285,9 @@ mod tests {
         assert!(!is_read("clicks", &config, &workers), "consumer 1 has no sink for it");
         assert!(is_read("clicks", &draining.validate().unwrap(), &workers), "it is to go");
         workers.insert(one, worker(&old, Phase::Stopping));
+        assert!(!is_read("clicks", &config, &workers), "its pod may come back");
+        let ending = WorkerState { spec: WorkerSpec::default(), ..workers[&one].clone() };
+        workers.insert(one, ending);
         assert!(is_read("clicks", &config, &workers), "it ends");
         workers.insert(one, worker(&new, Phase::Running));
         assert!(is_read("clicks", &config, &workers));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tidegate_core::controller::{Controller, Effect, Input, Note, WorkerView};
+use tidegate_core::controller::{Controller, Effect, Input, Note, Role, WorkerView};
 use tidegate_core::ids::{ConsumerNumber, Generation, Instant, Offset, ProcessId, TopicId};
 use tidegate_wire::PartitionRates;
 use tokio::sync::watch;
@@ -152,6 +152,9 @@ pub async fn run(
         inputs: VecDeque::new(),
         catalog: Catalog::default(),
         workers: BTreeMap::new(),
+        are_workers_known: false,
+        postponed: BTreeSet::new(),
+        unread: BTreeSet::new(),
         asked: BTreeMap::new(),
         history: History::default(),
         metrics: ports.metrics,
@@ -190,6 +193,12 @@ pub(super) struct Shell {
     pub(super) inputs: VecDeque<Input>,
     pub(super) catalog: Catalog,
     pub(super) workers: BTreeMap<ConsumerNumber, WorkerState>,
+    /// They have been listed once.
+    pub(super) are_workers_known: bool,
+    /// Workers that were asked for before that: most of them will turn out to be there.
+    postponed: BTreeSet<ConsumerNumber>,
+    /// Topics that were left because not everybody knows where their records go.
+    pub(super) unread: BTreeSet<TopicId>,
     /// When a worker was asked for whose consumer has not said Hello since.
     asked: BTreeMap<ConsumerNumber, Instant>,
     pub(super) history: History,
@@ -245,7 +254,12 @@ impl Shell {
                 );
                 self.calls.push(calls::open_ledger(Arc::clone(&self.ledger), true));
             }
-            Outcome::Worker(wish) => self.wish(wish),
+            Outcome::Worker(consumer) => {
+                // Who leads no more asks for nothing: another one plans.
+                if self.is_leading() {
+                    self.wish(Wish::Run(consumer, self.rolling.for_new()));
+                }
+            }
         }
     }
 
@@ -259,8 +273,15 @@ impl Shell {
                         died: None,
                     }));
                 }
+                for consumer in std::mem::take(&mut self.postponed) {
+                    if !list.contains_key(&consumer) {
+                        let view = WorkerView { consumer, exists: false, died: None };
+                        self.inputs.push_back(Input::Worker(view));
+                    }
+                }
                 self.rolling.see(&list);
                 self.workers = list;
+                self.are_workers_known = true;
             }
             News::Change(WorkerChange { consumer, phase, died, detail }) => {
                 tracing::info!(%consumer, ?phase, detail, "a worker has changed");
@@ -313,9 +334,10 @@ impl Shell {
         }
         self.catalog.learn(rates.topic_id, &rates.topic);
         // A topic that was added waits until everybody knows its sink.
-        if !self.rolling.is_read_by_all(&rates.topic, self.config(), &self.workers) {
+        if !self.is_read_by_all(rates.topic_id, &rates.topic) {
             return;
         }
+        self.unread.remove(&rates.topic_id);
         self.inputs.push_back(Input::Rates(rates.topic_id, rates.report()));
     }
 
@@ -366,16 +388,25 @@ impl Shell {
                 let started = self.started.clone();
                 self.calls.push(Arc::clone(&self.starts).resolve(partitions, started));
             }
+            Effect::AskSteering => {
+                self.rolling.resume();
+                self.roll();
+            }
+            Effect::EnsureWorker(consumer) if !self.are_workers_known => {
+                self.postponed.insert(consumer);
+            }
             Effect::EnsureWorker(consumer) => {
                 if self.core.fold().lives().current(consumer).is_none() {
                     self.asked.insert(consumer, self.clock.now());
                 }
                 let commands = Arc::clone(&self.commands);
-                self.calls.push(calls::worker(commands, consumer, self.rolling.for_new()));
+                self.calls.push(calls::worker(commands, consumer));
             }
             Effect::RemoveWorker(consumer) => {
                 self.asked.remove(&consumer);
-                self.wish(Wish::End(consumer));
+                if !self.postponed.remove(&consumer) {
+                    self.wish(Wish::End(consumer));
+                }
             }
             Effect::RefuseLedger => {
                 let topic = self.config().control_topics.ledger().to_owned();
@@ -393,6 +424,10 @@ impl Shell {
         Arc::clone(self.followed.live().config())
     }
 
+    pub(super) fn is_leading(&self) -> bool {
+        matches!(self.core.role(), Role::Leading { .. })
+    }
+
     pub(super) fn wish(&self, wish: Wish) {
         if let Err(error) = self.keeper.wishes.try_send(wish) {
             tracing::error!(%error, "the keeper of the workers takes no wishes");
@@ -402,12 +437,13 @@ impl Shell {
     fn note(&mut self, note: &Note) {
         match note {
             Note::Leading(true) => {
-                self.rolling.resume();
+                self.wish(Wish::Lead(true));
                 self.started = self.core.fold().partitions().map(|(id, _)| id.topic).collect();
             }
             Note::Leading(false) => {
                 self.asked.clear();
-                self.wish(Wish::Forget);
+                self.postponed.clear();
+                self.wish(Wish::Lead(false));
             }
             Note::Joined(consumer, _) => {
                 if let Some(asked) = self.asked.remove(consumer) {

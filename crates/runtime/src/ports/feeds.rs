@@ -10,10 +10,19 @@ pub trait Rates: Send + std::fmt::Debug {
     async fn next(&mut self) -> Vec<PartitionRates>;
 }
 
+/// Overrides of the group's spec that were read, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Overridden {
+    /// All that there are: whatever was read before counts no more.
+    Whole(Vec<Override>),
+    /// More of them.
+    More(Vec<Override>),
+}
+
 /// Overrides of the group's spec, from the first that is kept.
 #[async_trait]
 pub trait Overrides: Send + std::fmt::Debug {
-    /// Waits for overrides and returns those at hand, in order; the first call all that there were when the feed was opened, if
-    /// none at all. Cancel-safe: what was not returned comes with the next call.
-    async fn next(&mut self) -> Vec<Override>;
+    /// Waits for overrides and returns those at hand; the first call, and each one after the topic had to be read anew, all that there
+    /// are, if none at all. Cancel-safe: what was not returned comes with the next call.
+    async fn next(&mut self) -> Overridden;
 }

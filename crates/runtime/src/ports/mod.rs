@@ -23,7 +23,7 @@ pub use control::{
 pub use data::{PartitionReader, ReadEvent, Record, RecordBatch, TopicPartition};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::{Class, Error};
-pub use feeds::{Overrides, Rates};
+pub use feeds::{Overridden, Overrides, Rates};
 pub use measure::{
     BatchAt, BatchSize, Bound, BrokerFailure, LogSizes, MeasuredTopic, PartitionSample, Round,
 };

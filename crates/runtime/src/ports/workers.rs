@@ -87,8 +87,25 @@ pub struct WorkerChange {
 /// Runs workers. All calls are idempotent and return before the worker has reached the wanted state.
 #[async_trait]
 pub trait Workers: Send + std::fmt::Debug {
+    /// This process decides which workers run, or another one does. Who does not decide changes nothing by itself, be it to put right
+    /// what was changed or to clean up.
+    async fn lead(&mut self, _leads: bool) {}
+
     /// Makes sure that a worker for this consumer runs as specified.
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error>;
+
+    /// The same for several. Returns what could not be done.
+    async fn ensure_all(
+        &mut self,
+        workers: &BTreeMap<ConsumerNumber, WorkerSpec>,
+    ) -> BTreeMap<ConsumerNumber, Error> {
+        let mut failed = BTreeMap::new();
+        for (consumer, spec) in workers {
+            let done = self.ensure(*consumer, spec).await;
+            failed.extend(done.err().map(|error| (*consumer, error)));
+        }
+        failed
+    }
 
     /// Ends the worker of this consumer; its volume follows the retention policy.
     async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error>;

@@ -187,8 +187,13 @@ impl Workers for ProcessWorkers {
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
+        // What it was told to run, as with any other kind of worker; nothing when it is to end.
+        let state = |entry: &Entry| {
+            let spec = entry.wanted.borrow().clone().unwrap_or_default();
+            WorkerState { spec, ..entry.state.clone() }
+        };
         let table = self.table.lock();
-        Ok(table.iter().map(|(consumer, entry)| (*consumer, entry.state.clone())).collect())
+        Ok(table.iter().map(|(consumer, entry)| (*consumer, state(entry))).collect())
     }
 
     async fn changed(&mut self) -> WorkerChange {

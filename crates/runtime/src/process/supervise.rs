@@ -74,7 +74,6 @@ impl Supervisor {
         self.table.update(self.consumer, |entry| {
             entry.handle = Some(child.handle());
             entry.state.starts += 1;
-            entry.state.spec = child.spec.clone();
         });
         self.report(Phase::Running, None, &format!("process {}", child.process)).await;
         let spec = child.spec.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidegate_core::controller::{
-    Controller, Effect, Input as ControllerInput, Note, Role as Reigning, WorkerView,
+    Controller, Effect, Input as ControllerInput, Note, Role as Reigning, Steering, WorkerView,
 };
 use tidegate_core::ids::{
     ConsumerNumber, Epoch, Generation, GroupName, Offset, PartitionId, Position, ProcessId,
@@ -70,16 +70,17 @@ impl World {
         };
         let key = self.start(Process::new(id, machine, Role::Controller(Box::new(shell))));
         self.trace.note(self.now, format_args!("{key} controller"), format_args!("started {id}"));
-        let leaving = self.leaving.clone();
-        self.give(key, Input::Controller(ControllerInput::Evacuate(leaving)));
         self.open_ledger(key);
+    }
+
+    fn steering(&self) -> ControllerInput {
+        ControllerInput::Steering(Steering { leave: self.leaving.clone(), ..Steering::default() })
     }
 
     /// What a person wishes reaches every controller.
     pub(super) fn tell_leaving(&mut self) {
         for key in self.controllers() {
-            let leaving = self.leaving.clone();
-            self.give(key, Input::Controller(ControllerInput::Evacuate(leaving)));
+            self.give(key, Input::Controller(self.steering()));
         }
     }
 
@@ -109,6 +110,7 @@ impl World {
                 self.append(key, None, &Payload::Command(consumer, command));
             }
             Effect::FetchLedgerEnd(id) => self.ask(key, Question::Ledger(id)),
+            Effect::AskSteering => self.give(key, Input::Controller(self.steering())),
             Effect::LookForTraces => {
                 let latency = self.latency();
                 let traces = !self.workers.is_empty() || !self.committed.is_empty();
