@@ -41,7 +41,7 @@ impl<'a> Group<'a> {
             "group: {name}
 mode: own
 cluster: {{bootstrapServers: '{bootstrap}'}}
-topics: [{{name: 'example.*', sink: 'file://{sink}'}}]
+topics: [{{name: '{name}.*', sink: 'file://{sink}'}}]
 controlTopics: {{monitor: {name}-monitor, controller: {name}-controller, service: {name}-service}}
 capacity: {{bytesPerSecond: 1MB/s}}
 consumers: {{min: 2, max: 5}}
@@ -136,8 +136,10 @@ fn a_group_of_deployments_delivers_through_everything() {
     let controller = group.start(&["controller"]);
     let ledger = folder.path().join("acknowledged.json");
     let shape = ["--duration", "200s", "--rate", "400kB/s", "--topics", "1", "--partitions", "8"];
-    let mut load =
-        group.start(&[&["load", "--ledger", ledger.to_str().unwrap()], &shape[..]].concat());
+    // Other tests write to the same cluster.
+    let prefix = format!("{name}.");
+    let files = ["load", "--ledger", ledger.to_str().unwrap(), "--prefix", &prefix];
+    let mut load = group.start(&[&files[..], &shape[..]].concat());
 
     group.until("two consumers that read everything", |told| {
         ready(told).len() == 2 && all_active(told)
@@ -240,7 +242,7 @@ fn example(namespace: &Namespace<'_>, image: &str, bootstrap: &str, sink: &Path)
         ("0.0.0.0:8080", "$(POD_IP):8080".to_owned()),
         ("          ports:", format!("          {address}\n          ports:")),
         ("group: orders", format!("group: {name}\n    controlTopics: {topics}")),
-        ("orders.*", "example.*".to_owned()),
+        ("orders.*", format!("{name}.*")),
         ("s3://lake/orders", format!("file://{sink}")),
         (
             "          spec:\n            containers:\n",
@@ -274,8 +276,9 @@ fn the_example_runs_a_group_by_its_service_account() {
     std::fs::write(&spec, group).unwrap();
     let ledger = folder.path().join("acknowledged.json");
     let files = ["load", "--spec", spec.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()];
+    let prefix = format!("{}.", namespace.name());
     let shape = ["--duration", "30s", "--rate", "400kB/s", "--topics", "1", "--partitions", "4"];
-    done(&run(&[&files[..], &shape[..]].concat()));
+    done(&run(&[&files[..], &["--prefix", &prefix], &shape[..]].concat()));
     namespace
         .wait_for(&format!("deployment/{}-consumer-1", namespace.name()), "condition=Available");
 
