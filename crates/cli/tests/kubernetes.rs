@@ -148,7 +148,7 @@ fn a_group_of_deployments_delivers_through_everything() {
     for kind in ["deployments", "persistentvolumeclaims"] {
         assert_eq!(group.names(kind), format!("{one} {two}"));
     }
-    assert_eq!(group.names("poddisruptionbudgets"), name);
+    assert_eq!(group.names("poddisruptionbudgets"), format!("{name}-consumers"));
 
     a_pod_that_is_deleted_is_replaced(&group);
 

@@ -27,6 +27,9 @@ pub use self::io::{Held, Member, Note, Patience, Progress, Revision, View, Wishe
 /// How often a worker that ends again and again is started before that counts.
 const FAILED_STARTS: u32 = 3;
 
+/// How long the next consumer waits at most while partitions are behind, in times of a step.
+const GATE: u32 = 5;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Leaving,
@@ -50,6 +53,10 @@ struct Step {
     consumer: ConsumerNumber,
     /// What it ran.
     from: Revision,
+    /// It was ready, so that it is the revision's fault if it is not again.
+    worked: bool,
+    /// Partitions were behind before it was touched.
+    was_behind: bool,
     phase: Phase,
     /// Since when it is in this phase.
     since: Instant,
@@ -80,6 +87,10 @@ pub struct Rollout {
     /// A consumer has settled with the goal.
     canary_settled: bool,
     is_under_way: bool,
+    /// Nobody was looked for yet whom a controller before this one has begun with.
+    is_fresh: bool,
+    /// Since when the next consumer waits because partitions are behind.
+    gated: Option<Instant>,
 }
 
 impl Rollout {
@@ -93,6 +104,8 @@ impl Rollout {
             step: None,
             canary_settled: false,
             is_under_way: false,
+            is_fresh: true,
+            gated: None,
         }
     }
 
@@ -103,15 +116,17 @@ impl Rollout {
             revision.clone_into(&mut self.wanted);
             self.canary_settled = false;
             self.is_under_way = false;
+            self.gated = None;
             if self.refused.as_ref().is_some_and(|(refused, _)| refused != revision) {
                 self.refused = None;
             }
         }
     }
 
-    /// Others have decided meanwhile: what is there counts, and not what this process knows of it.
+    /// Others have decided meanwhile: what is there counts, and not what was under way. What was refused stays so, unless everybody runs it.
     pub fn resume(&mut self) {
-        *self = Self::new(self.patience, core::mem::take(&mut self.wanted));
+        let refused = self.refused.take();
+        *self = Self { refused, ..Self::new(self.patience, core::mem::take(&mut self.wanted)) };
     }
 
     /// What was asked for, be it refused or not.
@@ -121,8 +136,11 @@ impl Rollout {
 
     /// What all consumers should run in the end.
     pub fn goal(&self) -> &str {
-        let is_refused = self.refused.as_ref().is_some_and(|(refused, _)| *refused == self.wanted);
-        self.proven.as_deref().filter(|_| is_refused).unwrap_or(&self.wanted)
+        self.proven.as_deref().filter(|_| self.is_refused()).unwrap_or(&self.wanted)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.refused.as_ref().is_some_and(|(refused, _)| *refused == self.wanted)
     }
 
     /// What a consumer is started with that did not run before.
@@ -180,12 +198,18 @@ impl Rollout {
             }
         }
         let most = others.into_iter().max_by_key(|(_, counts)| *counts);
+        if view.members.values().all(|member| member.revision == self.wanted) {
+            self.refused = None;
+        }
         self.proven = Some(most.map_or(&*self.wanted, |(revision, _)| revision).to_owned());
     }
 
     /// Takes the step in progress further.
     fn advance(&mut self, now: Instant, view: &View<'_>, wishes: &mut Wishes) {
         let Some(mut step) = self.step.take() else { return };
+        if view.drained.contains(&step.consumer) {
+            return;
+        }
         let member = view.members.get(&step.consumer);
         if let (Phase::Updating(update), Some(member)) = (&mut step.phase, member) {
             // Some count the starts of each pod.
@@ -256,12 +280,17 @@ impl Rollout {
             _ if told.is_some_and(|it| it.ready) => {
                 Next::Fails(format!("consumer {consumer} was not started anew"))
             }
+            // It was not ready before either: others tell more of the revision.
+            _ if !step.worked => Next::Drops,
             _ => Next::Fails(format!("consumer {consumer} did not become ready")),
         }
     }
 
     fn returns(&self, now: Instant, step: &Step, member: Option<&Member>, view: &View<'_>) -> Next {
         let Some(member) = member else { return Next::Drops };
+        if member.revision != self.goal() {
+            return Next::Turns(Phase::Leaving);
+        }
         let held = (view.held)(step.consumer);
         let is_read = |partition| held.get(partition).is_some_and(|held| held.is_read);
         if step.had.iter().all(is_read) {
@@ -287,6 +316,9 @@ impl Rollout {
         view: &View<'_>,
     ) -> Next {
         let Some(member) = member else { return Next::Drops };
+        if member.revision != self.goal() {
+            return Next::Turns(Phase::Leaving);
+        }
         let is_canary = !self.canary_settled;
         // It has written, or there was nothing to write.
         let is_done = |(partition, held): (&PartitionId, &Held)| {
@@ -296,25 +328,27 @@ impl Rollout {
         };
         let works = !is_canary || (view.held)(step.consumer).iter().all(is_done);
         let long_enough = !is_canary || now.since(step.since) >= self.patience.canary;
-        if member.ready && works && long_enough && !view.is_behind {
+        let keeps_up = !view.is_behind || step.was_behind;
+        if member.ready && works && long_enough && keeps_up {
             return Next::Ends;
         }
         let consumer = step.consumer;
         match (self.is_over(now, step), member.ready) {
+            (false, _) => Next::Stays,
             (true, false) => Next::Fails(not_ready(step)),
-            (true, true) if is_canary && !works => {
+            (true, true) if !works => {
                 Next::Fails(format!("consumer {consumer} does not write what it has"))
             }
             (true, true) if is_canary => {
                 Next::Fails(format!("partitions are behind since consumer {consumer} was updated"))
             }
             // Load rises also while consumers are updated.
-            _ => Next::Stays,
+            (true, true) => Next::Ends,
         }
     }
 
-    /// Refuses the revision; what has left the consumer comes back once it runs what it ran. With nothing to go back to, the consumer
-    /// is left as it is.
+    /// Refuses the revision; what has left the consumer comes back once it runs what it ran. With nothing to go back to, all are left as
+    /// they are until something else is wanted.
     fn give_up(
         &mut self,
         now: Instant,
@@ -323,11 +357,16 @@ impl Rollout {
         why: String,
         wishes: &mut Wishes,
     ) {
-        let proven = self.proven.clone().filter(|proven| proven != self.goal());
-        let Some(proven) = proven else { return };
+        if self.is_refused() {
+            // What worked does not work here any more: the others are taken back all the same.
+            return;
+        }
         wishes.notes.push(Note::Refused(self.wanted.clone(), why.clone()));
         self.refused = Some((self.wanted.clone(), why));
         self.canary_settled = true;
+        let Some(proven) = self.proven.clone().filter(|proven| *proven != self.wanted) else {
+            return;
+        };
         match step.phase {
             Phase::Leaving => self.turn(now, step, Phase::Returning, wishes),
             Phase::Updating(_) => self.turn(now, step, Phase::update(&proven, member), wishes),
@@ -347,7 +386,9 @@ impl Rollout {
         let is_proven = self.proven.as_deref() == Some(&*goal);
         // One that a controller before this one has begun with, or that was lost since.
         let mut updated = view.members.iter().filter(|(_, member)| member.revision == goal);
-        let unready = updated.find(|(_, member)| !member.ready).filter(|_| !is_proven);
+        let unready = updated.find(|(_, member)| !member.ready);
+        let unready = unready.filter(|_| self.is_fresh && !is_proven);
+        self.is_fresh = false;
         if outdated.is_empty() && unready.is_none() {
             if self.is_under_way || !is_proven {
                 wishes.notes.push(Note::Done(goal.clone()));
@@ -364,20 +405,45 @@ impl Rollout {
         let had = BTreeSet::new();
         if let Some((consumer, member)) = unready {
             let phase = Phase::update(&goal, Some(&Member { incarnation: None, ..member.clone() }));
-            let (consumer, from) = (*consumer, String::new());
-            self.step = Some(Step { consumer, from, phase, since: now, began: now, had });
+            let (from, was_behind) = (String::new(), view.is_behind);
+            let (consumer, since, began) = (*consumer, now, now);
+            self.step =
+                Some(Step { consumer, from, worked: true, was_behind, phase, since, began, had });
             return;
         }
-        // Who does not work anyway costs nothing.
-        let next = outdated.iter().min_by_key(|(consumer, member)| (member.ready, *consumer));
-        // What works is gone back to though partitions are behind: perhaps they are because of what does not.
-        let next = next.filter(|(_, member)| is_proven || !member.ready || !view.is_behind);
-        if let Some((consumer, member)) = next {
-            let (consumer, from) = (**consumer, member.revision.clone());
-            let had = (view.held)(consumer).into_keys().collect();
-            let phase = Phase::Leaving;
-            self.step = Some(Step { consumer, from, phase, since: now, began: now, had });
+        if self.is_refused() && self.proven.as_ref() == Some(&self.wanted) {
+            return;
         }
+        if let Some((consumer, member)) = self.next(now, &outdated, is_proven, view) {
+            let had = (view.held)(consumer).into_keys().collect();
+            let (from, worked) = (member.revision.clone(), member.ready);
+            let (phase, was_behind, since, began) = (Phase::Leaving, view.is_behind, now, now);
+            self.step = Some(Step { consumer, from, worked, was_behind, phase, since, began, had });
+        }
+    }
+
+    /// Who is next: as a canary somebody who works, because with others it would prove nothing; then whoever does not, because that
+    /// costs nothing. While partitions are behind who works has to wait, and not for ever: it may be this update that helps.
+    fn next<'a>(
+        &mut self,
+        now: Instant,
+        outdated: &[(&ConsumerNumber, &'a Member)],
+        is_proven: bool,
+        view: &View<'_>,
+    ) -> Option<(ConsumerNumber, &'a Member)> {
+        let is_canary = !is_proven && !self.canary_settled;
+        let first = |(consumer, member): &&(&ConsumerNumber, &Member)| {
+            (member.ready != is_canary, **consumer)
+        };
+        let longest = self.patience.step.saturating_mul(GATE);
+        let waits = view.is_behind && !is_proven;
+        let waits = waits && now.since(*self.gated.get_or_insert(now)) < longest;
+        let may = outdated.iter().filter(|(_, member)| !(waits && member.ready));
+        let next = may.min_by_key(first).map(|(consumer, member)| (**consumer, *member));
+        if next.is_some() {
+            self.gated = None;
+        }
+        next
     }
 
     /// What is wished for as long as the step is where it is.

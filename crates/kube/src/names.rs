@@ -38,6 +38,11 @@ impl Names {
         &self.base
     }
 
+    /// Of the group's disruption budget.
+    pub(crate) fn budget(&self) -> String {
+        format!("{}-consumers", self.base)
+    }
+
     /// Of a consumer's Deployment or StatefulSet, and of its claim.
     pub fn consumer(&self, consumer: ConsumerNumber) -> String {
         format!("{}-consumer-{consumer}", self.base)

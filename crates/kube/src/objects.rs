@@ -99,7 +99,7 @@ pub(crate) fn budget(options: &KubeOptions, names: &Names) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": metadata(options, names.group(), &labels(names, None)),
+        "metadata": metadata(options, &names.budget(), &labels(names, None)),
         "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { GROUP_LABEL: names.group() } } },
     })
 }

@@ -139,6 +139,10 @@ impl Sight {
         self.workloads.iter().map(|(consumer, workload)| (*consumer, workload))
     }
 
+    pub(crate) fn has_workload(&self, consumer: ConsumerNumber) -> bool {
+        self.workloads.contains_key(&consumer)
+    }
+
     /// True for a consumer that has a workload and no claim for it.
     pub(crate) fn lacks_claim(&self, consumer: ConsumerNumber) -> bool {
         self.workloads.contains_key(&consumer) && !self.has_claim(consumer)

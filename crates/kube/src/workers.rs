@@ -153,10 +153,15 @@ impl Workers for KubeWorkers {
     }
 
     async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
-        {
+        let is_there = {
             let mut state = self.shared.lock();
             state.wanted.insert(consumer, None);
-            state.applied.remove(&consumer);
+            let was_applied = state.applied.remove(&consumer).is_some();
+            was_applied || state.sight.has_workload(consumer) || !self.shared.seen.borrow().all()
+        };
+        // Its pod may be there for long yet.
+        if !is_there {
+            return Ok(());
         }
         // The claim goes when the pod is gone: the watch sees to it.
         self.shared.kinds.workloads.delete(&self.shared.names.consumer(consumer)).await
@@ -217,7 +222,7 @@ impl Shared {
         if !self.lock().has_budget {
             self.kinds
                 .budgets
-                .apply(self.names.group(), &budget(&self.options, &self.names))
+                .apply(&self.names.budget(), &budget(&self.options, &self.names))
                 .await?;
             self.lock().has_budget = true;
         }

@@ -23,7 +23,7 @@ const REOPEN: Duration = Duration::from_secs(1);
 
 /// The last offsets of a topic may hold nothing that can be read, such as the mark of a transaction's end. When nothing comes for so
 /// long though the broker answers, that was all.
-const NOTHING_MORE: Duration = Duration::from_secs(5);
+const NOTHING_MORE: Duration = Duration::from_secs(20);
 
 /// Lists that may wait to be taken.
 const QUEUE: usize = 16;

@@ -13,7 +13,8 @@ use crate::ports::Overridden;
 use crate::spec::{Config, Fault, Faults, GroupSpec, WorkerKind, shown};
 
 /// What can be set while a group runs; a path that begins so. All else is agreed upon by processes that do not talk about it.
-const SETTABLE: [&str; 10] = [
+/// Not so what a pod may do: the rights of who writes to the service topic end at Kafka.
+const SETTABLE: [&str; 9] = [
     "mode",
     "paused",
     "topics.",
@@ -23,7 +24,6 @@ const SETTABLE: [&str; 10] = [
     "consumer.",
     "workers.stopGrace",
     "workers.kubernetes.image",
-    "workers.kubernetes.template",
 ];
 
 /// Finds what is wrong with a specification beyond itself: which sinks there are is not known here.
@@ -139,8 +139,7 @@ impl Live {
 
 /// The specification with one field set otherwise; or why it cannot be.
 fn taken(spec: &GroupSpec, field: &str, value: &Value, check: Check) -> Result<GroupSpec, String> {
-    let is_below = |path: &str| path.ends_with('.') && field.starts_with(path);
-    if !SETTABLE.iter().any(|path| field == *path || is_below(path)) {
+    if !is_settable(field) {
         return Err("it cannot be set while the group runs: change the specification".to_owned());
     }
     let set =
@@ -160,6 +159,11 @@ fn taken(spec: &GroupSpec, field: &str, value: &Value, check: Check) -> Result<G
     moved_sink(&before, &after).map_or(Ok(set), Err)
 }
 
+fn is_settable(field: &str) -> bool {
+    let is_below = |path: &str| path.ends_with('.') && field.starts_with(path);
+    SETTABLE.iter().any(|path| field == *path || is_below(path))
+}
+
 /// What is wrong with it, if a topic's records are to go to another sink than those before them: it would begin in the middle.
 pub fn moved_sink(before: &Config, after: &Config) -> Option<String> {
     after.topics.iter().find_map(|topic| {
@@ -173,9 +177,9 @@ pub fn moved_sink(before: &Config, after: &Config) -> Option<String> {
     })
 }
 
-/// Passwords in addresses are nobody's business, and a template may have anything in it.
+/// Passwords in addresses are nobody's business, and what cannot be set may have anything in it.
 fn shown_value(field: &str, value: &Value) -> Value {
-    if field.starts_with("workers.kubernetes.template") {
+    if !is_settable(field) {
         return json!("…");
     }
     match value {

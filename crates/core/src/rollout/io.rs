@@ -1,6 +1,6 @@
 //! What a rollout sees of the group, and what it wishes for.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -45,6 +45,8 @@ pub struct View<'a> {
     pub members: &'a BTreeMap<ConsumerNumber, Member>,
     /// What a consumer has.
     pub held: &'a dyn Fn(ConsumerNumber) -> BTreeMap<PartitionId, Held>,
+    /// Consumers that are to go, as an operator wishes.
+    pub drained: &'a BTreeSet<ConsumerNumber>,
     /// Some partition's backlog is above its limit.
     pub is_behind: bool,
     /// Nothing is to be changed.

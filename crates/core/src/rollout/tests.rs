@@ -21,6 +21,9 @@ struct Group {
     deaf: &'static str,
     /// Consumers that run this read and do not write.
     stuck: &'static str,
+    /// One that does not become ready whatever it runs: its node is lost.
+    lost: Option<ConsumerNumber>,
+    drained: BTreeSet<ConsumerNumber>,
     is_behind: bool,
     paused: bool,
     hellos: u64,
@@ -40,6 +43,8 @@ impl Group {
             broken: "",
             deaf: "",
             stuck: "",
+            lost: None,
+            drained: BTreeSet::new(),
             is_behind: false,
             paused: false,
             hellos: 0,
@@ -57,7 +62,7 @@ impl Group {
 
     fn start(&mut self, number: ConsumerNumber, revision: &str) {
         self.hellos = self.hellos.saturating_add(1);
-        let ready = revision != self.broken;
+        let ready = revision != self.broken && self.lost != Some(number);
         let incarnation = ready.then_some(Incarnation(Offset(self.hellos)));
         let starts = self.members.get(&number).map_or(0, |before| before.starts);
         let member = Member {
@@ -89,7 +94,8 @@ impl Group {
             owned.map(|(partition, _)| (*partition, held)).collect()
         };
         let (is_behind, paused) = (self.is_behind, self.paused);
-        let view = View { members, held: &held, is_behind, paused };
+        let drained = &self.drained;
+        let view = View { members, held: &held, drained, is_behind, paused };
         let wishes = self.rollout.look(self.now, &view);
         self.notes.extend(wishes.notes);
         assert!(
@@ -194,11 +200,14 @@ fn a_canary_that_does_not_keep_up_is_taken_back() {
 }
 
 #[test]
-fn nothing_begins_while_partitions_are_behind() {
+fn the_next_waits_while_partitions_are_behind_and_not_for_ever() {
     let mut group = Group::new(2);
     group.is_behind = true;
-    group.seconds(100);
+    group.seconds(290);
     assert_eq!(group.updates, []);
+    // Perhaps it is this update that helps.
+    group.seconds(20);
+    assert_eq!(group.updates.len(), 1);
     group.is_behind = false;
     group.seconds(60);
     assert_eq!(group.revisions(), ["new", "new"]);
@@ -249,12 +258,12 @@ fn a_controller_that_leads_again_does_not_count_the_time_in_which_it_did_not() {
 }
 
 #[test]
-fn who_does_not_work_anyway_is_updated_first() {
+fn who_does_not_work_anyway_is_updated_first_after_the_canary() {
     let mut group = Group::new(3);
-    group.members.get_mut(&consumer(2)).expect("it is there").ready = false;
+    group.members.get_mut(&consumer(3)).expect("it is there").ready = false;
     group.seconds(60);
     let order: Vec<u32> = group.updates.iter().map(|(number, _)| *number).collect();
-    assert_eq!(order, [2, 1, 3]);
+    assert_eq!(order, [1, 3, 2]);
 }
 
 #[test]
@@ -268,7 +277,7 @@ fn a_consumer_that_is_scaled_in_meanwhile_is_not_waited_for() {
 
 #[test]
 fn what_failed_before_an_update_is_not_held_against_it() {
-    let mut group = Group::new(2);
+    let mut group = Group::new(1);
     let failing = group.members.get_mut(&consumer(1)).expect("it is there");
     (failing.ready, failing.starts) = (false, 7);
     failing.trouble = Some("exit code 1".to_string());
@@ -355,7 +364,7 @@ fn an_update_that_is_called_off_gives_the_partitions_back() {
 }
 
 #[test]
-fn with_nothing_to_go_back_to_the_others_do_not_wait() {
+fn with_nothing_to_go_back_to_it_stops_and_says_why() {
     let mut group = Group::new(3);
     group.broken = "new";
     group.seconds(100);
@@ -367,7 +376,12 @@ fn with_nothing_to_go_back_to_the_others_do_not_wait() {
         group.start(consumer(number), "new");
     }
     group.seconds(150);
-    assert_eq!(group.revisions(), ["old"; 3]);
+    assert_eq!(group.revisions(), ["old", "new", "old"]);
+    assert!(group.rollout.refused().is_some_and(|why| why.contains("consumer 1")));
+    group.broken = "";
+    group.rollout.want("newer", PATIENCE);
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["newer"; 3]);
 }
 
 #[test]
@@ -381,4 +395,44 @@ fn the_last_consumer_that_does_not_work_takes_all_of_them_back() {
     group.start(consumer(2), "new");
     group.seconds(200);
     assert_eq!(group.revisions(), ["old", "old"]);
+}
+
+#[test]
+fn a_fix_replaces_what_the_canary_runs_and_is_judged_by_itself() {
+    let mut group = Group::new(3);
+    let before = group.owners.clone();
+    group.stuck = "new";
+    group.seconds(10);
+    assert_eq!(group.revisions(), ["new", "old", "old"]);
+    group.rollout.want("fix", PATIENCE);
+    group.seconds(100);
+    assert_eq!(group.revisions(), ["fix"; 3]);
+    assert_eq!(group.owners, before);
+    assert!(!group.notes.iter().any(|note| matches!(note, Note::Refused(..))));
+    let canary: Vec<_> = group.updates.iter().take(2).cloned().collect();
+    assert_eq!(canary, [(1, "new".to_string()), (1, "fix".to_string())]);
+}
+
+#[test]
+fn a_consumer_that_was_lost_before_is_not_held_against_a_revision() {
+    let mut group = Group::new(3);
+    group.lost = Some(consumer(2));
+    group.members.get_mut(&consumer(2)).expect("it is there").ready = false;
+    group.seconds(200);
+    assert_eq!(group.revisions(), ["new"; 3]);
+    assert_eq!(group.rollout.refused(), None);
+}
+
+#[test]
+fn a_consumer_that_is_drained_while_it_is_updated_is_not_held_against_a_revision() {
+    let mut group = Group::new(3);
+    group.broken = "new";
+    group.seconds(3);
+    assert_eq!(group.revisions(), ["new", "old", "old"]);
+    group.drained.insert(consumer(1));
+    group.members.remove(&consumer(1));
+    group.broken = "";
+    group.seconds(100);
+    assert_eq!(group.revisions(), ["new", "new"]);
+    assert!(!group.notes.iter().any(|note| matches!(note, Note::Refused(..))));
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_core::ids::ConsumerNumber;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{WorkerChange, WorkerSpec, WorkerState, Workers};
@@ -32,8 +33,11 @@ pub(super) enum News {
     Change(WorkerChange),
 }
 
-/// Pause before a wish that failed is tried again, and between two lists.
+/// Between two lists, and the first pause before a wish that failed is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// The longest such pause: a hundred workers for which there is no room must not busy an API server.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Wishes and news that may wait.
 const QUEUE: usize = 1024;
@@ -61,8 +65,15 @@ pub(super) fn keeper(
 struct Keeper {
     workers: Box<dyn Workers>,
     /// What was wished and is not done yet: to run by this, or to end.
-    wanted: BTreeMap<ConsumerNumber, Option<WorkerSpec>>,
+    wanted: BTreeMap<ConsumerNumber, Wanted>,
     news: mpsc::Sender<News>,
+}
+
+#[derive(Clone, Debug)]
+struct Wanted {
+    spec: Option<WorkerSpec>,
+    due: Instant,
+    pause: Duration,
 }
 
 impl Keeper {
@@ -105,8 +116,15 @@ impl Keeper {
                 self.wanted.clear();
                 self.workers.lead(leads).await;
             }
-            Wish::Run(consumer, spec) => drop(self.wanted.insert(consumer, Some(spec))),
-            Wish::End(consumer) => drop(self.wanted.insert(consumer, None)),
+            Wish::Run(consumer, spec) => self.want(consumer, Some(spec)),
+            Wish::End(consumer) => self.want(consumer, None),
+        }
+    }
+
+    /// The same again does not make it any sooner.
+    fn want(&mut self, consumer: ConsumerNumber, spec: Option<WorkerSpec>) {
+        if self.wanted.get(&consumer).is_none_or(|wanted| wanted.spec != spec) {
+            self.wanted.insert(consumer, Wanted { spec, due: Instant::now(), pause: RETRY });
         }
     }
 
@@ -122,10 +140,13 @@ impl Keeper {
     }
 
     async fn fulfil(&mut self) {
-        let mut run = BTreeMap::new();
-        let mut failed = BTreeMap::new();
-        for (consumer, spec) in &self.wanted {
-            if let Some(spec) = spec {
+        let now = Instant::now();
+        let (mut run, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        let (due, later): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.wanted).into_iter().partition(|(_, wanted)| wanted.due <= now);
+        self.wanted = later;
+        for (consumer, wanted) in &due {
+            if let Some(spec) = &wanted.spec {
                 run.insert(*consumer, spec.clone());
             } else {
                 let removed = self.workers.remove(*consumer).await;
@@ -135,11 +156,14 @@ impl Keeper {
         if !run.is_empty() {
             failed.extend(self.workers.ensure_all(&run).await);
         }
-        for (consumer, error) in &failed {
-            let error = error as &dyn std::error::Error;
+        for (consumer, error) in failed {
+            let error = &error as &dyn std::error::Error;
             tracing::warn!(%consumer, error, "failed to change a worker; it is tried again");
+            if let Some(Wanted { spec, pause, .. }) = due.get(&consumer).cloned() {
+                let next = (pause * 2).min(LONGEST_PAUSE);
+                self.wanted.insert(consumer, Wanted { spec, due: now + pause, pause: next });
+            }
         }
-        self.wanted.retain(|consumer, _| failed.contains_key(consumer));
     }
 
     async fn tell(&mut self, news: News) {

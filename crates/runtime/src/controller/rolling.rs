@@ -141,8 +141,7 @@ impl Rolling {
             }
             next.wish = Some(Wish::Run(*consumer, known.spec.clone()));
         }
-        let number = |number: &std::num::NonZeroU32| ConsumerNumber::new(number.get());
-        let mut leave: BTreeSet<_> = config.consumers.drain.iter().filter_map(number).collect();
+        let mut leave = drained(config);
         leave.extend(wishes.leave);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
@@ -163,10 +162,11 @@ impl Rolling {
     ) -> Wishes {
         let members = self.members(now, core, config, workers);
         let held = |consumer| held(core, consumer);
+        let drained = &drained(config);
         let is_quiet = self.rollout.progress(&members).is_none();
         let is_behind = !is_quiet && core.demand().weights(now).behind;
         let paused = config.paused || config.mode == Mode::Observe;
-        let view = View { members: &members, held: &held, is_behind, paused };
+        let view = View { members: &members, held: &held, drained, is_behind, paused };
         self.rollout.look(now, &view)
     }
 
@@ -244,8 +244,12 @@ fn held(core: &Controller, consumer: ConsumerNumber) -> BTreeMap<PartitionId, He
 
 /// False for a worker that is to end; one that ends to be started anew stays.
 fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> bool {
-    let is_drained = config.consumers.drain.iter().any(|it| it.get() == consumer.get());
-    !is_drained && !worker.spec.revision.is_empty()
+    !drained(config).contains(&consumer) && !worker.spec.revision.is_empty()
+}
+
+/// Consumers that are to go.
+fn drained(config: &Config) -> BTreeSet<ConsumerNumber> {
+    config.consumers.drain.iter().filter_map(|it| ConsumerNumber::new(it.get())).collect()
 }
 
 #[cfg(test)]
