@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kube::{Client, Config};
+pub use kube::Client;
+use kube::Config;
 use tidegate_runtime::ports::{Class, Error};
 
 /// How long one request may take. A server that is gone often does not say so.

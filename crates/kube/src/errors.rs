@@ -54,6 +54,11 @@ pub(crate) fn is_missing(error: &kube::Error) -> bool {
     code(error) == Some(404)
 }
 
+/// True if somebody else has changed or made the object in between.
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
+    code(error) == Some(409)
+}
+
 fn code(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),

@@ -12,13 +12,14 @@ mod client;
 mod errors;
 mod names;
 mod objects;
+pub mod operator;
 mod options;
 pub mod resource;
 mod sight;
 mod watch;
 mod workers;
 
-pub use client::connect;
+pub use client::{Client, connect};
 pub use names::{CONSUMER_LABEL, Names};
 pub use options::KubeOptions;
 pub use sight::process_of_pod;

@@ -1,8 +1,9 @@
 //! How consumers are to be run.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use tidegate_core::ids::GroupName;
+use tidegate_core::ids::{ConsumerNumber, GroupName};
 use tidegate_runtime::spec::{Keeping, Workers};
+use tokio::sync::mpsc;
 
 /// What does not change while the group runs. Image, template and the rest come with the specification of each worker.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct KubeOptions {
     pub keeping: Keeping,
     /// Whether claims stay when their consumer goes.
     pub retain: bool,
+    /// Told of each workload that somebody else has changed or deleted.
+    pub drift: Option<mpsc::Sender<ConsumerNumber>>,
     /// How long the end of all workers may take at least: from SIGTERM to SIGKILL.
     pub stop_grace: std::time::Duration,
 }
@@ -38,6 +41,7 @@ impl KubeOptions {
             port: 8080,
             keeping: workers.kubernetes.storage.keeping,
             retain: workers.kubernetes.storage.retain,
+            drift: None,
             stop_grace: workers.stop_grace,
         }
     }

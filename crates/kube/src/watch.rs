@@ -245,7 +245,7 @@ impl Watch {
 
 /// Pauses that double up to [`LONGEST_PAUSE`].
 #[derive(Debug, Default)]
-struct Pauses {
+pub(crate) struct Pauses {
     count: u32,
 }
 

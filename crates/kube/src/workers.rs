@@ -265,11 +265,21 @@ impl Shared {
             Ok(now) if generation == Some(now) => {}
             Ok(_) => {
                 tracing::warn!(%consumer, "a workload that somebody has changed or deleted is as it should be again");
+                self.tell_drift(consumer);
             }
             Err(error) => {
                 // Until the next change, or until it is asked for again.
                 tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a workload that somebody has changed was not put right");
+                self.tell_drift(consumer);
             }
+        }
+    }
+
+    /// Somebody else has changed or deleted a workload.
+    pub(crate) fn tell_drift(&self, consumer: ConsumerNumber) {
+        if let Some(drift) = &self.options.drift {
+            // Who does not keep up with them has been told of enough.
+            let _full = drift.try_send(consumer);
         }
     }
 

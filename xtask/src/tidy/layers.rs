@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("tidegate-load", &["tidegate-core", "tidegate-wire", "tidegate-runtime", "tidegate-sinks"]),
     ("tidegate-sim", &["tidegate-core", "tidegate-wire", "tidegate-runtime"]),
     ("tidegate-model", &["tidegate-core"]),
-    ("tidegate-kube", &["tidegate-core", "tidegate-runtime"]),
+    ("tidegate-kube", &["tidegate-core", "tidegate-wire", "tidegate-runtime"]),
     ("tidegate-process-kubelet", &[]),
 ];
 

@@ -1,5 +1,7 @@
 //! What the status of the resource says.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -67,4 +69,6 @@ pub struct LastDecision {
     pub bound_by: Vec<String>,
     /// So many partitions move.
     pub moves: u32,
+    /// How many of them for which reason.
+    pub reasons: BTreeMap<String, u32>,
 }

@@ -1,0 +1,118 @@
+//! Writes what happens to a group where people look: the status of its resource, and Events.
+//!
+//! What is written is decided by `view` and `told`; here is when: Events at once, the status only when it differs, and not too often.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
+use kube::{Api, Client};
+use serde_json::json;
+use tidegate_core::ids::ConsumerNumber;
+use tidegate_wire::Status;
+use tidegate_wire::status::Role;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::told::{self, Happening};
+use super::view::{self, Facts};
+use crate::errors::{Right, is_missing, refused};
+use crate::resource::GroupStatus;
+
+/// Between two writes of a status.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The longest note of an Event, in bytes.
+const NOTE: usize = 1000;
+
+/// Reports of one group.
+pub(super) struct Reporter {
+    pub(super) api: Api<DynamicObject>,
+    pub(super) client: Client,
+    pub(super) source: Source,
+    pub(super) about: ObjectReference,
+    pub(super) name: String,
+    /// The status that is stored.
+    pub(super) stored: GroupStatus,
+    pub(super) facts: watch::Receiver<Facts>,
+    pub(super) told: watch::Receiver<Status>,
+    pub(super) drift: mpsc::Receiver<ConsumerNumber>,
+}
+
+impl Reporter {
+    /// Reports until nobody knows anything any more.
+    pub(super) async fn run(mut self) {
+        let mut before = Status::default();
+        let mut due = Instant::now();
+        loop {
+            let facts = self.facts.borrow_and_update().clone();
+            let told = self.told.borrow_and_update().clone();
+            let happened = told::between(&before, &told);
+            self.publish(happened).await;
+            let now = Timestamp::now().as_second().max(0).unsigned_abs() * 1000;
+            let wanted = view::of(&facts, &told, &self.stored, &view::time_of(now));
+            let differs = wanted != self.stored;
+            if told.role == Role::Leader {
+                before = told;
+            }
+            if differs && Instant::now() >= due {
+                self.write(wanted).await;
+                due = Instant::now() + PAUSE;
+                continue;
+            }
+            // Cancel-safe: nothing is taken but drift, which is told at once.
+            tokio::select! {
+                changed = self.facts.changed() => if changed.is_err() { return },
+                changed = self.told.changed() => if changed.is_err() { return },
+                Some(consumer) = self.drift.recv() => self.publish(vec![told::drifted(consumer.get())]).await,
+                () = tokio::time::sleep_until(due), if differs => {}
+            }
+        }
+    }
+
+    async fn write(&mut self, status: GroupStatus) {
+        let patch = Patch::Merge(json!({ "status": status }));
+        let parameters = PatchParams::default();
+        match self.api.patch_status(&self.name, &parameters, &patch).await {
+            Ok(_) => self.stored = status,
+            Err(error) if is_missing(&error) => self.stored = status,
+            Err(error) => {
+                let right = Right { verb: "patch", resource: "consumergroups/status" };
+                let error = refused(right, &self.name, error);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the status of a resource was not written; it is tried again"
+                );
+            }
+        }
+    }
+
+    async fn publish(&self, happened: Vec<Happening>) {
+        for Happening { is_warning, reason, note } in happened {
+            let mut end = note.len().min(NOTE);
+            while !note.is_char_boundary(end) {
+                end -= 1;
+            }
+            let event = Event {
+                type_: if is_warning { EventType::Warning } else { EventType::Normal },
+                action: reason.clone(),
+                reason,
+                note: Some(note[..end].to_owned()),
+                secondary: None,
+            };
+            // A recorder that has been used counts another Event of the same reason as a repetition, and drops its numbers.
+            let recorder = Recorder::new(self.client.clone(), self.source.clone());
+            if let Err(error) = recorder.publish(&event, &self.about).await {
+                let error =
+                    refused(Right { verb: "create", resource: "events" }, &self.name, error);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an Event was not written"
+                );
+            }
+        }
+    }
+}
