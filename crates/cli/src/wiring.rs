@@ -2,6 +2,7 @@
 //!
 //! The demo and the commands start the same loops through here; they differ in where the configuration comes from.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tidegate_runtime::process::{ChildCommand, ProcessOptions, ProcessWorkers, ne
 use tidegate_runtime::spec::{Config, DeadLetterTarget, GroupSpec, Mode, SinkTarget, WorkerKind};
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, TaskSet, spawn_named};
-use tidegate_runtime::telemetry::http::{Health, Pages, Server};
+use tidegate_runtime::telemetry::http::{GroupPage, Health, Pages, Server};
 use tidegate_runtime::telemetry::metrics::ControllerMetrics;
 use tidegate_runtime::topics::{self, Repair};
 use tidegate_runtime::{consumer, controller, feeds, monitor};
@@ -260,11 +261,15 @@ pub(crate) fn reader_options(config: &Config) -> ReaderOptions {
 
 // === HTTP ===
 
+/// The pages of groups, by namespace and name.
+pub(crate) type GroupPages = watch::Sender<BTreeMap<(String, String), GroupPage>>;
+
 /// The pages of a process that is being served, to be kept up to date.
 #[derive(Debug)]
 pub(crate) struct Face {
     health: watch::Sender<Health>,
     status: watch::Sender<Bytes>,
+    groups: GroupPages,
     pub(crate) address: SocketAddr,
 }
 
@@ -279,11 +284,22 @@ impl Face {
         let address = server.address();
         let (health, health_seen) = watch::channel(Health::default());
         let (status, status_seen) = watch::channel(Bytes::new());
-        let pages = Pages { metrics: Arc::new(metrics), health: health_seen, status: status_seen };
+        let (groups, groups_seen) = watch::channel(BTreeMap::new());
+        let pages = Pages {
+            metrics: Arc::new(metrics),
+            health: health_seen,
+            status: status_seen,
+            groups: groups_seen,
+        };
         let stop = tasks.stop_token();
         tasks.spawn("http", async move { Ok(server.run(pages, stop).await?) });
         tracing::info!(%address, "serving /livez, /readyz, /metrics and /status");
-        Ok(Self { health, status, address })
+        Ok(Self { health, status, groups, address })
+    }
+
+    /// Where the pages of the groups stand that this process runs.
+    pub(crate) fn groups(&self) -> GroupPages {
+        self.groups.clone()
     }
 
     /// Shows each status on the page, for ever; the process is ready while its status says what it should.

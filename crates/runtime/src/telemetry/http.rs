@@ -1,10 +1,11 @@
 //! The HTTP server of a process: is it alive, is it ready, its metrics, its status. It reads, and changes nothing.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::render;
+use super::metrics::render_all;
 
 /// The media type that scrapers know the metrics by.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,6 +51,17 @@ pub struct Pages {
     /// For `/livez` and `/readyz`.
     pub health: watch::Receiver<Health>,
     /// For `/status`, as JSON; empty while there is none.
+    pub status: watch::Receiver<Bytes>,
+    /// For the groups that this process runs, by namespace and name: their metrics beside its own, and `/groups/NAMESPACE/NAME/status`.
+    pub groups: watch::Receiver<BTreeMap<(String, String), GroupPage>>,
+}
+
+/// What is shown of one of several groups.
+#[derive(Clone, Debug)]
+pub struct GroupPage {
+    /// Its metrics, with labels that tell them from those of others.
+    pub metrics: Arc<Registry>,
+    /// Its status, as JSON.
     pub status: watch::Receiver<Bytes>,
 }
 
@@ -90,6 +102,7 @@ impl Server {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/groups/{namespace}/{name}/status", get(group_status))
             .with_state(pages);
         axum::serve(self.listener, router)
             .with_graceful_shutdown(stop.cancelled_owned())
@@ -108,11 +121,26 @@ async fn readyz(State(pages): State<Pages>) -> Response {
 }
 
 async fn metrics(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], render(&pages.metrics)).into_response()
+    let groups: Vec<Arc<Registry>> =
+        pages.groups.borrow().values().map(|page| Arc::clone(&page.metrics)).collect();
+    let own = std::iter::once(&*pages.metrics);
+    let text = render_all(own.chain(groups.iter().map(|registry| &**registry)));
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 
 async fn status(State(pages): State<Pages>) -> Response {
-    let status = pages.status.borrow().clone();
+    shown(pages.status.borrow().clone())
+}
+
+async fn group_status(State(pages): State<Pages>, Path(key): Path<(String, String)>) -> Response {
+    let status = pages.groups.borrow().get(&key).map(|page| page.status.borrow().clone());
+    match status {
+        Some(status) => shown(status),
+        None => (StatusCode::NOT_FOUND, "this process does not run this group\n").into_response(),
+    }
+}
+
+fn shown(status: Bytes) -> Response {
     if status.is_empty() {
         return verdict(Some("there is no status yet".to_owned()));
     }
@@ -155,7 +183,13 @@ mod tests {
         ControllerMetrics::register(&mut registry).handoffs_in_flight.set(3);
         let (health, health_seen) = watch::channel(Health::default());
         let (status, status_seen) = watch::channel(Bytes::new());
-        let pages = Pages { metrics: Arc::new(registry), health: health_seen, status: status_seen };
+        let (groups, groups_seen) = watch::channel(BTreeMap::new());
+        let pages = Pages {
+            metrics: Arc::new(registry),
+            health: health_seen,
+            status: status_seen,
+            groups: groups_seen,
+        };
         let mut tasks = TaskSet::new();
         let stop = tasks.stop_token();
         tasks.spawn("http", async move { Ok(server.run(pages, stop).await?) });
@@ -174,6 +208,18 @@ mod tests {
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         let page = ask(address, "/status").await;
         assert!(page.contains("application/json") && page.ends_with("{\"consumers\":2}"));
+        let labels = [("group".into(), "orders".into())].into_iter();
+        let mut registry = Registry::with_labels(labels);
+        ControllerMetrics::register(&mut registry).handoffs_in_flight.set(4);
+        let status = watch::channel(Bytes::from_static(b"{\"group\":1}")).1;
+        let page = GroupPage { metrics: Arc::new(registry), status };
+        groups.send_replace([(("shop".to_owned(), "orders".to_owned()), page)].into());
+        let told = ask(address, "/metrics").await;
+        for line in ["handoffs_in_flight 3", "handoffs_in_flight{group=\"orders\"} 4"] {
+            assert!(told.contains(&format!("tidegate_controller_{line}\n")), "{told}");
+        }
+        assert!(ask(address, "/groups/shop/orders/status").await.ends_with("{\"group\":1}"));
+        assert!(ask(address, "/groups/shop/other/status").await.starts_with("HTTP/1.1 404"));
         health.send_replace(Health { dead: Some("the loop hangs".to_owned()), waiting: None });
         assert!(ask(address, "/livez").await.ends_with("the loop hangs\n"));
 
