@@ -50,7 +50,7 @@ pub(crate) fn kube(arguments: &[String]) -> Result<()> {
     command.args(["test", "--workspace", "--no-fail-fast"]);
     command
         .args(["--test", "pods", "--test", "cluster", "--test", "workers", "--test", "resource"]);
-    command.args(["--test", "kubernetes"]);
+    command.args(["--test", "kubernetes", "--test", "operator"]);
     run(command.args(arguments).args(["--", "--ignored"]))
 }
 

@@ -1,7 +1,8 @@
 //! Consumers on Kubernetes: what their containers are started with, and where.
 
 use anyhow::Context as _;
-use tidegate_kube::{KubeOptions, KubeWorkers};
+use tidegate_kube::operator::Assigned;
+use tidegate_kube::{Client, KubeOptions, KubeWorkers};
 use tidegate_runtime::spec::Config;
 
 /// The port of each consumer's health and metrics.
@@ -9,7 +10,7 @@ const PORT: u16 = 8080;
 
 /// Consumers as Deployments, in the namespace that the specification names, or else in the one of this program's credentials.
 pub(crate) async fn workers(config: &Config) -> anyhow::Result<KubeWorkers> {
-    let client = tidegate_kube::connect().await.context("no Kubernetes can be reached")?;
+    let client = connect().await?;
     let namespace = config.workers.kubernetes.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let group = config.group.clone();
@@ -19,6 +20,24 @@ pub(crate) async fn workers(config: &Config) -> anyhow::Result<KubeWorkers> {
         ..KubeOptions::new(namespace, group, &config.workers)
     };
     Ok(KubeWorkers::start(&client, options))
+}
+
+/// Consumers of a resource.
+pub(crate) fn workers_of(client: &Client, config: &Config, assigned: &Assigned) -> KubeWorkers {
+    let (namespace, group) = (assigned.namespace.clone(), config.group.clone());
+    let options = KubeOptions {
+        owner: Some(assigned.owner.clone()),
+        arguments: arguments(),
+        port: PORT,
+        drift: Some(assigned.drift.clone()),
+        ..KubeOptions::new(namespace, group, &config.workers)
+    };
+    KubeWorkers::start(client, options)
+}
+
+/// A client of the API server.
+pub(crate) async fn connect() -> anyhow::Result<Client> {
+    tidegate_kube::connect().await.context("no Kubernetes can be reached")
 }
 
 /// What a consumer's container is started with.

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod bench;
+mod groups;
 mod operator;
 mod simulate;
 mod sink;
@@ -22,6 +23,7 @@ pub(crate) use self::bench::{
     BenchCommand, ConsumeOnceArgs, ConsumerBenchArgs, MonitorBenchArgs, PlannerBenchArgs,
     SinkBenchArgs,
 };
+pub(crate) use self::groups::{GroupsArgs, KubernetesArgs, Source};
 pub(crate) use self::operator::{LedgerCommand, ServiceCommand};
 pub(crate) use self::simulate::{
     CompareArgs, FrequencyArgs, GroupArgs, HandoffName, LatencyArgs, ModelName, Policies,
@@ -203,16 +205,16 @@ pub(crate) struct ServiceArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MonitorArgs {
     #[command(flatten)]
-    pub(crate) service: ServiceArgs,
+    pub(crate) groups: GroupsArgs,
     /// Measures for a while, prints a table of the rates, and ends. Publishes nothing.
-    #[arg(long, conflicts_with_all = ["live", "http"])]
+    #[arg(long, conflicts_with_all = ["live", "http", "kubernetes"])]
     pub(crate) once: bool,
     /// How long `--once` measures: a window's length is as exact as it gets.
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = Span::parse, requires = "once")]
     pub(crate) time: Duration,
     /// Shows the table in this terminal, as much as it has room for, renewed with each sample, until it is told to end. Publishes
     /// nothing.
-    #[arg(long, conflicts_with = "http")]
+    #[arg(long, conflicts_with_all = ["http", "kubernetes"])]
     pub(crate) live: bool,
 }
 
@@ -220,9 +222,9 @@ pub(crate) struct MonitorArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ControllerArgs {
     #[command(flatten)]
-    pub(crate) service: ServiceArgs,
+    pub(crate) groups: GroupsArgs,
     /// Ends the consumers with the controller. Otherwise they go on without it and the next one finds them.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "kubernetes")]
     pub(crate) end_workers: bool,
 }
 

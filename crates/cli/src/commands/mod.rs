@@ -10,6 +10,7 @@ mod ledger;
 pub(crate) mod load;
 mod message;
 mod monitor;
+mod operator;
 mod plan;
 mod processes;
 mod replay;
@@ -38,7 +39,7 @@ pub(crate) async fn run(
     let ran = match command {
         Command::Demo(args) => Box::pin(demo::run(args, output, signals)).await,
         Command::Topics(command) => topics::run(command, output).await,
-        Command::Monitor(args) => monitor::run(args, output, signals).await,
+        Command::Monitor(args) => Box::pin(monitor::run(args, output, signals)).await,
         Command::Controller(args) => Box::pin(processes::controller(args, signals)).await,
         Command::Consumer(args) => Box::pin(processes::consumer(args, signals)).await,
         Command::Status(args) => status::run(&args, output).await,

@@ -15,8 +15,8 @@ use tidegate_wire::PartitionRates;
 use tidegate_wire::status::ByteRate;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{processes, table};
-use crate::args::{MonitorArgs, SpecArgs};
+use super::{operator, processes, table};
+use crate::args::{MonitorArgs, Source, SpecArgs};
 use crate::failure::{Exit, Refused};
 use crate::output::{self, Output, Size};
 use crate::setup::{self, Patience};
@@ -28,7 +28,11 @@ pub(super) async fn run(
     output: &Output,
     signals: Signals,
 ) -> anyhow::Result<Exit> {
-    let MonitorArgs { service, once, time, live } = args;
+    let MonitorArgs { groups, once, time, live } = args;
+    let service = match groups.source() {
+        Source::File(service) => service,
+        Source::Kubernetes(kubernetes) => return operator::monitor(kubernetes, signals).await,
+    };
     if once {
         self::once(&service.spec, time, output, signals).await
     } else if live {

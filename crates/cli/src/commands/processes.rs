@@ -22,7 +22,8 @@ use tidegate_wire::status::LeaseState;
 use tidegate_wire::{ConsumerStatus, MonitorStatus, Status};
 use tokio::sync::watch;
 
-use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs};
+use super::operator;
+use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs, Source};
 use crate::failure::{Coded, Exit};
 use crate::setup::{self, Patience};
 use crate::signals::Signals;
@@ -72,8 +73,12 @@ pub(super) async fn monitor(args: ServiceArgs, signals: Signals) -> anyhow::Resu
 // === controller ===
 
 pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow::Result<Exit> {
+    let ControllerArgs { groups, end_workers } = args;
+    let service = match groups.source() {
+        Source::File(service) => service,
+        Source::Kubernetes(kubernetes) => return operator::controller(kubernetes, signals).await,
+    };
     let stop = signals.into_stop();
-    let ControllerArgs { service, end_workers } = args;
     let (spec, config) = setup::load_group(&service.spec)?;
     let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
     let metrics = ControllerMetrics::register(&mut registry);
@@ -110,7 +115,7 @@ fn note_address(config: &Config, face: &Face) {
     }
 }
 
-fn with_code(error: controller::Error) -> anyhow::Error {
+pub(super) fn with_code(error: controller::Error) -> anyhow::Error {
     let text = error.to_string();
     match &error {
         controller::Error::ForeignLedger { .. } => Coded::new(Code::ForeignLedger, text).into(),
@@ -184,7 +189,7 @@ async fn join(config: &Arc<Config>, client: &str) -> anyhow::Result<Kafka> {
     Ok(kafka)
 }
 
-async fn end(tasks: TaskSet) -> anyhow::Result<Exit> {
+pub(super) async fn end(tasks: TaskSet) -> anyhow::Result<Exit> {
     for error in tasks.shut_down(TASKS_END).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "a task did not end well");
     }

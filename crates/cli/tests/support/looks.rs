@@ -1,15 +1,14 @@
-//! What a group that runs shows, and the end of its processes.
+//! What a group that runs shows.
 
-#[path = "running.rs"]
-mod running;
+#[path = "ends.rs"]
+mod ends;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-pub(crate) use self::running::Running;
+pub(crate) use self::ends::{Running, end, log};
 use crate::support::{run, stdout};
 
 /// Asks for the status until it is as wanted, for some minutes: machines that run tests are busy. Else the test fails with
@@ -41,14 +40,4 @@ fn logs(folder: &Path) -> String {
 fn status(spec: &str) -> Option<Value> {
     let output = run(&["status", "--spec", spec, "--output", "json"]);
     serde_json::from_str(&stdout(&output)).ok()
-}
-
-pub(crate) fn end(mut process: Running) -> Option<i32> {
-    let pid = Pid::from_child(&process.0);
-    kill_process(pid, Signal::TERM).unwrap();
-    process.0.wait().unwrap().code()
-}
-
-pub(crate) fn log(folder: &Path, process: &str) -> String {
-    std::fs::read_to_string(folder.join(format!("{process}.log"))).unwrap_or_default()
 }
