@@ -201,3 +201,12 @@ fn what_is_no_log_of_the_simulator_is_refused_with_its_line() {
     assert!(stderr(&output).contains("line 4 of"), "{}", stderr(&output));
     assert_eq!(run(&["replay", "/nowhere/at/all"]).status.code(), Some(1));
 }
+
+#[test]
+fn the_definition_in_the_chart_is_the_one_that_is_printed() {
+    let file =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/tidegate/crds/consumergroups.yaml");
+    let installed = std::fs::read_to_string(file).unwrap();
+    let printed = stdout(&run(&["crd"]));
+    assert_eq!(installed, printed, "write it anew: tidegate crd > {file}");
+}
