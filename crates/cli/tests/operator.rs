@@ -98,7 +98,7 @@ impl<'a> Stage<'a> {
             }
             std::thread::park_timeout(Duration::from_millis(200));
         }
-        let logs = ["one", "two", "monitor"].map(|process| log(&self.folder, process));
+        let logs = ["one", "two", "three", "monitor"].map(|process| log(&self.folder, process));
         let name = self.namespace.name();
         let told = self.namespace.kubectl(&["get", "cg", "--output=yaml"]);
         panic!("no {what} after minutes\n{told}\n{}\n{logs:#?}", self.namespace.events(name));
@@ -145,11 +145,18 @@ impl<'a> Stage<'a> {
         head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
     }
 
+    /// As `tidegate status` shows it of one of several groups.
+    fn group_status(&self, operator: &str) -> Value {
+        let (log, name) = (log(&self.folder, operator), self.namespace.name());
+        let address =
+            log.split_once("address=").and_then(|(_, rest)| rest.split_whitespace().next());
+        let url = format!("http://{}/groups/{name}/{name}", address.unwrap_or_default());
+        let output = run(&["status", "--url", &url, "--output", "json"]);
+        serde_json::from_str(&stdout(&output)).unwrap_or_default()
+    }
+
     fn is_drained(&self, operator: &str) -> bool {
-        let name = self.namespace.name();
-        let told = self.page(operator, &format!("/groups/{name}/{name}/status"));
-        let told: Value =
-            told.and_then(|told| serde_json::from_str(&told).ok()).unwrap_or_default();
+        let told = self.group_status(operator);
         let rows: Vec<&Value> = told["partitions"].as_array().into_iter().flatten().collect();
         rows.len() == 8 && rows.iter().all(|row| row["lagRecords"] == 0 && row["state"] == "active")
     }
@@ -215,16 +222,32 @@ fn resources_are_run_by_one_of_two_operators_until_they_are_deleted() {
 
     assert!(load.0.wait().unwrap().success(), "{}", log(folder.path(), "load"));
     stage.until("group without lag", || stage.is_drained("two"));
-    namespace.kubectl(&["delete", "cg", name, "--timeout=180s"]);
-    for kind in ["cg", "deployments", "pods", "persistentvolumeclaims", "poddisruptionbudgets"] {
+    let told = stage.group_status("two");
+    assert_eq!(told["role"], "leader", "{told}");
+    let three = it_is_deleted_while_operators_change(&stage, two);
+    for kind in ["deployments", "pods", "persistentvolumeclaims", "poddisruptionbudgets"] {
         assert_eq!(stage.names(kind), "", "{kind} are left");
     }
-    assert_eq!(end(two), Some(0), "{}", log(folder.path(), "two"));
+    assert_eq!(end(three), Some(0), "{}", log(folder.path(), "three"));
     assert_eq!(end(monitor), Some(0), "{}", log(folder.path(), "monitor"));
     assert_eq!(stage.holder("controller"), "", "the lease is released");
     let report = audited(folder.path(), ledger.to_str().unwrap());
     assert!(report["delivered"].as_u64().unwrap() > 10_000, "{report}");
     assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
+}
+
+/// A resource that cannot be read is deleted, and the operator is killed at once: the next one, which knows no specification, ends it.
+fn it_is_deleted_while_operators_change(stage: &Stage<'_>, two: Running) -> Running {
+    let name = stage.namespace.name();
+    let mut faulty = stage.spec();
+    faulty["topics"][0]["sink"] = json!("nowhere://lake");
+    stage.apply(name, &faulty);
+    stage.until("refusal", || stage.condition(name, "Accepted", "reason") == "Invalid");
+    stage.namespace.kubectl(&["delete", "cg", name, "--wait=false"]);
+    drop(two);
+    let three = stage.operator("three", "controller");
+    stage.until("resource that is gone", || stage.names("cg").is_empty());
+    three
 }
 
 fn it_tells_numbers(stage: &Stage<'_>) {

@@ -63,9 +63,14 @@ fn noted_url(spec: &Path) -> anyhow::Result<String> {
 async fn get(url: &str, path: &str) -> anyhow::Result<String> {
     let host = url.strip_prefix("http://").unwrap_or(url);
     let host = host.trim_end_matches('/').trim_end_matches("/status");
-    if host.contains('/') || !host.contains(':') {
-        bail!("expected an address such as 127.0.0.1:8080 or http://127.0.0.1:8080, found {url:?}");
+    let (host, group) = host.split_once('/').unwrap_or((host, ""));
+    let is_group = group.is_empty() || group.starts_with("groups/");
+    if !is_group || !host.contains(':') {
+        bail!(
+            "expected an address such as http://127.0.0.1:8080, or with /groups/NAMESPACE/NAME behind it for one of several groups, found {url:?}"
+        );
     }
+    let path = if group.is_empty() { path.to_owned() } else { format!("/{group}{path}") };
     let mut stream = TcpStream::connect(host)
         .await
         .with_context(|| format!("no controller can be reached at {url}: is it running?"))?;
