@@ -1,5 +1,7 @@
 //! What the API server refuses, as errors of the port: with the right that is missing, or the field that is wrong.
 
+use std::time::Duration;
+
 use kube::runtime::watcher;
 use tidegate_runtime::ports::{Class, Error};
 
@@ -9,6 +11,26 @@ pub(crate) struct Right {
     pub(crate) verb: &'static str,
     /// In the plural, as in a Role.
     pub(crate) resource: &'static str,
+}
+
+/// How long a request may take where somebody waits for it.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Waits for a request, but not for a server that does not answer.
+pub(crate) async fn in_time<T>(
+    right: Right,
+    object: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST, request).await {
+        Ok(answer) => answer.map_err(|error| refused(right, object, error)),
+        Err(late) => {
+            let Right { verb, resource } = right;
+            let text =
+                format!("failed to {verb} {resource} {object}: the API server does not answer");
+            Err(Error::new(Class::Transient, text).because(late))
+        }
+    }
 }
 
 /// An error of the port. The server's own words are its cause.

@@ -22,6 +22,9 @@ use crate::names::Names;
 /// Between two looks, at first and at most: pods whose node is gone may take for ever.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
+/// How long one look may take: some requests for each consumer.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// One group that ends.
 #[derive(Debug)]
 pub(super) struct Drain {
@@ -79,10 +82,11 @@ impl Drain {
         let (mut pause, longest) = LOOKS;
         let mut before = None;
         loop {
-            let told = match self.look().await {
-                Ok(None) => return,
-                Ok(Some(told)) => told,
-                Err(error) => {
+            let told = match tokio::time::timeout(LOOK, self.look()).await {
+                Ok(Ok(None)) => return,
+                Ok(Ok(Some(told))) => told,
+                Err(_) => "the API server does not answer".to_owned(),
+                Ok(Err(error)) => {
                     tracing::warn!(
                         name = self.name,
                         error = &error as &dyn std::error::Error,

@@ -30,7 +30,7 @@ use super::report::Reporter;
 use super::running::{Post, Running};
 use super::view::Facts;
 use super::{GroupRow, Options, Overview, Part, RunGroup};
-use crate::errors::{self, Right, refused};
+use crate::errors::{self, Right, in_time};
 use crate::names::Names;
 use crate::watch::Pauses;
 
@@ -113,7 +113,11 @@ impl Groups {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = roles.changed() => self.is_dirty = true,
+                changed = roles.changed() => match changed {
+                    Ok(()) => self.is_dirty = true,
+                    // Nobody keeps the lease any more.
+                    Err(_) => break,
+                },
                 Some(seen) = watches.next() => {
                     self.see(seen);
                     continue;
@@ -127,7 +131,14 @@ impl Groups {
                 && (self.is_dirty || self.retry.is_some_and(|at| at <= Instant::now()))
             {
                 (self.is_dirty, self.retry) = (false, None);
-                self.reconcile().await;
+                let mut roles = roles.clone();
+                let lost = async { drop(roles.wait_for(|role| *role != Role::Holder).await) };
+                // What was begun is looked at again by whoever holds the lease next: nothing here waits for the API server longer.
+                tokio::select! {
+                    () = self.reconcile() => {}
+                    () = lost => self.is_dirty = true,
+                    () = stop.cancelled() => break,
+                }
             }
             self.show(&role);
         }
@@ -304,15 +315,15 @@ impl Groups {
             "resourceVersion": resource.version,
         } });
         let api = self.api(&resource.namespace);
-        match api.patch(&resource.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let right = Right { verb: "patch", resource: "consumergroups" };
+        match in_time(right, &resource.name, api.patch(&resource.name, &parameters, &patch)).await {
             Ok(object) => {
                 let held = Resource::of(&object);
                 self.resources.insert(held.key(), held);
                 true
             }
             Err(error) => {
-                let right = Right { verb: "patch", resource: "consumergroups" };
-                let error = refused(right, &resource.name, error);
                 tracing::warn!(
                     name = resource.name,
                     error = &error as &dyn std::error::Error,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::told::{self, Happening};
 use super::view::{self, Facts};
-use crate::errors::{Right, is_missing, refused};
+use crate::errors::{Right, in_time, is_missing};
 use crate::resource::GroupStatus;
 
 /// Between two writes of a status.
@@ -76,12 +76,17 @@ impl Reporter {
     async fn write(&mut self, status: GroupStatus) {
         let patch = Patch::Merge(json!({ "status": status }));
         let parameters = PatchParams::default();
-        match self.api.patch_status(&self.name, &parameters, &patch).await {
-            Ok(_) => self.stored = status,
-            Err(error) if is_missing(&error) => self.stored = status,
+        let right = Right { verb: "patch", resource: "consumergroups/status" };
+        let request = async {
+            match self.api.patch_status(&self.name, &parameters, &patch).await {
+                // A resource that is gone needs none.
+                Err(error) if !is_missing(&error) => Err(error),
+                _ => Ok(()),
+            }
+        };
+        match in_time(right, &self.name, request).await {
+            Ok(()) => self.stored = status,
             Err(error) => {
-                let right = Right { verb: "patch", resource: "consumergroups/status" };
-                let error = refused(right, &self.name, error);
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the status of a resource was not written; it is tried again"
@@ -105,9 +110,9 @@ impl Reporter {
             };
             // A recorder that has been used counts another Event of the same reason as a repetition, and drops its numbers.
             let recorder = Recorder::new(self.client.clone(), self.source.clone());
-            if let Err(error) = recorder.publish(&event, &self.about).await {
-                let error =
-                    refused(Right { verb: "create", resource: "events" }, &self.name, error);
+            let right = Right { verb: "create", resource: "events" };
+            let published = recorder.publish(&event, &self.about);
+            if let Err(error) = in_time(right, &self.name, published).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "an Event was not written"
