@@ -10,7 +10,7 @@ use kube::{Client, Config};
 use tidegate_core::ids::{ConsumerNumber, GroupName};
 use tidegate_kube::{KubeOptions, KubeWorkers, process_of_pod};
 use tidegate_runtime::ports::{
-    Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, Workers as _,
+    Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers as _,
 };
 use tidegate_runtime::spec::{Keeping, Workers};
 use tidegate_testing::{Namespace, RealKube};
@@ -183,8 +183,9 @@ async fn a_controller_that_starts_finds_what_an_earlier_one_has_made() {
     workers.lead(true).await;
     namespace.wait_for("persistentvolumeclaim/orders-consumer-1", "delete");
     workers.ensure(ONE, &revision(&image, "r2")).await.unwrap();
-    // Not the first news of a running pod: that is of the one that has gone meanwhile.
-    while workers.list().await.unwrap()[&ONE].phase != Phase::Running {
+    // Not the first news of a running pod: that is of the one that has gone meanwhile. Nor is the new one seen at once.
+    let runs = |state: &WorkerState| state.phase == Phase::Running;
+    while !workers.list().await.unwrap().get(&ONE).is_some_and(runs) {
         until(&mut workers, "news", |it| it.consumer == ONE).await;
     }
     drop(workers);
