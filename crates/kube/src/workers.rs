@@ -20,7 +20,7 @@ use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::errors::{Right, is_missing, refused};
+use crate::errors::{Right, in_time, is_missing};
 use crate::names::Names;
 use crate::objects::{budget, claim, workers_of, workload};
 use crate::options::KubeOptions;
@@ -388,8 +388,8 @@ impl Kind {
     async fn apply(&self, name: &str, object: &Value) -> Result<DynamicObject, Error> {
         let right = Right { verb: "patch", resource: self.resource };
         let parameters = PatchParams::apply(MANAGER).force();
-        let applied = self.api.patch(name, &parameters, &Patch::Apply(object)).await;
-        let applied = applied.map_err(|error| refused(right, name, error))?;
+        let patch = Patch::Apply(object);
+        let applied = in_time(right, name, self.api.patch(name, &parameters, &patch)).await?;
         if applied.metadata.deletion_timestamp.is_some() {
             let text = format!("{name} of {} is still being deleted", self.resource);
             return Err(Error::new(Class::Transient, text));
@@ -400,10 +400,14 @@ impl Kind {
     /// Deletes an object, and what belongs to it afterwards; that it is gone is as well.
     async fn delete(&self, name: &str) -> Result<(), Error> {
         let right = Right { verb: "delete", resource: self.resource };
-        match self.api.delete(name, &DeleteParams::background()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(refused(right, name, error)),
-        }
+        let parameters = DeleteParams::background();
+        let deleted = async {
+            match self.api.delete(name, &parameters).await {
+                Ok(_) => Ok(()),
+                Err(error) if is_missing(&error) => Ok(()),
+                Err(error) => Err(error),
+            }
+        };
+        in_time(right, name, deleted).await
     }
 }

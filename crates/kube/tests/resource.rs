@@ -91,6 +91,16 @@ fn a_resource_is_checked_by_the_api_server_field_by_field() {
     apply(&namespace, &kube, &with("consumers.max", json!(20))).unwrap();
     let topics = with("controlTopics", json!({ "monitor": "other" }));
     refused(&namespace, &kube, &topics, "spec.controlTopics", "cannot be changed");
+    let keeping = with("workers.kubernetes.storage", json!({ "keeping": "statefulSet" }));
+    refused(
+        &namespace,
+        &kube,
+        &keeping,
+        "spec.workers.kubernetes.storage.keeping",
+        "cannot be changed",
+    );
+    let size = with("workers.kubernetes.storage", json!({ "keeping": "claim", "size": "2Gi" }));
+    apply(&namespace, &kube, &size).unwrap();
     namespace.kubectl(&["scale", "cg/orders", "--replicas=5"]);
     assert_eq!(namespace.get("cg/orders", "{.spec.consumers.min}"), "5");
 }

@@ -18,6 +18,7 @@ use super::accept::group_of;
 use super::object::{FINALIZER, Resource, kind};
 use crate::errors::{Right, is_missing, refused};
 use crate::names::Names;
+use crate::resource;
 
 /// Between two looks, at first and at most: pods whose node is gone may take for ever.
 const LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -106,19 +107,31 @@ impl Drain {
     /// Deletes what is left. Returns what is waited for; nothing once the finalizer is gone.
     async fn look(&self) -> Result<Option<String>, Error> {
         let selector = self.names.selector();
-        let workloads = self.workloads.delete_all(&selector).await?;
+        let workloads = self.workloads.list(&selector).await?;
+        if workloads.iter().any(|workload| self.is_of_another(workload)) {
+            // A copy of another resource: nothing here was made for it.
+            return self.release().await;
+        }
+        let workloads = self.workloads.delete_all(workloads).await?;
         let pods = self.pods.list(&selector).await?.len();
         if workloads + pods > 0 {
             return Ok(Some(format!("{workloads} workloads and {pods} pods have not ended yet")));
         }
         if !self.retain {
-            let claims = self.claims.delete_all(&selector).await?;
+            let claims = self.claims.list(&selector).await?;
+            let claims = self.claims.delete_all(claims).await?;
             if claims > 0 {
                 return Ok(Some(format!("{claims} claims are still there")));
             }
         }
-        self.budgets.delete(self.names.group()).await?;
+        self.budgets.delete(&self.names.budget()).await?;
         self.release().await
+    }
+
+    fn is_of_another(&self, workload: &DynamicObject) -> bool {
+        let groups =
+            workload.owner_references().iter().filter(|owner| owner.kind == resource::KIND);
+        groups.clone().count() > 0 && groups.clone().all(|owner| owner.uid != self.uid)
     }
 
     async fn release(&self) -> Result<Option<String>, Error> {
@@ -150,8 +163,7 @@ impl Objects {
     }
 
     /// Deletes those that are not being deleted. Returns how many there still are.
-    async fn delete_all(&self, selector: &str) -> Result<usize, Error> {
-        let objects = self.list(selector).await?;
+    async fn delete_all(&self, objects: Vec<DynamicObject>) -> Result<usize, Error> {
         for object in &objects {
             if object.metadata.deletion_timestamp.is_none() {
                 self.delete(&object.name_any()).await?;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tidegate_core::ids::GroupName;
-use tidegate_runtime::spec::{ControlTopics, GroupSpec, Keeping};
+use tidegate_runtime::live::moved_sink;
+use tidegate_runtime::spec::{ControlTopics, GroupSpec};
 
 use super::accept::{Rules, accept, group_of};
 use super::object::{Key, Resource};
@@ -73,17 +74,16 @@ pub(super) fn judge(
                 reason: "Invalid",
                 message: faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             }),
-            Ok(spec) if running.get(key).is_some_and(|now| keeping(now) != keeping(spec)) => {
-                let message =
-                    "workers.kubernetes.storage.keeping: cannot be changed: make another resource";
-                Verdict::Refused(Refusal { reason: "Invalid", message: message.to_owned() })
-            }
             Ok(spec) => {
                 let claims = Claims::of(resource, spec);
                 let mut others = taken.iter().filter(|(other, _)| **other != key);
-                match others.find_map(|(other, held)| claims.conflict(other, held)) {
-                    Some(message) => Verdict::Refused(Refusal { reason: "Duplicate", message }),
-                    None => Verdict::Run(Box::new(spec.clone())),
+                let conflict = others.find_map(|(other, held)| claims.conflict(other, held));
+                match (running.get(key).and_then(|now| fixed(now, spec)), conflict) {
+                    (Some(message), _) => Verdict::Refused(Refusal { reason: "Invalid", message }),
+                    (None, Some(message)) => {
+                        Verdict::Refused(Refusal { reason: "Duplicate", message })
+                    }
+                    (None, None) => Verdict::Run(Box::new(spec.clone())),
                 }
             }
         };
@@ -95,8 +95,16 @@ pub(super) fn judge(
     verdicts
 }
 
-fn keeping(spec: &GroupSpec) -> Keeping {
-    spec.workers.kubernetes.storage.keeping
+/// What cannot be changed while a group runs.
+fn fixed(now: &GroupSpec, spec: &GroupSpec) -> Option<String> {
+    let keeping = |spec: &GroupSpec| spec.workers.kubernetes.storage.keeping;
+    if keeping(now) != keeping(spec) {
+        let text = "workers.kubernetes.storage.keeping: cannot be changed: make another resource";
+        return Some(text.to_owned());
+    }
+    // Both were validated when they were accepted.
+    let (before, after) = (now.validate().ok()?, spec.validate().ok()?);
+    moved_sink(&before, &after).map(|why| format!("topics: {why}"))
 }
 
 // === impl Claims ===
@@ -216,6 +224,18 @@ mod tests {
         let judged = judged(&[old, new], &now);
         assert_eq!(judged["y"], "run");
         assert!(judged["x"].contains("set `controlTopics`"), "{judged:?}");
+    }
+
+    #[test]
+    fn a_topic_of_a_group_that_runs_keeps_its_sink() {
+        let mut orders = resource("a", "x", 1);
+        orders.spec["topics"] = json!([{ "name": "orders", "sink": "blackhole:" }]);
+        let now = running(&[&orders]);
+        orders.spec["topics"][0]["sink"] = json!("file:///elsewhere");
+        let before = judged(&[orders.clone()], &BTreeMap::new());
+        assert_eq!(before["x"], "run");
+        let judged = judged(&[orders], &now);
+        assert!(judged["x"].starts_with("Invalid: topics: records of orders"), "{judged:?}");
     }
 
     #[test]

@@ -44,6 +44,9 @@ const RETRY: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_secs(15);
 const LOST: Duration = Duration::from_secs(3);
 
+/// How long all groups wait for a namespace that may not be looked into: right after its start an API server forbids what it allows later.
+const FORBIDDEN: Duration = Duration::from_secs(30);
+
 /// Drift that may wait to be told.
 const DRIFT: usize = 16;
 
@@ -62,6 +65,7 @@ pub(super) struct Groups {
     held: BTreeMap<Key, Group>,
     is_dirty: bool,
     retry: Option<Instant>,
+    began: Instant,
 }
 
 /// A resource that this process answers for.
@@ -100,6 +104,7 @@ impl Groups {
             held: BTreeMap::new(),
             is_dirty: true,
             retry: None,
+            began: Instant::now(),
         }
     }
 
@@ -186,7 +191,11 @@ impl Groups {
                 self.is_dirty = true;
             }
             Err(error) => {
-                let (why, _) = errors::of_watch("consumergroups", &error);
+                let (why, is_forbidden) = errors::of_watch("consumergroups", &error);
+                // The groups of other namespaces do not wait for a right that nobody gives.
+                if is_forbidden && self.began.elapsed() >= FORBIDDEN {
+                    self.is_dirty |= self.synced.insert(index);
+                }
                 let namespace = &self.options.namespaces[index];
                 tracing::warn!(
                     namespace,

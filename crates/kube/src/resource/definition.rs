@@ -103,6 +103,14 @@ fn adapt(spec: &mut Value) {
         // It is the resource's.
         kubernetes.remove("namespace");
     }
+    let keeping = |of: &str| {
+        format!("(has({of}.storage) && has({of}.storage.keeping) ? {of}.storage.keeping : 'claim')")
+    };
+    workers["properties"]["kubernetes"]["x-kubernetes-validations"] = json!([rule(
+        &format!("{} == {}", keeping("self"), keeping("oldSelf")),
+        "how volumes are kept cannot be changed: make another resource",
+        Some(".storage.keeping"),
+    )]);
     let capacity = &mut fields["capacity"];
     capacity["properties"]["overload"]["minimum"] = json!(0.9);
     capacity["properties"]["overload"]["maximum"] = json!(1);
