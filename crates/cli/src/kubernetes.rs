@@ -13,26 +13,25 @@ pub(crate) async fn workers(config: &Config) -> anyhow::Result<KubeWorkers> {
     let client = connect().await?;
     let namespace = config.workers.kubernetes.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let group = config.group.clone();
-    let options = KubeOptions {
-        arguments: arguments(),
-        port: PORT,
-        ..KubeOptions::new(namespace, group, &config.workers)
-    };
-    Ok(KubeWorkers::start(&client, options))
+    Ok(KubeWorkers::start(&client, options(config, namespace)))
 }
 
 /// Consumers of a resource.
 pub(crate) fn workers_of(client: &Client, config: &Config, assigned: &Assigned) -> KubeWorkers {
-    let (namespace, group) = (assigned.namespace.clone(), config.group.clone());
     let options = KubeOptions {
         owner: Some(assigned.owner.clone()),
-        arguments: arguments(),
-        port: PORT,
         drift: Some(assigned.drift.clone()),
-        ..KubeOptions::new(namespace, group, &config.workers)
+        ..options(config, assigned.namespace.clone())
     };
     KubeWorkers::start(client, options)
+}
+
+fn options(config: &Config, namespace: String) -> KubeOptions {
+    KubeOptions {
+        arguments: arguments(),
+        port: PORT,
+        ..KubeOptions::new(namespace, config.group.clone(), &config.workers)
+    }
 }
 
 /// A client of the API server.

@@ -36,12 +36,11 @@ pub(crate) fn load_spec(file: &Path) -> anyhow::Result<GroupSpec> {
 
 /// Reads a specification that a controller has written for this process: what the environment says is in it, or was overruled.
 pub(crate) fn load_told(file: &Path) -> anyhow::Result<Arc<Config>> {
-    checked(&read_spec(file, &BTreeMap::new())?, file)
+    checked(&read_spec(file, &BTreeMap::new())?, file.display().to_string())
 }
 
-/// What the processes work with.
-fn checked(spec: &GroupSpec, file: &Path) -> anyhow::Result<Arc<Config>> {
-    let name = file.display().to_string();
+/// What the processes work with; the name is for its faults.
+pub(crate) fn checked(spec: &GroupSpec, name: String) -> anyhow::Result<Arc<Config>> {
     Ok(Arc::new(spec.validate().map_err(|faults| InvalidSpec::new(name, &faults))?))
 }
 
@@ -62,7 +61,7 @@ pub(crate) fn load_group(args: &SpecArgs) -> anyhow::Result<(GroupSpec, Arc<Conf
     if let Some(bootstrap) = &args.bootstrap {
         spec.cluster.bootstrap_servers.clone_from(bootstrap);
     }
-    let config = checked(&spec, &args.spec)?;
+    let config = checked(&spec, args.spec.display().to_string())?;
     Ok((spec, config))
 }
 

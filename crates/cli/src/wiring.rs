@@ -312,11 +312,16 @@ impl Face {
             let status = statuses.borrow_and_update();
             let waiting = waiting(&status).map(str::to_owned);
             self.health.send_replace(Health { dead: None, waiting });
-            match serde_json::to_vec(&*status) {
-                Ok(text) => drop(self.status.send_replace(text.into())),
-                Err(error) => tracing::error!(%error, "a status cannot be written"),
-            }
+            show(&self.status, &*status);
         }
         std::future::pending::<()>().await;
+    }
+}
+
+/// Puts a status on its page.
+pub(crate) fn show(page: &watch::Sender<Bytes>, status: &impl Serialize) {
+    match serde_json::to_vec(status) {
+        Ok(text) => drop(page.send_replace(text.into())),
+        Err(error) => tracing::error!(%error, "a status cannot be written"),
     }
 }

@@ -7,17 +7,19 @@
 mod audited;
 #[path = "support/looks.rs"]
 mod looks;
+#[path = "support/on_kube.rs"]
+mod on_kube;
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
 
 use audited::audited;
 use looks::{Running, end, log, wait_for};
-use support::{run, stderr, stdout, tidegate};
+use support::{run, stderr, stdout};
 
 /// A group, the folder with its specification, logs and sink, and where its consumers run.
 struct Group<'a> {
@@ -74,12 +76,8 @@ workers:
     }
 
     fn start(&self, arguments: &[&str]) -> Running {
-        let path = self.folder.join(format!("{}.log", arguments[0]));
-        let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
-        let mut command = tidegate(arguments);
-        command.args(["--spec", &self.spec, "--log", "info"]);
-        command.env("KUBECONFIG", self.kube.kubeconfig()).stdout(Stdio::null()).stderr(log);
-        Running(command.spawn().unwrap())
+        let arguments = [arguments, &["--spec", &self.spec]].concat();
+        on_kube::start(self.kube, &self.folder, arguments[0], &arguments)
     }
 
     fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -7,10 +7,11 @@
 mod audited;
 #[path = "support/ends.rs"]
 mod ends;
+#[path = "support/on_kube.rs"]
+mod on_kube;
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
 
 use audited::audited;
 use ends::{Running, end, log};
-use support::{run, stdout, tidegate};
+use support::{run, stdout};
 
 /// The chart, as a path.
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/tidegate");
@@ -79,11 +80,7 @@ impl<'a> Stage<'a> {
     }
 
     fn start(&self, name: &str, arguments: &[&str]) -> Running {
-        let path = self.folder.join(format!("{name}.log"));
-        let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
-        let mut command = tidegate(arguments);
-        command.args(["--log", "info"]).env("KUBECONFIG", self.kube.kubeconfig());
-        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        on_kube::start(self.kube, &self.folder, name, arguments)
     }
 
     fn operator(&self, name: &str, part: &str) -> Running {
@@ -134,11 +131,16 @@ impl<'a> Stage<'a> {
             .kubectl(&[&arguments[..], &["--output=jsonpath={.spec.holderIdentity}"]].concat())
     }
 
-    /// What an operator serves at a path; nothing while it does not.
-    fn page(&self, operator: &str, path: &str) -> Option<String> {
+    /// Where an operator serves its pages, once it has said so.
+    fn address(&self, operator: &str) -> Option<String> {
         let log = log(&self.folder, operator);
         let (_, rest) = log.split_once("address=")?;
-        let address = rest.split_whitespace().next()?;
+        rest.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// What an operator serves at a path; nothing while it does not.
+    fn page(&self, operator: &str, path: &str) -> Option<String> {
+        let address = self.address(operator)?;
         let mut stream = std::net::TcpStream::connect(address).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         std::io::Write::write_all(&mut stream, request.as_bytes()).ok()?;
@@ -150,9 +152,7 @@ impl<'a> Stage<'a> {
 
     /// As `tidegate status` shows it of one of several groups.
     fn group_status(&self, operator: &str) -> Value {
-        let (log, name) = (log(&self.folder, operator), self.namespace.name());
-        let address =
-            log.split_once("address=").and_then(|(_, rest)| rest.split_whitespace().next());
+        let (address, name) = (self.address(operator), self.namespace.name());
         let url = format!("http://{}/groups/{name}/{name}", address.unwrap_or_default());
         let output = run(&["status", "--url", &url, "--output", "json"]);
         serde_json::from_str(&stdout(&output)).unwrap_or_default()

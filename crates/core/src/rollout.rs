@@ -215,11 +215,14 @@ impl Rollout {
             // Some count the starts of each pod.
             update.starts = update.starts.min(member.starts);
         }
-        let next = match &step.phase {
-            Phase::Leaving => self.leaves(now, &step, member, view),
-            Phase::Updating(update) => self.updates(now, &step, update, member),
-            Phase::Returning => self.returns(now, &step, member, view),
-            Phase::Settling(at) => self.settles(now, &step, at, member, view),
+        let next = match (&step.phase, member) {
+            (Phase::Updating(update), _) => self.updates(now, &step, update, member),
+            (_, None) => Next::Drops,
+            (Phase::Leaving, Some(member)) => self.leaves(now, &step, member, view),
+            // Something else is wanted by now.
+            (_, Some(member)) if member.revision != self.goal() => Next::Turns(Phase::Leaving),
+            (Phase::Returning, Some(member)) => self.returns(now, &step, member, view),
+            (Phase::Settling(at), Some(member)) => self.settles(now, &step, at, member, view),
         };
         match next {
             Next::Stays => self.step = Some(step),
@@ -244,18 +247,17 @@ impl Rollout {
         now.since(step.since) >= self.patience.step
     }
 
-    fn leaves(&self, now: Instant, step: &Step, member: Option<&Member>, view: &View<'_>) -> Next {
-        match member {
-            None => Next::Drops,
-            Some(member) if member.revision == self.goal() => Next::Turns(Phase::Returning),
-            Some(member) if (view.held)(step.consumer).is_empty() => {
-                Next::Turns(Phase::update(self.goal(), Some(member)))
-            }
-            Some(_) if self.is_over(now, step) => {
-                Next::Fails(format!("nobody has room for what consumer {} has", step.consumer))
-            }
-            Some(_) => Next::Stays,
+    fn leaves(&self, now: Instant, step: &Step, member: &Member, view: &View<'_>) -> Next {
+        if member.revision == self.goal() {
+            return Next::Turns(Phase::Returning);
         }
+        if (view.held)(step.consumer).is_empty() {
+            return Next::Turns(Phase::update(self.goal(), Some(member)));
+        }
+        if self.is_over(now, step) {
+            return Next::Fails(format!("nobody has room for what consumer {} has", step.consumer));
+        }
+        Next::Stays
     }
 
     /// A worker that is not there is being made again: it is held.
@@ -286,11 +288,7 @@ impl Rollout {
         }
     }
 
-    fn returns(&self, now: Instant, step: &Step, member: Option<&Member>, view: &View<'_>) -> Next {
-        let Some(member) = member else { return Next::Drops };
-        if member.revision != self.goal() {
-            return Next::Turns(Phase::Leaving);
-        }
+    fn returns(&self, now: Instant, step: &Step, member: &Member, view: &View<'_>) -> Next {
         let held = (view.held)(step.consumer);
         let is_read = |partition| held.get(partition).is_some_and(|held| held.is_read);
         if step.had.iter().all(is_read) {
@@ -312,13 +310,9 @@ impl Rollout {
         now: Instant,
         step: &Step,
         at: &BTreeMap<PartitionId, Option<Position>>,
-        member: Option<&Member>,
+        member: &Member,
         view: &View<'_>,
     ) -> Next {
-        let Some(member) = member else { return Next::Drops };
-        if member.revision != self.goal() {
-            return Next::Turns(Phase::Leaving);
-        }
         let is_canary = !self.canary_settled;
         // It has written, or there was nothing to write.
         let is_done = |(partition, held): (&PartitionId, &Held)| {
@@ -384,7 +378,7 @@ impl Rollout {
         let outdated: Vec<_> =
             view.members.iter().filter(|(_, member)| member.revision != goal).collect();
         let is_proven = self.proven.as_deref() == Some(&*goal);
-        // One that a controller before this one has begun with, or that was lost since.
+        // One that a controller before this one has begun with.
         let mut updated = view.members.iter().filter(|(_, member)| member.revision == goal);
         let unready = updated.find(|(_, member)| !member.ready);
         let unready = unready.filter(|_| self.is_fresh && !is_proven);
@@ -402,11 +396,10 @@ impl Rollout {
             self.is_under_way = true;
             wishes.notes.push(Note::Begun(goal.clone(), outdated.len()));
         }
-        let had = BTreeSet::new();
+        let (was_behind, since, began) = (view.is_behind, now, now);
         if let Some((consumer, member)) = unready {
             let phase = Phase::update(&goal, Some(&Member { incarnation: None, ..member.clone() }));
-            let (from, was_behind) = (String::new(), view.is_behind);
-            let (consumer, since, began) = (*consumer, now, now);
+            let (consumer, from, had) = (*consumer, String::new(), BTreeSet::new());
             self.step =
                 Some(Step { consumer, from, worked: true, was_behind, phase, since, began, had });
             return;
@@ -416,8 +409,7 @@ impl Rollout {
         }
         if let Some((consumer, member)) = self.next(now, &outdated, is_proven, view) {
             let had = (view.held)(consumer).into_keys().collect();
-            let (from, worked) = (member.revision.clone(), member.ready);
-            let (phase, was_behind, since, began) = (Phase::Leaving, view.is_behind, now, now);
+            let (from, worked, phase) = (member.revision.clone(), member.ready, Phase::Leaving);
             self.step = Some(Step { consumer, from, worked, was_behind, phase, since, began, had });
         }
     }

@@ -10,6 +10,7 @@
 
 mod client;
 mod errors;
+mod kinds;
 mod names;
 mod objects;
 pub mod operator;

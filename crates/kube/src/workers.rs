@@ -6,29 +6,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client};
-use serde_json::Value;
+use kube::Client;
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
-use tidegate_runtime::spec::Keeping;
 use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::errors::{Right, in_time, is_missing};
+use crate::kinds::Kinds;
 use crate::names::Names;
 use crate::objects::{budget, claim, workers_of, workload};
 use crate::options::KubeOptions;
 use crate::sight::Sight;
 use crate::watch::Watch;
-
-/// Whose fields the applied ones are.
-const MANAGER: &str = "tidegate";
 
 /// Changes that may wait to be read before the watch waits too.
 const QUEUED_CHANGES: usize = 256;
@@ -95,28 +85,13 @@ pub(crate) struct Broken {
     pub(crate) is_forbidden: bool,
 }
 
-#[derive(Debug)]
-pub(crate) struct Kinds {
-    pub(crate) workloads: Kind,
-    pub(crate) claims: Kind,
-    budgets: Kind,
-    pub(crate) pods: Api<Pod>,
-}
-
-/// Objects of one kind in the group's namespace.
-#[derive(Clone, Debug)]
-pub(crate) struct Kind {
-    pub(crate) api: Api<DynamicObject>,
-    pub(crate) resource: &'static str,
-}
-
 // === impl KubeWorkers ===
 
 impl KubeWorkers {
     /// Begins to watch. Nothing is made before it is asked for.
     pub fn start(client: &Client, options: KubeOptions) -> Self {
         let names = Names::new(&options.group);
-        let kinds = Kinds::new(client, &options);
+        let kinds = Kinds::new(client, &options.namespace, options.keeping);
         let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
         let shared = Arc::new(Shared { options, names, kinds, state, seen });
         let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
@@ -354,60 +329,5 @@ impl State {
 impl Seen {
     pub(crate) fn all(self) -> bool {
         self.workloads && self.claims && self.pods
-    }
-}
-
-// === impl Kinds ===
-
-impl Kinds {
-    fn new(client: &Client, options: &KubeOptions) -> Self {
-        let kind = |resource: ApiResource, plural| Kind {
-            api: Api::namespaced_with(client.clone(), &options.namespace, &resource),
-            resource: plural,
-        };
-        let workloads = match options.keeping {
-            Keeping::Claim => kind(ApiResource::erase::<Deployment>(&()), "deployments"),
-            Keeping::StatefulSet => kind(ApiResource::erase::<StatefulSet>(&()), "statefulsets"),
-        };
-        Self {
-            workloads,
-            claims: kind(
-                ApiResource::erase::<PersistentVolumeClaim>(&()),
-                "persistentvolumeclaims",
-            ),
-            budgets: kind(ApiResource::erase::<PodDisruptionBudget>(&()), "poddisruptionbudgets"),
-            pods: Api::namespaced(client.clone(), &options.namespace),
-        }
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    /// Makes an object be as it should; one that is being deleted cannot be, and is made again once it is gone.
-    async fn apply(&self, name: &str, object: &Value) -> Result<DynamicObject, Error> {
-        let right = Right { verb: "patch", resource: self.resource };
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(object);
-        let applied = in_time(right, name, self.api.patch(name, &parameters, &patch)).await?;
-        if applied.metadata.deletion_timestamp.is_some() {
-            let text = format!("{name} of {} is still being deleted", self.resource);
-            return Err(Error::new(Class::Transient, text));
-        }
-        Ok(applied)
-    }
-
-    /// Deletes an object, and what belongs to it afterwards; that it is gone is as well.
-    async fn delete(&self, name: &str) -> Result<(), Error> {
-        let right = Right { verb: "delete", resource: self.resource };
-        let parameters = DeleteParams::background();
-        let deleted = async {
-            match self.api.delete(name, &parameters).await {
-                Ok(_) => Ok(()),
-                Err(error) if is_missing(&error) => Ok(()),
-                Err(error) => Err(error),
-            }
-        };
-        in_time(right, name, deleted).await
     }
 }

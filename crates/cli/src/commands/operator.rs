@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::processes;
 use crate::args::KubernetesArgs;
-use crate::failure::{Exit, InvalidSpec};
+use crate::failure::Exit;
 use crate::kubernetes;
 use crate::setup::{self, Patience};
 use crate::signals::Signals;
@@ -150,9 +150,7 @@ async fn run_monitor(pages: &GroupPages, assigned: Assigned) -> anyhow::Result<(
 /// What a group is begun with.
 fn config(assigned: &Assigned) -> anyhow::Result<Arc<Config>> {
     let Assigned { namespace, name, specs, .. } = assigned;
-    let checked = specs.borrow().validate();
-    let name = format!("{namespace}/{name}");
-    Ok(Arc::new(checked.map_err(|faults| InvalidSpec::new(name, &faults))?))
+    setup::checked(&specs.borrow(), format!("{namespace}/{name}"))
 }
 
 /// A cluster that answers, with control topics as they must be. What fails is told in the resource, and tried again by who runs this.
@@ -193,10 +191,7 @@ impl<'a> Page<'a> {
         let page = GroupPage { metrics: Arc::new(registry), status: shown };
         self.pages.send_modify(|pages| drop(pages.insert(self.key.clone(), page)));
         while told.changed().await.is_ok() {
-            match serde_json::to_vec(&*told.borrow_and_update()) {
-                Ok(text) => drop(status.send_replace(text.into())),
-                Err(error) => tracing::error!(%error, "a status cannot be written"),
-            }
+            wiring::show(&status, &*told.borrow_and_update());
         }
         std::future::pending::<()>().await;
     }

@@ -4,11 +4,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tidegate_core::ids::GroupName;
@@ -16,7 +13,8 @@ use tidegate_runtime::ports::Error;
 
 use super::accept::group_of;
 use super::object::{FINALIZER, Resource, kind};
-use crate::errors::{Right, is_missing, refused};
+use crate::errors::{Right, in_time, is_missing, refused};
+use crate::kinds::{Kind, Kinds};
 use crate::names::Names;
 use crate::resource;
 
@@ -29,10 +27,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// One group that ends.
 #[derive(Debug)]
 pub(super) struct Drain {
-    workloads: Objects,
-    pods: Objects,
-    claims: Objects,
-    budgets: Objects,
+    kinds: Kinds,
     groups: Api<DynamicObject>,
     names: Names,
     name: String,
@@ -40,36 +35,13 @@ pub(super) struct Drain {
     retain: bool,
 }
 
-/// Objects of a kind in the namespace.
-#[derive(Debug)]
-struct Objects {
-    api: Api<DynamicObject>,
-    resource: &'static str,
-}
-
 impl Drain {
     pub(super) fn new(client: &Client, resource: &Resource) -> Self {
-        let objects = |kind: ApiResource, plural| Objects {
-            api: Api::namespaced_with(client.clone(), &resource.namespace, &kind),
-            resource: plural,
-        };
         // Read from what may be faulty otherwise.
         let storage = &resource.spec["workers"]["kubernetes"]["storage"];
-        let workloads = match storage["keeping"].as_str() {
-            Some("statefulSet") => objects(ApiResource::erase::<StatefulSet>(&()), "statefulsets"),
-            _ => objects(ApiResource::erase::<Deployment>(&()), "deployments"),
-        };
+        let keeping = serde_json::from_value(storage["keeping"].clone()).unwrap_or_default();
         Self {
-            workloads,
-            pods: objects(ApiResource::erase::<Pod>(&()), "pods"),
-            claims: objects(
-                ApiResource::erase::<PersistentVolumeClaim>(&()),
-                "persistentvolumeclaims",
-            ),
-            budgets: objects(
-                ApiResource::erase::<PodDisruptionBudget>(&()),
-                "poddisruptionbudgets",
-            ),
+            kinds: Kinds::new(client, &resource.namespace, keeping),
             groups: Api::namespaced_with(client.clone(), &resource.namespace, &kind()),
             names: Names::new(&GroupName(group_of(resource))),
             name: resource.name.clone(),
@@ -107,25 +79,31 @@ impl Drain {
     /// Deletes what is left. Returns what is waited for; nothing once the finalizer is gone.
     async fn look(&self) -> Result<Option<String>, Error> {
         let selector = self.names.selector();
-        let workloads = self.workloads.list(&selector).await?;
+        let workloads = self.kinds.workloads.list(&selector).await?;
         if workloads.iter().any(|workload| self.is_of_another(workload)) {
             // A copy of another resource: nothing here was made for it.
             return self.release().await;
         }
-        let workloads = self.workloads.delete_all(workloads).await?;
-        let pods = self.pods.list(&selector).await?.len();
+        let workloads = delete_all(&self.kinds.workloads, workloads).await?;
+        let pods = self.pods(&selector).await?;
         if workloads + pods > 0 {
             return Ok(Some(format!("{workloads} workloads and {pods} pods have not ended yet")));
         }
         if !self.retain {
-            let claims = self.claims.list(&selector).await?;
-            let claims = self.claims.delete_all(claims).await?;
+            let claims = self.kinds.claims.list(&selector).await?;
+            let claims = delete_all(&self.kinds.claims, claims).await?;
             if claims > 0 {
                 return Ok(Some(format!("{claims} claims are still there")));
             }
         }
-        self.budgets.delete(&self.names.budget()).await?;
+        self.kinds.budgets.delete(&self.names.budget()).await?;
         self.release().await
+    }
+
+    async fn pods(&self, selector: &str) -> Result<usize, Error> {
+        let right = Right { verb: "list", resource: "pods" };
+        let parameters = ListParams::default().labels(selector);
+        Ok(in_time(right, selector, self.kinds.pods.list(&parameters)).await?.items.len())
     }
 
     fn is_of_another(&self, workload: &DynamicObject) -> bool {
@@ -155,29 +133,12 @@ impl Drain {
     }
 }
 
-impl Objects {
-    async fn list(&self, selector: &str) -> Result<Vec<DynamicObject>, Error> {
-        let right = Right { verb: "list", resource: self.resource };
-        let listed = self.api.list(&ListParams::default().labels(selector)).await;
-        Ok(listed.map_err(|error| refused(right, selector, error))?.items)
-    }
-
-    /// Deletes those that are not being deleted. Returns how many there still are.
-    async fn delete_all(&self, objects: Vec<DynamicObject>) -> Result<usize, Error> {
-        for object in &objects {
-            if object.metadata.deletion_timestamp.is_none() {
-                self.delete(&object.name_any()).await?;
-            }
-        }
-        Ok(objects.len())
-    }
-
-    async fn delete(&self, name: &str) -> Result<(), Error> {
-        let right = Right { verb: "delete", resource: self.resource };
-        match self.api.delete(name, &DeleteParams::background()).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(refused(right, name, error)),
+/// Deletes those that are not being deleted. Returns how many there still are.
+async fn delete_all(kind: &Kind, objects: Vec<DynamicObject>) -> Result<usize, Error> {
+    for object in &objects {
+        if object.metadata.deletion_timestamp.is_none() {
+            kind.delete(&object.name_any()).await?;
         }
     }
+    Ok(objects.len())
 }

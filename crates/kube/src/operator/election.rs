@@ -114,9 +114,7 @@ impl Election {
 
     /// What to do now. Loses the lease when it is too old.
     pub(super) fn next(&mut self, now: Instant) -> Next {
-        if self.role == Role::Holder && self.left(now).is_zero() {
-            self.lose(String::new());
-        }
+        self.lapse(now);
         if self.asked.is_some() || now < self.due {
             return Next::Wait;
         }
@@ -156,9 +154,7 @@ impl Election {
             // Whether it was written is not known.
             Input::Failed => self.is_stale = true,
         }
-        if self.role == Role::Holder && self.left(now).is_zero() {
-            self.lose(String::new());
-        }
+        self.lapse(now);
     }
 
     /// What gives the lease up; nothing where it is another's.
@@ -191,6 +187,12 @@ impl Election {
             self.due = now;
         } else {
             self.is_stale = true;
+        }
+    }
+
+    fn lapse(&mut self, now: Instant) {
+        if self.role == Role::Holder && self.left(now).is_zero() {
+            self.lose(String::new());
         }
     }
 

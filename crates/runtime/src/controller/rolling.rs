@@ -130,7 +130,8 @@ impl Rolling {
         catalog: &Catalog,
         workers: &mut BTreeMap<ConsumerNumber, WorkerState>,
     ) -> Next {
-        let wishes = self.wishes(now, core, config, workers);
+        let mut leave = drained(config);
+        let wishes = self.wishes(now, core, config, &leave, workers);
         let mut next = Next { notes: wishes.notes, ..Next::default() };
         if let Some((consumer, revision)) = &wishes.update
             && let Some(known) = self.known.get(revision)
@@ -141,7 +142,6 @@ impl Rolling {
             }
             next.wish = Some(Wish::Run(*consumer, known.spec.clone()));
         }
-        let mut leave = drained(config);
         leave.extend(wishes.leave);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
@@ -158,11 +158,11 @@ impl Rolling {
         now: Instant,
         core: &Controller,
         config: &Config,
+        drained: &BTreeSet<ConsumerNumber>,
         workers: &BTreeMap<ConsumerNumber, WorkerState>,
     ) -> Wishes {
         let members = self.members(now, core, config, workers);
         let held = |consumer| held(core, consumer);
-        let drained = &drained(config);
         let is_quiet = self.rollout.progress(&members).is_none();
         let is_behind = !is_quiet && core.demand().weights(now).behind;
         let paused = config.paused || config.mode == Mode::Observe;
@@ -244,7 +244,8 @@ fn held(core: &Controller, consumer: ConsumerNumber) -> BTreeMap<PartitionId, He
 
 /// False for a worker that is to end; one that ends to be started anew stays.
 fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> bool {
-    !drained(config).contains(&consumer) && !worker.spec.revision.is_empty()
+    let is_drained = config.consumers.drain.iter().any(|it| it.get() == consumer.get());
+    !is_drained && !worker.spec.revision.is_empty()
 }
 
 /// Consumers that are to go.
