@@ -16,6 +16,7 @@ use serde::Serialize;
 use tidegate_kafka::{ControlOptions, Kafka, ReaderOptions};
 use tidegate_runtime::consumer::Sinks;
 use tidegate_runtime::errors::Code;
+use tidegate_runtime::evacuation::Held;
 use tidegate_runtime::follow::Followed;
 use tidegate_runtime::manual::ManualWorkers;
 use tidegate_runtime::ports::{Admin, BootClock, Clock, ControlLog, Overrides, Workers};
@@ -269,6 +270,7 @@ pub(crate) type GroupPages = watch::Sender<BTreeMap<(String, String), GroupPage>
 pub(crate) struct Face {
     health: watch::Sender<Health>,
     status: watch::Sender<Bytes>,
+    held: watch::Sender<Held>,
     groups: GroupPages,
     pub(crate) address: SocketAddr,
 }
@@ -284,17 +286,24 @@ impl Face {
         let address = server.address();
         let (health, health_seen) = watch::channel(Health::default());
         let (status, status_seen) = watch::channel(Bytes::new());
+        let (held, held_seen) = watch::channel(Held::default());
         let (groups, groups_seen) = watch::channel(BTreeMap::new());
         let pages = Pages {
             metrics: Arc::new(metrics),
             health: health_seen,
             status: status_seen,
+            held: held_seen,
             groups: groups_seen,
         };
         let stop = tasks.stop_token();
         tasks.spawn("http", async move { Ok(server.run(pages, stop).await?) });
         tracing::info!(%address, "serving /livez, /readyz, /metrics and /status");
-        Ok(Self { health, status, groups, address })
+        Ok(Self { health, status, held, groups, address })
+    }
+
+    /// Where a consumer says what it has.
+    pub(crate) fn held(&self) -> watch::Sender<Held> {
+        self.held.clone()
     }
 
     /// Where the pages of the groups stand that this process runs.

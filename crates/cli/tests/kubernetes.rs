@@ -148,7 +148,7 @@ fn a_group_of_deployments_delivers_through_everything() {
     }
     assert_eq!(group.names("poddisruptionbudgets"), format!("{name}-consumers"));
 
-    a_pod_that_is_deleted_is_replaced(&group);
+    a_pod_that_is_deleted_is_left_and_replaced(&group);
 
     // The controller is killed: the consumers go on, and the next one finds them.
     let mut controller = controller;
@@ -181,7 +181,7 @@ fn a_group_of_deployments_delivers_through_everything() {
     audit(folder.path(), &ledger);
 }
 
-fn a_pod_that_is_deleted_is_replaced(group: &Group<'_>) {
+fn a_pod_that_is_deleted_is_left_and_replaced(group: &Group<'_>) {
     let process = |told: &Value| {
         let rows = told["consumers"].as_array().into_iter().flatten();
         let mut of = rows.filter(|row| row["number"] == 1 && row["ready"] == true);
@@ -193,6 +193,11 @@ fn a_pod_that_is_deleted_is_replaced(group: &Group<'_>) {
     group.until("another pod of consumer 1", |told| {
         process(told).is_some_and(|now| Some(now) != old) && all_active(told)
     });
+    // Its partitions were moved before it was told to end.
+    let log = log(&group.folder, "controller");
+    let moves = log.lines().filter(|line| line.contains("a partition has a new owner"));
+    let moves: Vec<&str> = moves.filter(|line| line.contains("from=1")).collect();
+    assert!(!moves.is_empty() && moves.iter().all(|line| line.contains("planned=true")), "{log}");
 }
 
 fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{Class, Error, WorkerSpec};
-use tidegate_runtime::spec::{GroupSpec, Keeping, Storage, Workers};
+use tidegate_runtime::spec::{GroupSpec, Keeping, Kubernetes, Storage, Workers};
 
 use crate::names::{CONSUMER_LABEL, GROUP_LABEL, Names};
 use crate::options::KubeOptions;
@@ -157,7 +157,8 @@ fn template(
     ] {
         pod.entry(name).or_insert(usual);
     }
-    pod.insert("terminationGracePeriodSeconds".to_owned(), json!(workers.stop_grace.as_secs() + 1));
+    let grace = workers.kubernetes.evacuation + workers.stop_grace;
+    pod.insert("terminationGracePeriodSeconds".to_owned(), json!(grace.as_secs() + 1));
     let claim = json!({ "claimName": names.consumer(consumer) });
     let spec_field = format!("metadata.annotations['{GROUP_SPEC}']");
     let files = json!([
@@ -169,17 +170,22 @@ fn template(
     let containers = list(pod, "containers");
     let at = containers.iter().position(|container| container["name"] == CONTAINER);
     let mut container = at.map_or_else(Map::new, |at| object(containers.remove(at)));
-    complete(&mut container, options, &workers.kubernetes.image);
+    complete(&mut container, options, &workers.kubernetes);
     containers.insert(0, Value::Object(container));
     template
 }
 
-fn complete(container: &mut Map<String, Value>, options: &KubeOptions, image: &str) {
+fn complete(container: &mut Map<String, Value>, options: &KubeOptions, kubernetes: &Kubernetes) {
     let probe = |path: &str, failures: u32| {
         json!({ "httpGet": { "path": path, "port": options.port }, "periodSeconds": 5, "timeoutSeconds": 3,
                 "failureThreshold": failures })
     };
+    let Kubernetes { image, evacuation, .. } = kubernetes;
+    let evacuated = format!("/evacuated/{}", evacuation.as_secs());
+    let evacuated =
+        json!({ "preStop": { "httpGet": { "path": evacuated, "port": options.port } } });
     for (name, usual) in [
+        ("lifecycle", evacuated),
         ("readinessProbe", probe("/readyz", 2)),
         ("livenessProbe", probe("/livez", 6)),
         (
@@ -328,7 +334,9 @@ mod tests {
         assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
         assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
-        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 21);
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 60 + 20 + 1);
+        let hook = &pod["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"];
+        assert_eq!(*hook, json!({ "path": "/evacuated/60", "port": 8080 }));
         assert_eq!(pod["metadata"]["annotations"][GROUP_SPEC], "group: orders");
     }
 

@@ -26,7 +26,7 @@ pub struct KubeOptions {
     pub retain: bool,
     /// Told of each workload that somebody else has changed or deleted.
     pub drift: Option<mpsc::Sender<ConsumerNumber>>,
-    /// How long the end of all workers may take at least: from SIGTERM to SIGKILL.
+    /// How long the end of all workers may take at least: from the deletion of a pod to SIGKILL.
     pub stop_grace: std::time::Duration,
 }
 
@@ -42,7 +42,7 @@ impl KubeOptions {
             keeping: workers.kubernetes.storage.keeping,
             retain: workers.kubernetes.storage.retain,
             drift: None,
-            stop_grace: workers.stop_grace,
+            stop_grace: workers.kubernetes.evacuation + workers.stop_grace,
         }
     }
 }

@@ -27,6 +27,8 @@ struct View {
     trouble: Option<String>,
     /// Its node has said that the container has ended, and there will be no other.
     ended: bool,
+    /// Its process, if the pod is being deleted and that still runs.
+    ending: Option<ProcessId>,
 }
 
 /// Everything that was seen.
@@ -43,8 +45,13 @@ impl Sight {
     pub(crate) fn list(&self) -> BTreeMap<ConsumerNumber, WorkerState> {
         let mut list: BTreeMap<ConsumerNumber, WorkerState> = BTreeMap::new();
         for (consumer, (spec, _)) in &self.workloads {
-            let state =
-                WorkerState { phase: Phase::Pending, spec: spec.clone(), starts: 0, trouble: None };
+            let state = WorkerState {
+                phase: Phase::Pending,
+                spec: spec.clone(),
+                starts: 0,
+                trouble: None,
+                ending: None,
+            };
             list.insert(*consumer, state);
         }
         for view in self.pods.values() {
@@ -53,7 +60,9 @@ impl Sight {
                 spec: WorkerSpec::default(),
                 starts: 0,
                 trouble: None,
+                ending: None,
             });
+            state.ending = state.ending.or(view.ending);
             // Of an old pod and its successor, the one that runs is what matters; of two that do not, either.
             if state.phase != Phase::Running {
                 state.phase = view.phase;
@@ -194,7 +203,10 @@ fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
         Phase::Pending
     };
     let trouble = trouble(pod, container).filter(|_| phase != Phase::Running);
-    View { consumer, phase, starts, trouble, ended: has_ended && (is_deleted || is_over) }
+    let ended = has_ended && (is_deleted || is_over);
+    let process = || pod.uid().as_deref().and_then(process_of_pod);
+    let ending = if is_deleted && is_running { process() } else { None };
+    View { consumer, phase, starts, trouble, ended, ending }
 }
 
 /// What keeps a pod from running, in the words of the scheduler and the node.
@@ -276,10 +288,13 @@ mod tests {
             (Phase::BackingOff, None),
             "the next one says Hello with the lock"
         );
+        assert_eq!(sight.list()[&ONE].ending, None);
         let told = sight.note_pod(&pod(&running(), 1, true, "Running")).unwrap();
         assert_eq!((told.phase, told.died), (Phase::Stopping, None));
+        assert_eq!(sight.list()[&ONE].ending, process_of_pod(UID));
         let told = sight.note_pod(&pod(&ended(0), 1, true, "Succeeded")).unwrap();
         assert_eq!(told.died, Some((process_of_pod(UID).unwrap(), Evidence::PodEnded)));
+        assert_eq!(sight.list()[&ONE].ending, None);
         assert_eq!(sight.note_pod(&pod(&ended(0), 1, true, "Succeeded")), None, "it is told once");
     }
 

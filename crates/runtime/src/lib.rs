@@ -6,6 +6,7 @@ mod codec;
 pub mod consumer;
 pub mod controller;
 pub mod errors;
+pub mod evacuation;
 pub mod feeds;
 pub mod follow;
 #[cfg(test)]

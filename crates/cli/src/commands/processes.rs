@@ -155,7 +155,7 @@ pub(super) async fn consumer(args: ConsumerArgs, signals: Signals) -> anyhow::Re
         }
     };
     let start = consumer::Start { consumer: id, process, boot: state.boot() };
-    let shown = consumer::Shown { metrics, status };
+    let shown = consumer::Shown { metrics, status, held: face.held() };
     let ports = wiring::consumer_ports(&kafka, &config, state, shown)?;
     let waiting = |status: &ConsumerStatus| {
         (status.lease != LeaseState::Live).then_some("it has no lease from the ledger")

@@ -152,6 +152,11 @@ impl Consumer {
         self.holdings.iter().map(|(partition, holding)| (*partition, holding.epoch, holding.next))
     }
 
+    /// How many partitions it holds.
+    pub fn holds(&self) -> usize {
+        self.holdings.len()
+    }
+
     /// What it does for each partition that it holds.
     pub fn activities(&self) -> impl Iterator<Item = (PartitionId, Activity)> {
         self.holdings.iter().map(|(partition, holding)| (*partition, holding.activity()))

@@ -20,7 +20,7 @@ use crate::ids::{
     ConsumerNumber, Generation, GroupName, Incarnation, Instant, Offset, PartitionId, Position,
     ProcessId, Term,
 };
-use crate::ledger::{Evidence, Fold, Record, Replay};
+use crate::ledger::{CommandBody, Evidence, Fold, Record, Replay};
 
 /// How many processes that are known to be dead are remembered: a Hello of one may still arrive.
 const DEAD_REMEMBERED: usize = 1024;
@@ -195,7 +195,7 @@ impl Controller {
                 self.dirty = true;
             }
             Input::Worker(worker) => self.worker(now, worker),
-            Input::Steering(steering) => self.steer(now, steering),
+            Input::Steering(steering) => self.steer(now, steering, &mut effects),
             Input::TopicsLeft(topics) => self.topics_left(topics),
             Input::Settings(settings) => {
                 self.demand.set_settings(settings.demand.clone());
@@ -222,16 +222,35 @@ impl Controller {
         }
     }
 
-    fn steer(&mut self, now: Instant, Steering { leave, hold, pins }: Steering) {
-        if self.pins != pins || self.leaving.consumers() != leave {
+    fn steer(&mut self, now: Instant, steering: Steering, effects: &mut Vec<Effect>) {
+        let Steering { leave, hold, pins } = steering;
+        let before = self.leaving.consumers();
+        let other: BTreeSet<_> = before.symmetric_difference(&leave).collect();
+        // Of who has nothing nothing follows.
+        let concerns = |consumer: &ConsumerNumber| other.contains(consumer);
+        if self.pins != pins || !other.is_empty() && self.sight().assignment.values().any(concerns)
+        {
             self.demand.spec_changed();
         }
+        self.promise(&leave, effects);
         self.leaving.note(now, &leave);
         (self.held, self.pins) = (hold, pins);
         if let Some(office) = &mut self.office {
             office.is_steered = true;
         }
         self.dirty = true;
+    }
+
+    /// Who is to be left hears at once of a controller that sees to it: it may wait for that with its end.
+    fn promise(&self, leave: &BTreeSet<ConsumerNumber>, effects: &mut Vec<Effect>) {
+        let Some(office) = self.office.as_ref().filter(|_| !self.settings.demand.paused) else {
+            return;
+        };
+        let news = leave.iter().filter(|consumer| !self.leaving.contains(**consumer));
+        for current in news.filter_map(|consumer| self.fold.lives().current(*consumer)) {
+            let asks = CommandBody::StateQuery { term: office.term };
+            effects.extend(self.command(current, asks));
+        }
     }
 
     fn worker(&mut self, now: Instant, worker: WorkerView) {

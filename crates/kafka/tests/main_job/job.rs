@@ -84,6 +84,7 @@ impl TaskWorkers {
             shown: consumer::Shown {
                 metrics: ConsumerMetrics::register(&mut Registry::default()),
                 status: watch::Sender::default(),
+                held: watch::Sender::default(),
             },
         };
         let run = consumer::run(config, start, ports, stops);
@@ -115,6 +116,7 @@ impl Workers for TaskWorkers {
             spec: WorkerSpec::default(),
             starts: 1,
             trouble: None,
+            ending: None,
         };
         Ok(self.running.keys().map(|consumer| (*consumer, running.clone())).collect())
     }

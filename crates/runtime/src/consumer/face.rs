@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::gather::{Done, Gatherer, Gathering};
 use super::shell::Start;
+use crate::evacuation::Held;
 use crate::ports::{Class, TopicPartition};
 use crate::telemetry::metrics::{
     AlarmLabels, ConsumerMetrics, OutcomeLabels, PartitionLabels, ReasonLabels, SinkLabels,
@@ -24,6 +25,8 @@ pub struct Shown {
     pub metrics: ConsumerMetrics,
     /// Its status page.
     pub status: watch::Sender<ConsumerStatus>,
+    /// What it has, for who waits with its end.
+    pub held: watch::Sender<Held>,
 }
 
 /// The state behind what is shown.
@@ -31,6 +34,7 @@ pub struct Shown {
 pub(super) struct Face {
     pub(super) metrics: ConsumerMetrics,
     status: watch::Sender<ConsumerStatus>,
+    held: watch::Sender<Held>,
     group: String,
     start: Start,
     alarms: BTreeMap<PartitionId, RaisedAlarm>,
@@ -43,6 +47,7 @@ impl Face {
         Self {
             metrics: shown.metrics,
             status: shown.status,
+            held: shown.held,
             group,
             start,
             alarms: BTreeMap::new(),
@@ -143,6 +148,18 @@ impl Face {
     /// A partition is read again, or is not this consumer's any more.
     pub(super) fn clear(&mut self, partition: PartitionId) {
         self.alarms.remove(&partition);
+    }
+
+    /// So many commands were read.
+    pub(super) fn heard(&self, commands: usize) {
+        self.held.send_modify(|held| held.commands += wide(commands));
+    }
+
+    /// It has so many partitions.
+    pub(super) fn holds(&self, partitions: usize) {
+        self.held.send_if_modified(|held| {
+            std::mem::replace(&mut held.partitions, partitions) != partitions
+        });
     }
 
     /// Says what the process is at when it is told to end.

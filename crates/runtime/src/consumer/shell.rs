@@ -319,17 +319,20 @@ impl Shell {
 
     fn take_commands(&mut self, records: Result<Vec<RawRecord>, ReadError>) {
         match records {
-            Ok(records) => self.inputs.extend(records.iter().map(|record| {
-                let command = codec::command(record).map_err(|error| {
-                    self.face.metrics.commands_undecodable.inc();
-                    tracing::warn!(
-                        offset = record.offset,
-                        error = &error as &dyn std::error::Error,
-                        "a command cannot be read"
-                    );
-                });
-                Input::Command(Offset(record.offset), command.ok())
-            })),
+            Ok(records) => {
+                self.face.heard(records.len());
+                self.inputs.extend(records.iter().map(|record| {
+                    let command = codec::command(record).map_err(|error| {
+                        self.face.metrics.commands_undecodable.inc();
+                        tracing::warn!(
+                            offset = record.offset,
+                            error = &error as &dyn std::error::Error,
+                            "a command cannot be read"
+                        );
+                    });
+                    Input::Command(Offset(record.offset), command.ok())
+                }));
+            }
             Err(error) => {
                 // Without commands there is no heartbeat: the lease lapses and a new life begins where the log ends. What
                 // is lost is no better for being waited for.
@@ -414,6 +417,7 @@ impl Shell {
                 self.perform(effect);
             }
         }
+        self.face.holds(self.core.holds());
     }
 }
 

@@ -100,7 +100,10 @@ impl Keeper {
                     }
                     self.fulfil().await;
                 }
-                change = self.workers.changed() => self.tell(News::Change(change)).await,
+                change = self.workers.changed() => {
+                    self.tell(News::Change(change)).await;
+                    retry.reset_immediately();
+                }
                 _ = retry.tick() => self.again().await,
             }
         }

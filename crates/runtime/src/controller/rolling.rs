@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_core::controller::{Controller, Steering};
-use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
+use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId, ProcessId};
 use tidegate_core::ledger::Ownership;
 use tidegate_core::rollout::{Held, Member, Note, Patience, Revision, Rollout, View, Wishes};
 use tidegate_wire::status::RolloutStatus;
@@ -143,9 +143,13 @@ impl Rolling {
             next.wish = Some(Wish::Run(*consumer, known.spec.clone()));
         }
         leave.extend(wishes.leave);
+        // It comes back where nobody deletes its worker too: nobody is started in its place before that is known to be needed.
+        let mut hold = ending(core, workers);
+        leave.extend(&hold);
+        hold.extend(wishes.hold);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
-        let steering = Steering { leave, hold: wishes.hold.into_iter().collect(), pins };
+        let steering = Steering { leave, hold, pins };
         if self.told.as_ref() != Some(&steering) {
             self.told = Some(steering.clone());
             next.steering = Some(steering);
@@ -248,6 +252,22 @@ fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> boo
     !is_drained && !worker.spec.revision.is_empty()
 }
 
+/// Consumers whose process has been told to end by somebody else: it waits until its partitions have left.
+fn ending(
+    core: &Controller,
+    workers: &BTreeMap<ConsumerNumber, WorkerState>,
+) -> BTreeSet<ConsumerNumber> {
+    let lives = core.fold().lives();
+    let process = |consumer| Some(lives.get(lives.current(consumer)?)?.process);
+    let is_ending = move |(consumer, worker): &(&ConsumerNumber, &WorkerState)| {
+        let of = |ending: ProcessId| {
+            process(**consumer).is_some_and(|it| it.family() == ending.family())
+        };
+        worker.ending.is_some_and(of)
+    };
+    workers.iter().filter(is_ending).map(|(consumer, _)| *consumer).collect()
+}
+
 /// Consumers that are to go.
 fn drained(config: &Config) -> BTreeSet<ConsumerNumber> {
     config.consumers.drain.iter().filter_map(|it| ConsumerNumber::new(it.get())).collect()
@@ -266,7 +286,7 @@ mod tests {
 
     fn worker(spec: &GroupSpec, phase: Phase) -> WorkerState {
         let spec = WorkerSpec::new(&spec.for_consumers(), "");
-        WorkerState { phase, spec, starts: 1, trouble: None }
+        WorkerState { phase, spec, starts: 1, trouble: None, ending: None }
     }
 
     #[test]

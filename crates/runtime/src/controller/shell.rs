@@ -282,6 +282,7 @@ impl Shell {
                 self.rolling.see(&list);
                 self.workers = list;
                 self.are_workers_known = true;
+                self.roll();
             }
             News::Change(WorkerChange { consumer, phase, died, detail }) => {
                 tracing::info!(%consumer, ?phase, detail, "a worker has changed");

@@ -69,6 +69,8 @@ pub struct WorkerState {
     pub starts: u32,
     /// What went wrong last, for status.
     pub trouble: Option<String>,
+    /// A process of it, or a [family](ProcessId::family) of them, that somebody has told to end and that still runs.
+    pub ending: Option<ProcessId>,
 }
 
 /// A change of one worker.

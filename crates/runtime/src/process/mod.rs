@@ -152,7 +152,8 @@ impl ProcessWorkers {
 
     fn supervise(&mut self, consumer: ConsumerNumber, spec: WorkerSpec, child: Option<Child>) {
         let (wanted, receiver) = watch::channel(Some(spec.clone()));
-        let state = WorkerState { phase: Phase::Pending, spec, starts: 0, trouble: None };
+        let state =
+            WorkerState { phase: Phase::Pending, spec, starts: 0, trouble: None, ending: None };
         self.table.lock().insert(consumer, Entry { wanted, state, handle: None });
         let supervisor = Supervisor {
             consumer,

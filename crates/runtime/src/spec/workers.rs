@@ -52,7 +52,7 @@ pub struct Backoff {
 }
 
 /// How consumers run on Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Kubernetes {
     /// Image of the consumers, by tag or digest. Required for the kind `kubernetes`: a controller of another version is no
@@ -67,6 +67,10 @@ pub struct Kubernetes {
     #[serde(skip_serializing_if = "Value::is_null")]
     #[schemars(extend("type" = "object", "x-kubernetes-preserve-unknown-fields" = true))]
     pub template: Value,
+    /// Time that a pod which somebody deletes or evicts keeps its partitions at most, while they go to others; its grace is so much
+    /// longer. The default lets another consumer start for them.
+    #[serde(with = "Span")]
+    pub evacuation: Duration,
     /// The volume of each consumer.
     pub storage: Storage,
 }
@@ -116,6 +120,18 @@ impl Default for Workers {
 impl Default for Backoff {
     fn default() -> Self {
         Self { initial: Duration::from_millis(500), max: Duration::from_secs(30) }
+    }
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            namespace: None,
+            template: Value::Null,
+            evacuation: Duration::from_secs(60),
+            storage: Storage::default(),
+        }
     }
 }
 

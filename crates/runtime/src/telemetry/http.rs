@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::render_all;
+use crate::evacuation::{self, Held};
 
 /// The media type that scrapers know the metrics by.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,6 +54,8 @@ pub struct Pages {
     pub health: watch::Receiver<Health>,
     /// For `/status`, as JSON; empty while there is none.
     pub status: watch::Receiver<Bytes>,
+    /// For `/evacuated/SECONDS`: what the consumer of this process has. Nothing in a process that is none.
+    pub held: watch::Receiver<Held>,
     /// For the groups that this process runs, by namespace and name: their metrics beside its own, and `/groups/NAMESPACE/NAME/status`.
     pub groups: watch::Receiver<BTreeMap<(String, String), GroupPage>>,
 }
@@ -102,6 +106,7 @@ impl Server {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/evacuated/{seconds}", get(evacuated))
             .route("/groups/{namespace}/{name}/status", get(group_status))
             .with_state(pages);
         axum::serve(self.listener, router)
@@ -132,6 +137,13 @@ async fn status(State(pages): State<Pages>) -> Response {
     shown(pages.status.borrow().clone())
 }
 
+/// Answers once the partitions have left this process, or nobody takes them, or after so many seconds.
+async fn evacuated(State(pages): State<Pages>, Path(seconds): Path<u32>) -> Response {
+    let left = evacuation::left(pages.held, Duration::from_secs(seconds.into())).await;
+    tracing::info!(left = left.name(), "the end of this pod was waited with");
+    (left.name().to_owned() + "\n").into_response()
+}
+
 async fn group_status(State(pages): State<Pages>, Path(key): Path<(String, String)>) -> Response {
     let status = pages.groups.borrow().get(&key).map(|page| page.status.borrow().clone());
     match status {
@@ -156,8 +168,6 @@ fn verdict(trouble: Option<String>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
@@ -188,6 +198,7 @@ mod tests {
             metrics: Arc::new(registry),
             health: health_seen,
             status: status_seen,
+            held: watch::channel(Held::default()).1,
             groups: groups_seen,
         };
         let mut tasks = TaskSet::new();
@@ -206,6 +217,7 @@ mod tests {
         health.send_replace(Health::ready());
         status.send_replace(Bytes::from_static(b"{\"consumers\":2}"));
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(address, "/evacuated/60").await.ends_with("all partitions have left\n"));
         let page = ask(address, "/status").await;
         assert!(page.contains("application/json") && page.ends_with("{\"consumers\":2}"));
         let labels = [("group".into(), "orders".into())].into_iter();

@@ -113,6 +113,7 @@ fn ports(
         shown: consumer::Shown {
             metrics: ConsumerMetrics::register(&mut Registry::default()),
             status: watch::Sender::default(),
+            held: watch::Sender::default(),
         },
     }
 }
