@@ -44,6 +44,7 @@ cargo xtask COMMAND
   s3 ARGS         a real S3 server on this machine: up, status, kill, down, wipe, fetch
   kube ARGS       a real Kubernetes on this machine: up, status, kill, down, wipe, kubectl, helm, fetch
   kube test ARGS  the tests on it, which no other command runs (ARGS go to `cargo test`)
+  kube bench      figures on it: how fast consumers are made, pauses of a rollout, the cost of a hundred at rest
   docs            write the pages under docs/ that are generated from code
   help            this text
 ";
@@ -82,6 +83,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("postgres", _) => return servers::POSTGRES.forward(rest),
         ("s3", _) => return servers::S3.forward(rest),
         ("kube", [first, rest @ ..]) if first == "test" => stages::kube(rest)?,
+        ("kube", [first]) if first == "bench" => stages::kube_bench()?,
         ("kube", _) => return servers::KUBE.forward(rest),
         ("docs", []) => docs::write()?,
         ("help" | "--help" | "-h", _) => print!("{USAGE}"),

@@ -51,7 +51,17 @@ pub(crate) fn kube(arguments: &[String]) -> Result<()> {
     command
         .args(["--test", "pods", "--test", "cluster", "--test", "workers", "--test", "resource"]);
     command.args(["--test", "kubernetes", "--test", "operator"]);
-    run(command.args(arguments).args(["--", "--ignored"]))
+    run(command.args(arguments).args(["--", "--ignored", "--skip", "figures_"]))
+}
+
+/// Measures on a real Kubernetes.
+pub(crate) fn kube_bench() -> Result<()> {
+    needs::provide_for_kube()?;
+    servers::KUBE.fetch(None)?;
+    let mut command = cargo();
+    command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
+    command.args(["test", "--workspace", "--test", "operator"]);
+    run(command.args(["--", "--ignored", "--nocapture", "figures_"]))
 }
 
 /// Lints everything. `-D warnings` goes to clippy alone, so that no other command has to build anew.

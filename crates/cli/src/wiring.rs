@@ -218,7 +218,8 @@ pub(crate) fn controller_start(
         WorkerKind::Process => crate::args::VERSION.to_owned(),
         WorkerKind::Kubernetes | WorkerKind::Manual => String::new(),
     };
-    Ok(controller::Start { process, jitter, program, check: setup::sink_faults, end_workers })
+    let check = setup::sink_faults;
+    Ok(controller::Start { process, jitter, deposes: false, program, check, end_workers })
 }
 
 // === consumer ===

@@ -10,6 +10,10 @@ use tidegate_runtime::ports::{Class, Error};
 /// How long one request may take. A server that is gone often does not say so.
 const REQUEST: Duration = Duration::from_secs(10);
 
+/// How long a connection may be silent. A watch hears something once a minute; where it does not, something between has dropped the
+/// connection without a word.
+const SILENCE: Duration = Duration::from_secs(100);
+
 /// Connects in the way that this process's surroundings offer. Nothing is sent yet.
 pub async fn connect() -> Result<Client, Error> {
     let failed = |cause: Box<dyn std::error::Error + Send + Sync>| {
@@ -20,5 +24,6 @@ pub async fn connect() -> Result<Client, Error> {
     // Whoever calls decides what is tried again, and when.
     config.default_retry = false;
     config.connect_timeout = Some(REQUEST);
+    config.read_timeout = Some(SILENCE);
     Client::try_from(config).map_err(|error| failed(error.into()))
 }

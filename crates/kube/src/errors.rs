@@ -36,12 +36,9 @@ pub(crate) async fn in_time<T>(
 /// An error of the port. The server's own words are its cause.
 pub(crate) fn refused(right: Right, object: &str, error: kube::Error) -> Error {
     let Right { verb, resource } = right;
-    let class = class_of(&error);
-    let text = if code(&error) == Some(403) {
-        missing(right, &error)
-    } else {
-        format!("failed to {verb} {resource} {object}")
-    };
+    let missing = missing(right, &error);
+    let class = class_of(&error, missing.is_some());
+    let text = missing.unwrap_or_else(|| format!("failed to {verb} {resource} {object}"));
     Error::new(class, text).because(error)
 }
 
@@ -52,23 +49,22 @@ pub(crate) fn of_watch(resource: &'static str, error: &watcher::Error) -> (Strin
         watcher::Error::WatchStartFailed(cause) => ("watch", Some(cause)),
         _ => ("watch", None),
     };
-    match cause.filter(|cause| code(cause) == Some(403)) {
-        Some(cause) => (missing(Right { verb, resource }, cause), true),
+    match cause.and_then(|cause| missing(Right { verb, resource }, cause)) {
+        Some(text) => (text, true),
         None => (format!("failed to {verb} {resource}: {error}"), false),
     }
 }
 
-/// The server says `User "..." cannot VERB resource "..."`: to apply what is not there yet needs the right to create it as well.
-fn missing(right: Right, error: &kube::Error) -> String {
-    let told = match error {
-        kube::Error::Api(status) => status.message.split_once(" cannot "),
-        _ => None,
-    };
-    let told = told.and_then(|(_, told)| told.split_once(' ')).map(|(verb, _)| verb);
-    let (verb, resource) = (told.unwrap_or(right.verb), right.resource);
-    format!(
+/// Says which right is missing, if one is. The server says `User "..." cannot VERB resource "..."` then: to apply what is not there yet needs
+/// the right to create it as well. What a quota or an admission controller forbids is forbidden in other words.
+fn missing(right: Right, error: &kube::Error) -> Option<String> {
+    let kube::Error::Api(status) = error else { return None };
+    let (_, told) = status.message.split_once(" cannot ").filter(|_| status.code == 403)?;
+    let (verb, _) = told.split_once(' ').unwrap_or((right.verb, ""));
+    let resource = right.resource;
+    Some(format!(
         "the right to {verb} {resource} is missing: add it to the Role of the controller's service account"
-    )
+    ))
 }
 
 /// True if there is no such object.
@@ -89,10 +85,11 @@ fn code(error: &kube::Error) -> Option<u16> {
 }
 
 /// Right after its start an API server refuses what it will allow once it has read the rules: only what is wrong with the object
-/// itself stays wrong.
-fn class_of(error: &kube::Error) -> Class {
+/// itself stays wrong, and what something else than a right forbids.
+fn class_of(error: &kube::Error, lacks_right: bool) -> Class {
     match code(error) {
         Some(400 | 405 | 422) => Class::Permanent,
+        Some(403) if !lacks_right => Class::Permanent,
         _ => Class::Transient,
     }
 }

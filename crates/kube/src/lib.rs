@@ -17,6 +17,7 @@ pub mod operator;
 mod options;
 pub mod resource;
 mod sight;
+mod upkeep;
 mod watch;
 mod workers;
 

@@ -9,8 +9,9 @@ pub const CONSUMER_LABEL: &str = "tidegate.dev/consumer";
 /// The label of the group.
 pub(crate) const GROUP_LABEL: &str = "tidegate.dev/group";
 
-/// Letters of a group in names: behind them stand `-consumer-`, a number, and what Kubernetes adds to the names of pods.
-const MOST: usize = 32;
+/// Letters of a group in names: behind them stand a number that tells it from others, `-consumer-`, and a consumer's number. A StatefulSet may
+/// have 52 in all: what Kubernetes adds to it has to be a label of 63.
+const MOST: usize = 28;
 
 /// Names of one group's objects.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -100,7 +100,8 @@ pub(crate) fn budget(options: &KubeOptions, names: &Names) -> Value {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata(options, &names.budget(), &labels(names, None)),
-        "spec": { "maxUnavailable": 1, "selector": { "matchLabels": { GROUP_LABEL: names.group() } } },
+        // One that does not work anyway must not hold up a drain.
+        "spec": { "maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": { "matchLabels": { GROUP_LABEL: names.group() } } },
     })
 }
 

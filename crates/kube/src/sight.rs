@@ -203,7 +203,8 @@ fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
         Phase::Pending
     };
     let trouble = trouble(pod, container).filter(|_| phase != Phase::Running);
-    let ended = has_ended && (is_deleted || is_over);
+    // Of a pod that is being deleted, too, the node says by its phase that no container is started again: a container's end may be old.
+    let ended = has_ended && is_over;
     let process = || pod.uid().as_deref().and_then(process_of_pod);
     let ending = if is_deleted && is_running { process() } else { None };
     View { consumer, phase, starts, trouble, ended, ending }

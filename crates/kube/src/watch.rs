@@ -1,4 +1,4 @@
-//! The watch: tells the sight of workers what happens, repairs workloads that were changed, and deletes claims that nobody uses.
+//! The watch: tells the sight of workers what happens, and the upkeep what has to be put right.
 //!
 //! A watch that breaks is begun again, also one that is forbidden: an API server that has just started forbids much that it allows a
 //! moment later.
@@ -16,7 +16,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use tidegate_core::ids::ConsumerNumber;
-use tidegate_runtime::ports::{Error, Phase, WorkerChange, WorkerSpec};
+use tidegate_runtime::ports::{WorkerChange, WorkerSpec};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -37,8 +37,6 @@ pub(crate) struct Watch {
     workloads: BTreeSet<ConsumerNumber>,
     claims: BTreeSet<ConsumerNumber>,
     pods: BTreeSet<String>,
-    /// Consumers whose claims could not be deleted.
-    kept: BTreeSet<ConsumerNumber>,
 }
 
 type Seen<K> = Result<Event<K>, watcher::Error>;
@@ -46,7 +44,7 @@ type Seen<K> = Result<Event<K>, watcher::Error>;
 impl Watch {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let (workloads, claims) = (BTreeSet::new(), BTreeSet::new());
-        Self { shared, workloads, claims, pods: BTreeSet::new(), kept: BTreeSet::new() }
+        Self { shared, workloads, claims, pods: BTreeSet::new() }
     }
 
     /// Watches until nobody listens.
@@ -61,15 +59,16 @@ impl Watch {
         let mut pods = pin!(watcher(kinds.pods.clone(), of_pods).backoff(Pauses::default()));
         loop {
             let told = tokio::select! {
-                Some(seen) = workloads.next() => self.workload(seen).await,
+                Some(seen) = workloads.next() => self.workload(seen),
                 Some(seen) = claims.next() => {
-                    self.claim(seen).await;
+                    self.claim(seen);
                     Vec::new()
                 }
                 Some(seen) = pods.next() => self.pod(seen),
             };
-            let kept = self.kept().await;
-            for change in told.into_iter().chain(kept) {
+            // A claim may be idle now.
+            self.shared.owes.notify_one();
+            for change in told {
                 if changes.send(change).await.is_err() {
                     return;
                 }
@@ -77,20 +76,7 @@ impl Watch {
         }
     }
 
-    /// Tells of claims that nobody uses and that cannot be deleted, of each once.
-    async fn kept(&mut self) -> Vec<WorkerChange> {
-        let kept = self.shared.collect().await;
-        let before = std::mem::replace(&mut self.kept, kept.keys().copied().collect());
-        let news = kept.into_iter().filter(|(consumer, _)| !before.contains(consumer));
-        let change = |(consumer, error): (ConsumerNumber, Error)| {
-            tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a claim that nobody uses was not deleted");
-            let detail = format!("its claim was not deleted: {error}");
-            WorkerChange { consumer, phase: Phase::Gone, died: None, detail }
-        };
-        news.map(change).collect()
-    }
-
-    async fn workload(&mut self, seen: Seen<DynamicObject>) -> Vec<WorkerChange> {
+    fn workload(&mut self, seen: Seen<DynamicObject>) -> Vec<WorkerChange> {
         match seen {
             Ok(Event::Init) => {
                 let state = self.shared.lock();
@@ -102,16 +88,16 @@ impl Watch {
                     return Vec::new();
                 };
                 self.workloads.remove(&consumer);
-                self.workload_is(consumer, &object).await
+                self.workload_is(consumer, &object)
             }
             Ok(Event::Delete(object)) => match consumer_of(&object) {
-                Some(consumer) => self.workload_is_gone(consumer).await,
+                Some(consumer) => self.workload_is_gone(consumer),
                 None => Vec::new(),
             },
             Ok(Event::InitDone) => {
                 let mut told = Vec::new();
                 for consumer in std::mem::take(&mut self.workloads) {
-                    told.extend(self.workload_is_gone(consumer).await);
+                    told.extend(self.workload_is_gone(consumer));
                 }
                 self.whole(self.shared.kinds.workloads.resource);
                 self.shared.seen.send_modify(|seen| seen.workloads = true);
@@ -124,44 +110,35 @@ impl Watch {
         }
     }
 
-    async fn workload_is(
-        &self,
-        consumer: ConsumerNumber,
-        object: &DynamicObject,
-    ) -> Vec<WorkerChange> {
+    fn workload_is(&self, consumer: ConsumerNumber, object: &DynamicObject) -> Vec<WorkerChange> {
         let revision = object.annotations().get(REVISION).cloned().unwrap_or_default();
         let group = &object.data["spec"]["template"]["metadata"]["annotations"][GROUP_SPEC];
         let group = group.as_str().unwrap_or_default().into();
         let generation = object.metadata.generation.unwrap_or_default();
         let stays = object.metadata.deletion_timestamp.is_none();
         let spec = WorkerSpec { revision, group };
-        let (change, differs) = {
-            let mut state = self.shared.lock();
-            let change = state.sight.note_workload(consumer, Some((spec.clone(), generation)));
-            let is_adopted = stays && state.adopt(consumer, spec, generation);
-            // Whoever made it may have lost its claim to who led already.
-            let is_bare =
-                is_adopted && self.shared.seen.borrow().all() && state.sight.lacks_claim(consumer);
+        let mut state = self.shared.lock();
+        let change = state.sight.note_workload(consumer, Some((spec.clone(), generation)));
+        if stays {
+            state.adopt(consumer, spec, generation);
             let applied = state.applied.get(&consumer).copied();
-            (change, is_bare || applied.is_some_and(|applied| generation > applied))
-        };
-        if stays && differs {
-            self.shared.repair(consumer, Some(generation)).await;
+            // Whoever made it may have lost its claim to who led before.
+            let is_bare = self.shared.seen.borrow().all() && state.sight.lacks_claim(consumer);
+            if is_bare || applied.is_some_and(|applied| generation > applied) {
+                state.owed.workload(consumer, Some(generation));
+            }
         }
         change.into_iter().collect()
     }
 
-    async fn workload_is_gone(&self, consumer: ConsumerNumber) -> Vec<WorkerChange> {
-        let change = {
-            let mut state = self.shared.lock();
-            state.forget(consumer);
-            state.sight.note_workload(consumer, None)
-        };
-        self.shared.repair(consumer, None).await;
-        change.into_iter().collect()
+    fn workload_is_gone(&self, consumer: ConsumerNumber) -> Vec<WorkerChange> {
+        let mut state = self.shared.lock();
+        state.forget(consumer);
+        state.owed.workload(consumer, None);
+        state.sight.note_workload(consumer, None).into_iter().collect()
     }
 
-    async fn claim(&mut self, seen: Seen<DynamicObject>) {
+    fn claim(&mut self, seen: Seen<DynamicObject>) {
         match seen {
             Ok(Event::Init) => self.claims = self.shared.lock().sight.claims(),
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
@@ -173,12 +150,12 @@ impl Watch {
             }
             Ok(Event::Delete(object)) => {
                 if let Some(consumer) = consumer_of(&object) {
-                    self.claim_is_gone(consumer).await;
+                    self.claim_is_gone(consumer);
                 }
             }
             Ok(Event::InitDone) => {
                 for consumer in std::mem::take(&mut self.claims) {
-                    self.claim_is_gone(consumer).await;
+                    self.claim_is_gone(consumer);
                 }
                 self.whole(self.shared.kinds.claims.resource);
                 self.shared.seen.send_modify(|seen| seen.claims = true);
@@ -188,14 +165,11 @@ impl Watch {
     }
 
     /// A pod that lacks its claim stays Pending for ever.
-    async fn claim_is_gone(&self, consumer: ConsumerNumber) {
-        let is_needed = {
-            let mut state = self.shared.lock();
-            state.sight.note_claim(consumer, false);
-            state.sight.lacks_claim(consumer)
-        };
-        if is_needed {
-            self.shared.repair(consumer, None).await;
+    fn claim_is_gone(&self, consumer: ConsumerNumber) {
+        let mut state = self.shared.lock();
+        state.sight.note_claim(consumer, false);
+        if state.sight.lacks_claim(consumer) {
+            state.owed.workload(consumer, None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The port: applies and deletes what runs consumers, and tells what the watch sees of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use kube::Client;
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
 use tidegate_runtime::task::{Task, spawn_named};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::kinds::Kinds;
@@ -18,6 +18,7 @@ use crate::names::Names;
 use crate::objects::{budget, claim, workers_of, workload};
 use crate::options::KubeOptions;
 use crate::sight::Sight;
+use crate::upkeep::{self, Owed};
 use crate::watch::Watch;
 
 /// Changes that may wait to be read before the watch waits too.
@@ -30,7 +31,10 @@ const AT_ONCE: usize = 8;
 const FIRST_SIGHT: Duration = Duration::from_secs(10);
 
 /// A watch that is broken is tried again, and says so, more often than this.
-const STILL_BROKEN: Duration = Duration::from_secs(5);
+const STILL_BROKEN: Duration = Duration::from_secs(4);
+
+/// Time between two looks whether all have ended.
+const END_LOOK: Duration = Duration::from_millis(200);
 
 /// What `shut_down` waits beyond the grace that pods get.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -40,7 +44,9 @@ const REMOVAL: Duration = Duration::from_secs(30);
 pub struct KubeWorkers {
     shared: Arc<Shared>,
     changes: mpsc::Receiver<WorkerChange>,
-    _watch: Task<()>,
+    /// Changes that came while a list was waited for.
+    early: VecDeque<WorkerChange>,
+    _tasks: [Task<()>; 2],
 }
 
 /// What the port and the watch have in common.
@@ -52,6 +58,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Workloads, claims and pods that have all been seen once.
     pub(crate) seen: watch::Sender<Seen>,
+    /// Something is owed that can be done at once.
+    pub(crate) owes: Notify,
 }
 
 /// What was seen once as a whole.
@@ -72,6 +80,8 @@ pub(crate) struct State {
     /// The generation that each workload had after it was applied.
     pub(crate) applied: BTreeMap<ConsumerNumber, i64>,
     has_budget: bool,
+    /// What the upkeep has to do.
+    pub(crate) owed: Owed,
     /// Watches that are broken, by resource.
     pub(crate) broken: BTreeMap<&'static str, Broken>,
 }
@@ -93,10 +103,26 @@ impl KubeWorkers {
         let names = Names::new(&options.group);
         let kinds = Kinds::new(client, &options.namespace, options.keeping);
         let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
-        let shared = Arc::new(Shared { options, names, kinds, state, seen });
+        let shared = Arc::new(Shared { options, names, kinds, state, seen, owes: Notify::new() });
         let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
-        let watching = Watch::new(Arc::clone(&shared)).run(sender);
-        Self { shared, changes, _watch: spawn_named("kubernetes watch", watching) }
+        let watching = Watch::new(Arc::clone(&shared)).run(sender.clone());
+        let upkeep = upkeep::run(Arc::clone(&shared), sender);
+        let tasks =
+            [spawn_named("kubernetes watch", watching), spawn_named("kubernetes upkeep", upkeep)];
+        Self { shared, changes, early: VecDeque::new(), _tasks: tasks }
+    }
+
+    /// Waits until everything has been seen once. What changes meanwhile must not stop the watch.
+    async fn first_sight(&mut self) {
+        let mut seen = self.shared.seen.subscribe();
+        loop {
+            // Cancel-safe: a change is taken and kept in one poll.
+            tokio::select! {
+                biased;
+                _ = seen.wait_for(|seen| seen.all()) => return,
+                Some(change) = self.changes.recv() => self.early.push_back(change),
+            }
+        }
     }
 }
 
@@ -104,8 +130,13 @@ impl KubeWorkers {
 impl Workers for KubeWorkers {
     async fn lead(&mut self, leads: bool) {
         self.shared.lock().lead(leads);
-        // What cannot be deleted is told with the next news.
-        drop(self.shared.collect().await);
+        self.shared.owes.notify_one();
+    }
+
+    async fn is_reachable(&mut self) -> bool {
+        let state = self.shared.lock();
+        let is_away = |broken: &Broken| !broken.is_forbidden && broken.at.elapsed() < STILL_BROKEN;
+        !state.broken.values().any(is_away)
     }
 
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
@@ -143,9 +174,7 @@ impl Workers for KubeWorkers {
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
-        let mut seen = self.shared.seen.subscribe();
-        let all = seen.wait_for(|seen| seen.all());
-        let is_whole = tokio::time::timeout(FIRST_SIGHT, all).await.is_ok();
+        let is_whole = tokio::time::timeout(FIRST_SIGHT, self.first_sight()).await.is_ok();
         let state = self.shared.lock();
         // An API server that is away has told what there was; one that forbids to watch will never tell what becomes of it.
         let forbids = |broken: &Broken| broken.is_forbidden && broken.at.elapsed() < STILL_BROKEN;
@@ -159,6 +188,9 @@ impl Workers for KubeWorkers {
     }
 
     async fn changed(&mut self) -> WorkerChange {
+        if let Some(change) = self.early.pop_front() {
+            return change;
+        }
         // Cancel-safe because `recv` is. The watch ends with this value only.
         match self.changes.recv().await {
             Some(change) => change,
@@ -176,8 +208,9 @@ impl Workers for KubeWorkers {
         }
         let shared = Arc::clone(&self.shared);
         let gone = async {
-            while !shared.lock().sight.list().is_empty() {
-                self.changed().await;
+            while !shared.lock().sight.list().is_empty() || !shared.idle_claims().is_empty() {
+                // That a claim is gone is no change of a worker.
+                let _late = tokio::time::timeout(END_LOOK, self.changed()).await;
             }
         };
         if tokio::time::timeout(shared.options.stop_grace + REMOVAL, gone).await.is_err() {
@@ -193,19 +226,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn apply_budget(&self) -> Result<(), Error> {
-        if !self.lock().has_budget {
-            self.kinds
-                .budgets
-                .apply(&self.names.budget(), &budget(&self.options, &self.names))
-                .await?;
-            self.lock().has_budget = true;
-        }
+    pub(crate) async fn apply_budget(&self) -> Result<(), Error> {
+        let body = budget(&self.options, &self.names);
+        self.kinds.budgets.apply(&self.names.budget(), &body).await?;
+        self.lock().has_budget = true;
         Ok(())
     }
 
     /// Applies claim and workload. Returns the generation that the workload has now.
-    async fn apply_consumer(
+    pub(crate) async fn apply_consumer(
         &self,
         consumer: ConsumerNumber,
         spec: &WorkerSpec,
@@ -223,62 +252,22 @@ impl Shared {
         let body = workload(&self.options, &self.names, consumer, spec, &workers);
         let applied = self.kinds.workloads.apply(&name, &body).await?;
         let generation = applied.metadata.generation.unwrap_or_default();
-        self.lock().applied.insert(consumer, generation);
+        let mut state = self.lock();
+        state.applied.insert(consumer, generation);
+        // Something else may have been asked for, and have been applied before this.
+        if state.to_run(consumer).is_some_and(|now| now != *spec) {
+            state.owed.workload(consumer, None);
+            self.owes.notify_one();
+        }
         Ok(generation)
     }
 
     async fn ensure(&self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
         self.lock().wanted.insert(consumer, Some(spec.clone()));
-        self.apply_budget().await?;
+        if !self.lock().has_budget {
+            self.apply_budget().await?;
+        }
         self.apply_consumer(consumer, spec).await.map(drop)
-    }
-
-    /// Puts right a workload that somebody else has changed or deleted.
-    pub(crate) async fn repair(&self, consumer: ConsumerNumber, generation: Option<i64>) {
-        let Some(spec) = self.lock().to_run(consumer) else { return };
-        match self.apply_consumer(consumer, &spec).await {
-            Ok(now) if generation == Some(now) => {}
-            Ok(_) => {
-                tracing::warn!(%consumer, "a workload that somebody has changed or deleted is as it should be again");
-                self.tell_drift(consumer);
-            }
-            Err(error) => {
-                // Until the next change, or until it is asked for again.
-                tracing::warn!(%consumer, error = &error as &dyn std::error::Error, "a workload that somebody has changed was not put right");
-                self.tell_drift(consumer);
-            }
-        }
-    }
-
-    /// Somebody else has changed or deleted a workload.
-    pub(crate) fn tell_drift(&self, consumer: ConsumerNumber) {
-        if let Some(drift) = &self.options.drift {
-            // Who does not keep up with them has been told of enough.
-            let _full = drift.try_send(consumer);
-        }
-    }
-
-    /// Deletes claims that nobody uses any more. Returns those that could not be deleted.
-    pub(crate) async fn collect(&self) -> BTreeMap<ConsumerNumber, Error> {
-        let mut kept = BTreeMap::new();
-        if self.options.retain || !self.seen.borrow().all() {
-            return kept;
-        }
-        let idle = {
-            let state = self.lock();
-            if !state.leads {
-                return kept;
-            }
-            let idle = state.sight.idle_claims().into_iter();
-            idle.filter(|consumer| state.to_run(*consumer).is_none()).collect::<Vec<_>>()
-        };
-        for consumer in idle {
-            match self.kinds.claims.delete(&self.names.consumer(consumer)).await {
-                Ok(()) => self.lock().sight.note_claim(consumer, false),
-                Err(error) => drop(kept.insert(consumer, error)),
-            }
-        }
-        kept
     }
 }
 
@@ -287,6 +276,7 @@ impl State {
         self.leads = leads;
         self.wanted.clear();
         self.applied.clear();
+        self.owed.clear();
         if leads {
             // What a controller before this one has made is as it should be until somebody says otherwise.
             let workloads: Vec<_> =
@@ -310,6 +300,10 @@ impl State {
             self.applied.insert(consumer, generation);
         }
         self.leads && is_new
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.leads
     }
 
     /// A workload is gone: what should have ended has.

@@ -91,6 +91,8 @@ fn a_resource_is_checked_by_the_api_server_field_by_field() {
     apply(&namespace, &kube, &with("consumers.max", json!(20))).unwrap();
     let topics = with("controlTopics", json!({ "monitor": "other" }));
     refused(&namespace, &kube, &topics, "spec.controlTopics", "cannot be changed");
+    let sink = with("topics", json!([{ "name": "orders", "sink": "stdout:" }]));
+    refused(&namespace, &kube, &sink, "spec.topics[0].sink", "keeps its sink");
     let keeping = with("workers.kubernetes.storage", json!({ "keeping": "statefulSet" }));
     refused(
         &namespace,

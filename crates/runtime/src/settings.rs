@@ -21,7 +21,12 @@ const MARK_EVERY: u64 = 4096;
 const SNAPSHOT_PAUSE: Duration = Duration::from_secs(60);
 
 /// The controller's settings. `jitter` keeps two candidates from standing at the same moment.
-pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> controller::Settings {
+pub fn controller(
+    config: &Config,
+    jitter: Duration,
+    deposes: bool,
+    genesis: Generation,
+) -> controller::Settings {
     controller::Settings {
         mode: match config.mode {
             Mode::Observe => controller::Mode::Observe,
@@ -31,6 +36,7 @@ pub fn controller(config: &Config, jitter: Duration, genesis: Generation) -> con
         fence: config.ownership.fence,
         tick: config.ownership.tick,
         elect_after: config.ownership.elect_after.saturating_add(jitter),
+        deposes,
         genesis,
         mark_every: MARK_EVERY,
         snapshot_pause: SNAPSHOT_PAUSE,

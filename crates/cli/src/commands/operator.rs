@@ -115,7 +115,8 @@ async fn run_controller(
     let mut registry = page.registry();
     let metrics = ControllerMetrics::register(&mut registry);
     let ports = wiring::controller_ports(&kafka, &config, Box::new(workers), metrics)?;
-    let start = wiring::controller_start(&config, false)?;
+    // The Lease has chosen this process. One before it may be cut off from it, and lead on.
+    let start = controller::Start { deposes: true, ..wiring::controller_start(&config, false)? };
     let told = assigned.status.subscribe();
     let Assigned { specs, status, stop, .. } = assigned;
     tokio::select! {

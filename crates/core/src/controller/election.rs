@@ -97,14 +97,14 @@ impl Controller {
         self.read_upto().is_some_and(|read| self.election.is_caught_up(read, since))
     }
 
-    /// Stands for election after silence, having read to the end of it. An empty ledger is begun first,
+    /// Stands for election after silence, or at once if it is sent to, having read to the end of it. An empty ledger is begun first,
     /// and one that has lost records is begun anew.
     pub(super) fn stand(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let (resend, elect_after) = (self.settings.resend, self.settings.elect_after);
         let sound = self.sound_generation();
-        let vacant = self.is_vacant();
+        let at_once = self.is_vacant() || self.settings.deposes && self.election.attempt == 0;
         let silent_at =
-            if vacant { Instant::default() } else { self.election.term_heard.after(elect_after) };
+            if at_once { Instant::default() } else { self.election.term_heard.after(elect_after) };
         // A try that nothing was read of is repeated only by who has read to a later end: one who can append but not read
         // would depose everybody again and again.
         let waits = resend.saturating_mul(5);

@@ -89,6 +89,26 @@ fn a_consumer_that_is_to_be_left_keeps_its_partitions_until_another_is_ready_and
 }
 
 #[test]
+fn a_consumer_that_comes_back_counts_for_the_minimum_while_it_is_away() {
+    let moved = |held: &[u32]| {
+        let mut settings = bounded(3, 1);
+        settings.demand.min_consumers = 2;
+        let mut desk = Desk::heir_of_plan(1);
+        desk.step(Input::Settings(settings.into()));
+        desk.report(&[50]);
+        desk.calm();
+        desk.steering.hold = held.iter().map(|number| consumer(*number)).collect();
+        assert_eq!(stops(&desk.evacuate(&[1])), [1]);
+        let mut effects = desk.hear(stopped(FIRST, EPOCH, StopReason::Command));
+        assert_eq!(owner(&desk), Some(consumer(2)));
+        effects.extend(desk.pass(5, &[FIRST, SECOND]));
+        workers(&effects, true)
+    };
+    assert_eq!(moved(&[]), [3], "it is to go");
+    assert!(moved(&[1]).is_empty(), "it is held");
+}
+
+#[test]
 fn at_the_maximum_another_is_started_beside_the_one_that_is_to_be_left_if_the_surge_allows_it() {
     let mut desk = alone(bounded(1, 1));
     let effects = desk.evacuate(&[1]);

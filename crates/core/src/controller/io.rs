@@ -34,6 +34,9 @@ pub struct Settings {
     pub tick: Duration,
     /// Silence of the current term after which this process stands for election; the shell adds jitter.
     pub elect_after: Duration,
+    /// Something else has decided that this process is to lead, as a Lease does: its first election waits for no silence, and
+    /// deposes whoever leads.
+    pub deposes: bool,
     /// Generation to begin a ledger with: unix seconds.
     pub genesis: Generation,
     /// Offsets from one mark in the ledger to the next: at a mark every reader keeps the fold, to write a snapshot of it
@@ -68,6 +71,7 @@ impl Settings {
             fence: Duration::from_secs(20),
             tick: Duration::from_secs(2),
             elect_after: Duration::from_secs(12),
+            deposes: false,
             genesis,
             mark_every: 4096,
             snapshot_pause: Duration::from_secs(60),

@@ -182,11 +182,14 @@ impl Controller {
             Mode::Own => self.workers.keys().copied().chain(assignment.values().copied()).collect(),
             Mode::Observe => assignment.values().copied().collect(),
         };
+        let evacuate = self.leaving.consumers();
+        let returning = evacuate.intersection(&self.held).count();
         Fleet {
             assignment,
             running,
             unavailable: self.standings.passed_over(),
-            evacuate: self.leaving.consumers(),
+            returning: u32::try_from(returning).unwrap_or(u32::MAX),
+            evacuate,
             pins: self.pins.clone(),
             busy: in_progress && !orphaned,
         }

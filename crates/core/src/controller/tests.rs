@@ -392,6 +392,22 @@ fn r7_a_candidate_stands_only_after_silence_that_it_has_read_to_the_end_of() {
     assert_eq!(appended(&effects), [&Record::Elect { process: ME, attempt: 1 }]);
 }
 
+#[test]
+fn r7_who_is_sent_to_lead_deposes_who_leads_once_it_has_read_to_the_end_and_once_only() {
+    let mut desk = Desk::new(Settings { deposes: true, ..settings() });
+    desk.put(Record::Genesis { group: group(), first: true });
+    desk.put(Record::Elect { process: PREDECESSOR, attempt: 1 });
+    let effects = desk.wait(0);
+    let [Effect::FetchLedgerEnd(id)] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(desk.step(Input::LedgerEnd(id, Some(Offset(2)))), [], "it has not read it");
+    assert_eq!(appended(&desk.read()), [&Record::Elect { process: ME, attempt: 1 }]);
+    desk.say(Record::Elect { process: ME, attempt: 1 });
+    assert_eq!(desk.controller.role(), Role::Leading { term: Term(Offset(2)) });
+    desk.say(Record::Elect { process: PREDECESSOR, attempt: 2 });
+    assert_eq!(desk.controller.role(), Role::Following);
+    assert!(appended(&desk.wait(11_000)).is_empty(), "others are sent, too");
+}
+
 /// Found by the model checker: a standby whose reading has stopped took its one look at the end as good for ever, and so
 /// deposed the controller with a new Elect every five seconds.
 #[test]

@@ -15,6 +15,8 @@ pub struct Fleet {
     pub running: BTreeSet<ConsumerNumber>,
     /// Consumers that partitions must leave.
     pub evacuate: BTreeSet<ConsumerNumber>,
+    /// How many of those come back, as those that are updated do: they count for the minimum.
+    pub returning: u32,
     /// Consumers that are lost, or whose numbers cannot be used: what they have goes elsewhere at once.
     pub unavailable: BTreeSet<ConsumerNumber>,
     /// Partitions that must be on a certain consumer.

@@ -194,7 +194,7 @@ impl Demand {
         problem.limits = settings.limits;
         problem.alpha_permille = settings.alpha_permille;
         problem.effort = settings.effort;
-        problem.min_consumers = settings.min_consumers;
+        problem.min_consumers = settings.min_consumers.saturating_sub(fleet.returning).max(1);
         problem.max_consumers = settings.max_consumers;
         problem.max_surge = settings.max_surge;
         problem.max_moved_load = settings.max_moved_load;

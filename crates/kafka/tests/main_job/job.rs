@@ -186,6 +186,7 @@ impl Job {
         let start = controller::Start {
             process: ProcessId(7),
             jitter: Duration::ZERO,
+            deposes: false,
             program: String::new(),
             check: |_| Vec::new(),
             end_workers: true,

@@ -16,8 +16,9 @@ const RENEW: Duration = Duration::from_secs(3);
 /// Time between two looks of a standby: as often as it may be late to see that the lease was released.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// After the last renewal that worked: the rest of [`DURATION`] is for ending what runs.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// After the last renewal that worked. While no API server answers nobody else can take the lease, and who holds it goes on. Who is cut off
+/// from it alone does, too, for so long, and is deposed in the ledgers by who has taken it.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Longest time that one request may take.
 const REQUEST: Duration = Duration::from_secs(3);
@@ -151,8 +152,13 @@ impl Election {
                 self.is_stale = true;
                 self.due = now;
             }
-            // Whether it was written is not known.
-            Input::Failed => self.is_stale = true,
+            // Whether it was written is not known. Who does not see the holder renew must not take it for dead.
+            Input::Failed => {
+                self.is_stale = true;
+                if let Some((_, since)) = &mut self.seen {
+                    *since = now;
+                }
+            }
         }
         self.lapse(now);
     }
@@ -294,14 +300,32 @@ mod tests {
     fn a_holder_that_cannot_renew_tries_on_and_loses_after_the_deadline() {
         let now = Instant::now();
         let mut election = holder(now);
-        for seconds in [3, 6, 9] {
+        for seconds in (3..300).step_by(3) {
             assert_ne!(election.next(later(now, seconds)), Next::Wait);
-            assert!(election.patience(later(now, seconds)) <= Duration::from_secs(10 - seconds));
+            assert!(election.patience(later(now, seconds)) <= Duration::from_secs(300 - seconds));
             election.step(later(now, seconds), Input::Failed);
             assert_eq!(*election.role(), Role::Holder);
         }
-        let _next = election.next(later(now, 10));
+        let _next = election.next(later(now, 300));
         assert_eq!(*election.role(), Role::Standby { holder: String::new() });
+    }
+
+    #[test]
+    fn a_standby_that_was_not_answered_gives_the_holder_its_time() {
+        let now = Instant::now();
+        let mut election = after_look(now, Some(stored("other", 1)));
+        for seconds in [5, 10, 15, 20, 25] {
+            assert_eq!(election.next(later(now, seconds)), Next::Look);
+            election.step(later(now, seconds), Input::Failed);
+        }
+        for seconds in [30, 35] {
+            assert_eq!(election.next(later(now, seconds)), Next::Look);
+            election.step(later(now, seconds), Input::Seen(Some(stored("other", 1))));
+        }
+        assert_eq!(election.next(later(now, 39)), Next::Wait);
+        assert_eq!(election.next(later(now, 40)), Next::Look);
+        election.step(later(now, 40), Input::Seen(Some(stored("other", 1))));
+        assert!(matches!(election.next(later(now, 40)), Next::Write(wish) if wish.acquires));
     }
 
     #[test]
@@ -311,7 +335,9 @@ mod tests {
         assert!(matches!(election.next(later(now, 3)), Next::Write(_)));
         election.step(later(now, 6), Input::Written(stored("me", 2)));
         assert_eq!(*election.role(), Role::Holder);
-        let _next = election.next(later(now, 13));
+        let _next = election.next(later(now, 302));
+        assert_eq!(*election.role(), Role::Holder);
+        let _next = election.next(later(now, 303));
         assert_ne!(*election.role(), Role::Holder);
     }
 

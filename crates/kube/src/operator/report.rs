@@ -10,10 +10,9 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_wire::Status;
-use tidegate_wire::status::Role;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -55,7 +54,7 @@ impl Reporter {
             let now = Timestamp::now().as_second().max(0).unsigned_abs() * 1000;
             let wanted = view::of(&facts, &told, &self.stored, &view::time_of(now));
             let differs = wanted != self.stored;
-            if told.role == Role::Leader {
+            if view::speaks(&told) {
                 before = told;
             }
             if differs && Instant::now() >= due {
@@ -74,7 +73,7 @@ impl Reporter {
     }
 
     async fn write(&mut self, status: GroupStatus) {
-        let patch = Patch::Merge(json!({ "status": status }));
+        let patch = Patch::Merge(json!({ "status": changes(&json!(self.stored), &json!(status)) }));
         let parameters = PatchParams::default();
         let right = Right { verb: "patch", resource: "consumergroups/status" };
         let request = async {
@@ -119,5 +118,34 @@ impl Reporter {
                 );
             }
         }
+    }
+}
+
+/// What a merge patch has to say: all that is there now, and nothing for what is not any more.
+fn changes(before: &Value, now: &Value) -> Value {
+    let (Value::Object(before), Value::Object(now)) = (before, now) else { return now.clone() };
+    let gone = before.keys().filter(|key| !now.contains_key(*key));
+    let gone = gone.map(|key| (key.clone(), Value::Null));
+    let is = now.iter().map(|(key, value)| {
+        (
+            key.clone(),
+            before.get(key).map_or_else(|| value.clone(), |before| changes(before, value)),
+        )
+    });
+    gone.chain(is).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_status_says_no_more_is_taken_out_of_it() {
+        let before = json!({ "a": 1, "reasons": { "unassigned": 40 }, "list": [1, 2] });
+        let now = json!({ "a": 1, "reasons": { "relieve": 3 }, "list": [2] });
+        assert_eq!(
+            changes(&before, &now),
+            json!({ "a": 1, "reasons": { "unassigned": null, "relieve": 3 }, "list": [2] })
+        );
     }
 }

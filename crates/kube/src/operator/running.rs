@@ -8,12 +8,11 @@ use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::spec::GroupSpec;
 use tidegate_runtime::task::{Task, spawn_named};
 use tidegate_wire::Status;
-use tidegate_wire::status::Role;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::view::Facts;
+use super::view::{self, Facts};
 use super::{Assigned, RunGroup};
 
 /// Pauses before a group is begun again that has ended: at first, and at most.
@@ -139,10 +138,10 @@ async fn once(
     };
     let mut running = spawn_named(format!("{} runs", post.name), (post.run)(assigned));
     let mut told = post.told.subscribe();
-    let leads = async { drop(told.wait_for(|told| told.role == Role::Leader).await) };
+    let speaks = async { drop(told.wait_for(view::speaks).await) };
     let ended = tokio::select! {
         ended = &mut running => ended,
-        () = leads => {
+        () = speaks => {
             post.facts.send_modify(|facts| facts.trouble = None);
             running.await
         }
@@ -169,6 +168,8 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tidegate_wire::status::Role;
 
     use super::*;
 

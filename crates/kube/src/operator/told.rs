@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use tidegate_wire::Status;
-use tidegate_wire::status::{ByteRate, Decision, Mode, RaisedAlarm, Role, RolloutStatus};
+use tidegate_wire::status::{ByteRate, Decision, Mode, RaisedAlarm, RolloutStatus};
 
-use super::view::camel;
+use super::view::{camel, speaks};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(super) struct Happening {
     pub(super) note: String,
 }
 
-/// What happened between two statuses; of a controller that does not lead nothing is told.
+/// What happened between two statuses; of a controller that waits to lead nothing is told.
 pub(super) fn between(before: &Status, after: &Status) -> Vec<Happening> {
-    if after.role != Role::Leader {
+    if !speaks(after) {
         return Vec::new();
     }
     let mut all = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn between(before: &Status, after: &Status) -> Vec<Happening> {
 fn wanted(before: &Status, after: &Status) -> Option<Happening> {
     let (was, now) = (before.wanted_consumers, after.wanted_consumers);
     // The first ones come with the first decision.
-    let is_known = before.role == Role::Leader && was > 0 && !after.decisions.is_empty();
+    let is_known = speaks(before) && was > 0 && !after.decisions.is_empty();
     let is_told = after.decisions.first().is_some_and(|decision| {
         (decision.consumers_before, decision.consumers_after) == (was, now)
     });
@@ -131,7 +131,7 @@ impl Happening {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_wire::status::{ConsumerRow, TopicRow};
+    use tidegate_wire::status::{ConsumerRow, Role, TopicRow};
 
     use super::*;
 

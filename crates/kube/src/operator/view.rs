@@ -4,7 +4,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use tidegate_wire::Status;
-use tidegate_wire::status::{Decision, RaisedAlarm, Role, Severity};
+use tidegate_wire::status::{Decision, Mode, RaisedAlarm, Role, Severity};
 
 use super::fleet::Refusal;
 use crate::resource::{Condition, GroupStatus, LastDecision, Numbers};
@@ -29,6 +29,11 @@ pub(super) struct Facts {
     pub(super) selector: String,
 }
 
+/// True if what a controller tells is what the group does: it leads, or it observes and nobody leads.
+pub(super) fn speaks(told: &Status) -> bool {
+    told.role == Role::Leader || told.mode == Mode::Observe && told.at_unix_ms > 0
+}
+
 /// A condition before it has a time.
 struct Said {
     kind: &'static str,
@@ -39,7 +44,7 @@ struct Said {
 
 /// The status now; `before` is the one that is stored.
 pub(super) fn of(facts: &Facts, told: &Status, before: &GroupStatus, now: &str) -> GroupStatus {
-    let is_known = told.role == Role::Leader;
+    let is_known = speaks(told);
     let mut said = vec![accepted(facts), ready(facts, told), rolling(told)];
     if is_known {
         said.push(overridden(told));
@@ -84,20 +89,23 @@ fn ready(facts: &Facts, told: &Status) -> Said {
     if facts.draining.is_some() {
         return not("Draining", "the group ends".to_owned());
     }
-    // Of one that leads the end is over.
-    if let Some(trouble) = facts.trouble.as_ref().filter(|_| told.role != Role::Leader) {
+    // Of one that speaks the end is over.
+    if let Some(trouble) = facts.trouble.as_ref().filter(|_| !speaks(told)) {
         return not("ControllerFailed", format!("{trouble}; it is tried again"));
     }
     if !facts.runs {
         return not("NotAccepted", "see the condition Accepted".to_owned());
     }
-    if told.role != Role::Leader {
+    if !speaks(told) {
         return not("Starting", "its controller reads the ledger, or waits to lead".to_owned());
     }
     let (critical, others): (Vec<_>, Vec<_>) =
         told.alarms.iter().partition(|alarm| alarm.severity == Severity::Critical);
     if let Some(worst) = critical.first() {
         return not(&camel(&worst.code), sentences(&told.alarms));
+    }
+    if told.mode == Mode::Observe {
+        return not("Observing", "mode observe: what is decided is shown, and not done".to_owned());
     }
     let (ready, wanted) = (told.ready_consumers, told.wanted_consumers);
     if ready < wanted {
@@ -227,6 +235,7 @@ mod tests {
     fn leader() -> Status {
         Status {
             role: Role::Leader,
+            mode: Mode::Own,
             wanted_consumers: 2,
             ready_consumers: 2,
             decisions: vec![Decision {
@@ -261,6 +270,17 @@ mod tests {
         );
         let decision = status.last_decision.unwrap();
         assert_eq!((decision.time.as_str(), decision.lower_bound), ("2023-11-14T22:13:20Z", 2));
+    }
+
+    #[test]
+    fn a_group_that_is_observed_tells_its_decisions_and_is_not_ready() {
+        let told = Status { role: Role::Follower, mode: Mode::Observe, at_unix_ms: 1, ..leader() };
+        let troubled = Facts { trouble: Some("no broker".to_owned()), ..facts() };
+        let status = shown(&troubled, &told);
+        assert_eq!(condition(&status, "Ready").1, "Observing");
+        assert!(status.last_decision.is_some());
+        let silent = shown(&troubled, &Status::default());
+        assert_eq!(condition(&silent, "Ready").1, "ControllerFailed");
     }
 
     #[test]

@@ -88,10 +88,7 @@ fn adapt(spec: &mut Value) {
     fields["group"]["description"] =
         json!("Name of the consumer group. The default is the name of this resource.");
     fields["group"]["maxLength"] = json!(249);
-    fields["topics"]["x-kubernetes-list-type"] = json!("map");
-    fields["topics"]["x-kubernetes-list-map-keys"] = json!(["name"]);
-    fields["topics"]["maxItems"] = json!(1000);
-    fields["topics"]["items"]["properties"]["sink"]["pattern"] = json!("^[a-z][a-z0-9+-]*:");
+    topics(&mut fields["topics"]);
     let workers = &mut fields["workers"];
     workers["required"] = json!(["kubernetes"]);
     workers["properties"]["kind"] = json!({
@@ -152,6 +149,21 @@ fn adapt(spec: &mut Value) {
         rule(&same, message, Some(&format!(".{field}")))
     });
     spec["x-kubernetes-validations"] = json!(rules);
+}
+
+/// A topic is known by its name, and keeps its sink.
+fn topics(topics: &mut Value) {
+    topics["x-kubernetes-list-type"] = json!("map");
+    topics["x-kubernetes-list-map-keys"] = json!(["name"]);
+    topics["maxItems"] = json!(1000);
+    let topic = &mut topics["items"];
+    topic["properties"]["sink"]["pattern"] = json!("^[a-z][a-z0-9+-]*:");
+    topic["properties"]["sink"]["maxLength"] = json!(2048);
+    topic["x-kubernetes-validations"] = json!([rule(
+        "has(self.sink) == has(oldSelf.sink) && (!has(self.sink) || self.sink == oldSelf.sink)",
+        "a topic keeps its sink: what was written is in it, and another one would begin in the middle",
+        Some(".sink"),
+    )]);
 }
 
 /// A duration of the specification, or its default, in a rule.

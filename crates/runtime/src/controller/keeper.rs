@@ -58,7 +58,7 @@ pub(super) fn keeper(
 ) -> (KeeperHandle, impl Future<Output = Result<(), Failure>>) {
     let (wishes, wishes_in) = mpsc::channel(QUEUE);
     let (news_out, news) = mpsc::channel(QUEUE);
-    let keeper = Keeper { workers, wanted: BTreeMap::new(), news: news_out };
+    let keeper = Keeper { workers, wanted: BTreeMap::new(), news: news_out, was_reachable: true };
     (KeeperHandle { wishes, news }, keeper.run(wishes_in, end_workers, stop))
 }
 
@@ -67,6 +67,8 @@ struct Keeper {
     /// What was wished and is not done yet: to run by this, or to end.
     wanted: BTreeMap<ConsumerNumber, Wanted>,
     news: mpsc::Sender<News>,
+    /// What runs workers could be reached at the last look.
+    was_reachable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +134,14 @@ impl Keeper {
     }
 
     async fn again(&mut self) {
+        let is_reachable = self.workers.is_reachable().await;
+        if is_reachable && !self.was_reachable {
+            let now = Instant::now();
+            for wanted in self.wanted.values_mut() {
+                (wanted.due, wanted.pause) = (now, RETRY);
+            }
+        }
+        self.was_reachable = is_reachable;
         self.fulfil().await;
         match self.workers.list().await {
             Ok(list) => self.tell(News::List(list)).await,
@@ -172,5 +182,75 @@ impl Keeper {
     async fn tell(&mut self, news: News) {
         // The loop has gone: it will stop this task next.
         let _gone = self.news.send(news).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::ports::{Class, Error};
+
+    /// Something that runs workers and can be away.
+    #[derive(Clone, Debug, Default)]
+    struct Away {
+        is_away: Arc<AtomicBool>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    #[async_trait]
+    impl Workers for Away {
+        async fn is_reachable(&mut self) -> bool {
+            !self.is_away.load(Ordering::SeqCst)
+        }
+
+        async fn ensure(&mut self, _: ConsumerNumber, _: &WorkerSpec) -> Result<(), Error> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let away = Error::new(Class::Transient, "no answer");
+            if self.is_reachable().await { Ok(()) } else { Err(away) }
+        }
+
+        async fn remove(&mut self, _: ConsumerNumber) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
+            Ok(BTreeMap::new())
+        }
+
+        async fn changed(&mut self) -> WorkerChange {
+            std::future::pending().await
+        }
+
+        async fn shut_down(&mut self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_tried_after_growing_pauses_and_at_once_when_it_can_be_done_again() {
+        let workers = Away::default();
+        workers.is_away.store(true, Ordering::SeqCst);
+        let stop = CancellationToken::new();
+        let (mut handle, task) = keeper(Box::new(workers.clone()), false, stop.clone());
+        let task = crate::task::spawn_named("workers", task);
+        let listening = crate::task::spawn_named("listening", async move {
+            while handle.news.recv().await.is_some() {}
+        });
+        let run = Wish::Run(ConsumerNumber::FIRST, WorkerSpec::default());
+        handle.wishes.send(run).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let asked = workers.asked.load(Ordering::SeqCst);
+        assert!((8..=11).contains(&asked), "{asked} times in five minutes");
+        workers.is_away.store(false, Ordering::SeqCst);
+        tokio::time::sleep(RETRY * 2).await;
+        assert_eq!(workers.asked.load(Ordering::SeqCst), asked + 1);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(workers.asked.load(Ordering::SeqCst), asked + 1, "it is done");
+        stop.cancel();
+        task.await.unwrap().unwrap();
+        listening.await.unwrap();
     }
 }

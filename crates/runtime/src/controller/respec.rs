@@ -14,7 +14,7 @@ impl Shell {
     /// Something else is in effect.
     pub(super) fn respecified(&mut self) {
         let config = self.shared_config();
-        let settings = settings::controller(&config, self.jitter, self.genesis);
+        let settings = settings::controller(&config, self.jitter, self.deposes, self.genesis);
         self.inputs.push_back(Input::Settings(Box::new(settings)));
         self.starts = self.starts.respecified(Arc::clone(&config));
         self.calls.push(Arc::clone(&self.starts).look());

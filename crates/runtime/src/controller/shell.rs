@@ -45,6 +45,8 @@ pub struct Start {
     pub process: ProcessId,
     /// A random part of a second that this process waits longer than others before it stands for election.
     pub jitter: Duration,
+    /// It was chosen to lead, and waits for no silence of whoever leads.
+    pub deposes: bool,
     /// Names what workers run where their specification does not: the version of the program that is started.
     pub program: String,
     /// Finds what is wrong with a specification beyond itself.
@@ -128,7 +130,7 @@ pub async fn run(
     let keeper_task = task::spawn_named("workers", task);
     let now = ports.clock.now();
     let generation = Generation(ports.clock.unix_ms() / 1000);
-    let settings = settings::controller(&config, start.jitter, generation);
+    let settings = settings::controller(&config, start.jitter, start.deposes, generation);
     let starts =
         Starts::new(Arc::clone(&config), Arc::clone(&ports.admin), Arc::clone(&ports.offsets));
     let shell = Shell {
@@ -163,6 +165,7 @@ pub async fn run(
         rolling: Rolling::new(start.program, followed.live().spec(), &config),
         followed,
         jitter: start.jitter,
+        deposes: start.deposes,
         genesis: generation,
     };
     let ran = shell.run(stop).await;
@@ -175,6 +178,7 @@ pub(super) struct Shell {
     pub(super) followed: Followed,
     pub(super) rolling: Rolling,
     pub(super) jitter: Duration,
+    pub(super) deposes: bool,
     pub(super) genesis: Generation,
     pub(super) process: ProcessId,
     pub(super) core: Controller,

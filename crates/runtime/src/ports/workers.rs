@@ -93,6 +93,11 @@ pub trait Workers: Send + std::fmt::Debug {
     /// what was changed or to clean up.
     async fn lead(&mut self, _leads: bool) {}
 
+    /// False while whatever runs workers cannot be reached. What failed meanwhile is tried again at once when it can.
+    async fn is_reachable(&mut self) -> bool {
+        true
+    }
+
     /// Makes sure that a worker for this consumer runs as specified.
     async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error>;
 

@@ -221,6 +221,7 @@ impl Group {
         Fleet {
             assignment: assignment.collect(),
             running: fluid.running().filter_map(number).collect(),
+            returning: 0,
             evacuate: BTreeSet::new(),
             unavailable: BTreeSet::new(),
             pins: BTreeMap::new(),

@@ -50,7 +50,9 @@ impl World {
         let jitter = self.rng.between(Duration::ZERO, Duration::from_millis(1500));
         let (now, genesis) = (machine.clock(self.now), self.unix_time());
         let mut settings = controller_settings(jitter, genesis);
-        let patience = Patience::new(settings.elect_after, now);
+        // Some groups are run by whom a lease chooses.
+        settings.deposes = self.seed % 8 == 5;
+        let patience = Patience::new(settings.elect_after, settings.deposes, now);
         if self.scenario.mutant == Some(Mutant::HastyElection) {
             settings.elect_after = Duration::from_secs(4);
         }

@@ -1,4 +1,5 @@
-//! R7: a controller stands for election only after silence of the present term, by its own account of what it has read.
+//! R7: a controller stands for election only after silence of the present term, by its own account of what it has read; one that was
+//! sent to lead need not wait the first time.
 //!
 //! That two are in office at once is harmless, so that no other auditor would see one who cannot wait.
 
@@ -13,13 +14,18 @@ use tidegate_core::ledger::{Entry, Record};
 pub(in super::super) struct Patience {
     /// How long it must have heard nothing.
     elect_after: Duration,
+    may_depose: bool,
     reign: Option<(Term, u64)>,
     heard: Instant,
 }
 
 impl Patience {
-    pub(in super::super) const fn new(elect_after: Duration, now: Instant) -> Self {
-        Self { elect_after, reign: None, heard: now }
+    pub(in super::super) const fn new(
+        elect_after: Duration,
+        may_depose: bool,
+        now: Instant,
+    ) -> Self {
+        Self { elect_after, may_depose, reign: None, heard: now }
     }
 
     /// After a step: what is wrong with what follows from it.
@@ -37,7 +43,9 @@ impl Patience {
             matches!(effect, Effect::Append(Entry { record: Record::Elect { .. }, .. }))
         };
         let silent = now.since(self.heard);
-        let hasty = reign.is_some() && silent < self.elect_after && effects.iter().any(elects);
+        let stands = effects.iter().any(elects);
+        let sent = stands && std::mem::take(&mut self.may_depose);
+        let hasty = reign.is_some() && silent < self.elect_after && stands && !sent;
         hasty.then(|| format!("stands for election {silent:?} after it has heard {reign:?}"))
     }
 }

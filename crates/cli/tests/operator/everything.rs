@@ -1,0 +1,391 @@
+//! A group of an installed chart, from its first consumer to its end, through all that can happen to it. Load that goes on all the time is
+//! audited at the end, and load that comes and goes beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
+
+use crate::audited::audited;
+use crate::ends::{Running, end, log};
+use crate::installed::install_chart;
+use crate::stage::Stage;
+use crate::support::{run, stderr, stdout};
+
+/// Partitions of the load that goes on.
+const PARTITIONS: usize = 8;
+
+/// A group on a cluster of its own.
+struct Group<'a> {
+    stage: &'a Stage<'a>,
+    place: &'a Namespace<'a>,
+    file: PathBuf,
+}
+
+/// One of the two loads.
+struct Load {
+    running: Running,
+    folder: PathBuf,
+    name: &'static str,
+}
+
+impl Group<'_> {
+    fn name(&self) -> &str {
+        self.stage.namespace.name()
+    }
+
+    fn folder(&self, load: &str) -> PathBuf {
+        self.stage.folder.join(load)
+    }
+
+    /// The specification, with a topic and a sink for each load.
+    fn spec(&self) -> Value {
+        let mut spec = self.stage.spec();
+        let topic = |load: &str| {
+            let sink = self.folder(load).join("sink");
+            json!({ "name": format!("{}-{load}.*", self.name()), "sink": format!("file://{}", sink.display()) })
+        };
+        spec["topics"] = json!([topic("steady"), topic("surge")]);
+        spec["consumers"] = json!({ "min": 1, "max": 5 });
+        let folder = &self.stage.folder;
+        let template = &mut spec["workers"]["kubernetes"]["template"]["spec"];
+        template["volumes"] = json!([{ "name": "sink", "hostPath": { "path": folder } }]);
+        template["containers"][0]["volumeMounts"] =
+            json!([{ "name": "sink", "mountPath": folder }]);
+        spec
+    }
+
+    fn load(&self, name: &'static str, rate: &str, shape: &[&str]) -> Load {
+        let folder = self.folder(name);
+        let (file, ledger) = (self.file.to_str().unwrap(), folder.join("ledger.json"));
+        let prefix = format!("{}-{name}.", self.name());
+        let what =
+            ["load", "--spec", file, "--ledger", ledger.to_str().unwrap(), "--prefix", &prefix];
+        let partitions = PARTITIONS.to_string();
+        let usual = ["--rate", rate, "--topics", "1", "--partitions", &partitions];
+        let running = self.stage.start(name, &[&what[..], &usual, shape].concat());
+        Load { running, folder, name }
+    }
+
+    fn service(&self, field: &str, value: &str) {
+        let file = self.file.to_str().unwrap();
+        let set = run(&["service", "set", "--spec", file, field, value]);
+        assert!(set.status.success(), "{}", stderr(&set));
+    }
+
+    /// What the process says that runs the group; nothing while none does.
+    fn status(&self) -> Option<Value> {
+        self.leader().map(|(_, status)| status)
+    }
+
+    /// The address of that process, and what it says.
+    fn leader(&self) -> Option<(String, Value)> {
+        let addresses = self.place.get(
+            "pods",
+            "{.items[?(@.metadata.labels.app\\.kubernetes\\.io/component=='controller')].status.podIP}",
+        );
+        let found = |address: &str| Some((address.to_owned(), self.status_of(address)?));
+        addresses.split_whitespace().find_map(found)
+    }
+
+    /// The same of one process, without the API server.
+    fn status_of(&self, address: &str) -> Option<Value> {
+        let url = format!("http://{address}:8080/groups/{0}/{0}", self.name());
+        let output = run(&["status", "--url", &url, "--output", "json"]);
+        let told: Value = serde_json::from_str(&stdout(&output)).ok()?;
+        (told["role"] == "leader").then_some(told)
+    }
+
+    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        let told = std::cell::RefCell::new(&mut found);
+        self.stage.until(what, || {
+            let Some(status) = self.status() else { return false };
+            let is = wanted(&status);
+            **told.borrow_mut() = Some(status);
+            is
+        });
+        found.unwrap()
+    }
+
+    /// Bytes in the sink of the load that goes on.
+    fn delivered(&self) -> u64 {
+        fn size(folder: &Path) -> u64 {
+            let entries = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+            let of = |entry: std::fs::DirEntry| match entry.file_type() {
+                Ok(kind) if kind.is_dir() => size(&entry.path()),
+                _ => entry.metadata().map_or(0, |found| found.len()),
+            };
+            entries.map(of).sum()
+        }
+        size(&self.folder("steady").join("sink"))
+    }
+
+    /// Looks until more is delivered, by some seconds of load.
+    fn delivers(&self, during: &str) {
+        let before = self.delivered();
+        self.stage.until(&format!("delivery {during}"), || self.delivered() > before + 500_000);
+    }
+
+    /// How often a partition was taken up after its owner's end, as all controllers have logged.
+    fn unplanned_moves(&self) -> usize {
+        let logs = self.place.logs("tidegate-controller");
+        let moves = logs.lines().filter(|line| line.contains("a partition has a new owner"));
+        let unplanned =
+            moves.filter(|line| line.contains("from") && !line.contains("planned=true"));
+        unplanned.filter(|line| !line.contains("\"planned\":true")).count()
+    }
+
+    fn pod_of(&self, consumer: u64, path: &str) -> String {
+        let of =
+            format!("{{.items[?(@.metadata.labels.tidegate\\.dev/consumer=='{consumer}')]{path}}}");
+        let found = self.stage.namespace.get("pods", &of);
+        found.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+}
+
+fn ready(told: &Value) -> Vec<u64> {
+    let rows = told["consumers"].as_array().into_iter().flatten();
+    rows.filter(|row| row["ready"] == true).filter_map(|row| row["number"].as_u64()).collect()
+}
+
+/// All partitions of the load that goes on are read, by consumers that are ready.
+fn is_read(told: &Value) -> bool {
+    let (rows, ready) = (told["partitions"].as_array(), ready(told));
+    let steady = rows
+        .into_iter()
+        .flatten()
+        .filter(|row| row["topic"].as_str().is_some_and(|topic| topic.contains("-steady.")));
+    let steady: Vec<&Value> = steady.collect();
+    let is_active = |row: &&&Value| {
+        row["state"] == "active" && row["owner"].as_u64().is_some_and(|it| ready.contains(&it))
+    };
+    steady.len() == PARTITIONS && steady.iter().filter(is_active).count() == PARTITIONS
+}
+
+#[expect(clippy::disallowed_methods, reason = "no Clock port here: what it took is only shown")]
+fn moment() -> Instant {
+    Instant::now()
+}
+
+/// Sends SIGKILL to the first process of a pod.
+fn kill_pod(uid: &str) {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let variable = format!("TIDEGATE_POD_UID={uid}");
+    let is_of = |pid: &u32| {
+        let read = |file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let has = |text: Vec<u8>, part: &str| String::from_utf8_lossy(&text).contains(part);
+        has(read("environ"), &variable) && has(read("comm"), "tidegate")
+    };
+    let found: Vec<u32> = pids.filter(is_of).collect();
+    assert_eq!(found.len(), 1, "processes of {uid}");
+    let killed = Command::new("kill").args(["-KILL", &found[0].to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+#[test]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
+fn a_group_loses_nothing_through_everything_and_leaves_nothing_behind() {
+    let kafka = RealKafka::start(KafkaVersion::V4, 1);
+    let kube = RealKube::start_own(3);
+    let (place, namespace) = (kube.namespace("everything"), kube.namespace("everything-group"));
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(&kube, &namespace, folder.path(), kafka.bootstrap());
+    install_chart(&stage, &place);
+    let file = folder.path().join("group.yaml");
+    let group = Group { stage: &stage, place: &place, file };
+    for load in ["steady", "surge"] {
+        std::fs::create_dir_all(group.folder(load).join("sink")).unwrap();
+    }
+    let mut spec = group.spec();
+    stage.apply(group.name(), &spec);
+    spec["workers"]["kind"] = json!("kubernetes");
+    std::fs::write(&group.file, spec.to_string()).unwrap();
+    stage.until("control topics", || {
+        run(&["topics", "describe", "--spec", group.file.to_str().unwrap()]).status.success()
+    });
+    let steady = group.load("steady", "300kB/s", &[]);
+    group.until("one consumer that reads everything", |told| {
+        is_read(told) && ready(told).len() == 1
+    });
+
+    let surge = consumers_follow_the_load(&group);
+    a_killed_process_is_replaced(&group);
+    a_lost_node_is_survived(&group);
+    moves_go_on_without_the_api_server(&group);
+    a_killed_controller_is_replaced(&group);
+    images_are_rolled_out_and_taken_back(&group);
+    a_node_is_drained(&group);
+
+    assert_eq!(end(steady.running), Some(0), "{}", log(folder.path(), steady.name));
+    group.until("group without lag", |told| {
+        told["partitions"].as_array().unwrap().iter().all(|row| row["lagRecords"] == 0)
+    });
+    namespace.kubectl(&["delete", "cg", group.name(), "--timeout=300s"]);
+    for kind in [
+        "cg",
+        "deployments",
+        "replicasets",
+        "pods",
+        "persistentvolumeclaims",
+        "poddisruptionbudgets",
+    ] {
+        assert_eq!(stage.names(kind), "", "{kind} are left");
+    }
+    kube.helm(&["uninstall", "tidegate", "--namespace", place.name(), "--wait"]);
+    assert_eq!(place.get("deployments", "{.items[*].metadata.name}"), "");
+    for (load, least) in [(steady.folder, 10_000), (surge, 1_000)] {
+        let report = audited(&load, load.join("ledger.json").to_str().unwrap());
+        assert!(report["delivered"].as_u64().unwrap() > least, "{report}");
+        assert_eq!((&report["lost"], &report["duplicated"]), (&0.into(), &0.into()), "{report}");
+    }
+}
+
+/// Consumers come for more load, and leave with their volumes when it is over.
+fn consumers_follow_the_load(group: &Group<'_>) -> PathBuf {
+    let mut surge = group.load("surge", "1.8MB/s", &["--duration", "40s"]);
+    group.until("three consumers", |told| ready(told).len() >= 3);
+    for kind in ["deployments", "persistentvolumeclaims"] {
+        assert!(group.stage.names(kind).split(' ').count() >= 3, "{kind}");
+    }
+    assert!(surge.running.0.wait().unwrap().success(), "{}", log(&group.stage.folder, surge.name));
+    group.until("one consumer again", |told| ready(told).len() == 1 && is_read(told));
+    for kind in ["deployments", "persistentvolumeclaims"] {
+        group.stage.until(kind, || group.stage.names(kind).split(' ').count() == 1);
+    }
+    surge.folder
+}
+
+fn a_killed_process_is_replaced(group: &Group<'_>) {
+    let consumer = ready(&group.until("consumer", is_read))[0];
+    let uid = group.pod_of(consumer, ".metadata.uid");
+    let incarnation = |told: &Value| {
+        let rows = told["consumers"].as_array().into_iter().flatten();
+        rows.filter(|row| row["ready"] == true)
+            .map(|row| row["incarnation"].clone())
+            .max_by_key(Value::as_u64)
+    };
+    let before = incarnation(&group.until("consumer", is_read));
+    kill_pod(&uid);
+    group.until("consumer after SIGKILL", |told| incarnation(told) != before && is_read(told));
+    group.delivers("after SIGKILL");
+}
+
+fn a_lost_node_is_survived(group: &Group<'_>) {
+    let consumer = ready(&group.until("consumer", is_read))[0];
+    let node = group.pod_of(consumer, ".spec.nodeName");
+    let fault = group.stage.kube.fault(&format!("node {node} crash"));
+    group.until("other consumer than that of the lost node", |told| {
+        is_read(told) && !ready(told).contains(&consumer)
+    });
+    group.delivers("without a node");
+    drop(fault);
+    let node = format!("node/{node}");
+    group.stage.kube.kubectl(&["wait", &node, "--for=condition=Ready", "--timeout=180s"]);
+    group.until("group after the loss of a node", is_read);
+}
+
+/// Consumers go on without the API server, and partitions move between those that live. Once it is back, more are made.
+fn moves_go_on_without_the_api_server(group: &Group<'_>) {
+    group.service("consumers.min", "2");
+    let told = group.until("two consumers", |told| ready(told).len() == 2 && is_read(told));
+    let (holder, _) = group.leader().unwrap();
+    let rows = told["partitions"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["topic"].as_str().unwrap().contains("-steady.")).unwrap();
+    let other = ready(&told).into_iter().find(|it| Some(*it) != row["owner"].as_u64()).unwrap();
+    let number = row["number"].as_u64().unwrap();
+
+    group.stage.kube.kill(&["kube-apiserver"]);
+    let away = moment();
+    let pin = format!("{{{}/{number}: {other}}}", row["topic"].as_str().unwrap());
+    group.service("consumers.pins", &pin);
+    let is_moved = |told: &Value| {
+        let rows = told["partitions"].as_array().unwrap();
+        let is = |now: &&Value| now["topic"] == row["topic"] && now["number"] == row["number"];
+        rows.iter().find(is).is_some_and(|now| now["owner"] == other && now["state"] == "active")
+    };
+    let moved = || group.status_of(&holder).is_some_and(|told| is_moved(&told));
+    look_until("a move without the API server", moved);
+    // Longer than the lease would hold.
+    let before = group.delivered();
+    look_until("delivery without the API server", || {
+        away.elapsed() > Duration::from_secs(25) && group.delivered() > before + 500_000
+    });
+    assert!(moved(), "it leads on");
+    group.stage.kube.restart();
+    let back = moment();
+    group.service("consumers.min", "3");
+    group.until("three consumers after the outage", |told| ready(told).len() == 3 && is_read(told));
+    println!("three consumers {:.1} s after the API server was back", back.elapsed().as_secs_f64());
+    let file = group.file.to_str().unwrap();
+    for field in ["consumers.pins", "consumers.min"] {
+        assert!(run(&["service", "unset", "--spec", file, field]).status.success());
+    }
+}
+
+/// Without kubectl, which needs what is away.
+fn look_until(what: &str, wanted: impl Fn() -> bool) {
+    for _ in 0..900 {
+        if wanted() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    panic!("no {what} after minutes");
+}
+
+fn a_killed_controller_is_replaced(group: &Group<'_>) {
+    let (before, _) = group.leader().unwrap();
+    let of = format!("{{.items[?(@.status.podIP=='{before}')].metadata.name}}");
+    let pod = group.place.get("pods", &of);
+    let killed = moment();
+    group.place.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
+    group.stage.until("another controller", || {
+        group.leader().is_some_and(|(now, told)| now != before && is_read(&told))
+    });
+    println!("another controller {:.1} s after SIGKILL", killed.elapsed().as_secs_f64());
+}
+
+fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
+    let kube = group.stage.kube;
+    let [good, bad] = [2, 3].map(|tag| format!("example/{}:{tag}", group.name()));
+    kube.image(&good, Path::new(env!("CARGO_BIN_EXE_tidegate")));
+    kube.script_image(&bad, "exit 1");
+    let images = || {
+        let path = "{.items[*].spec.template.spec.containers[0].image}";
+        group.stage.namespace.get("deployments", path)
+    };
+    let are = |wanted: &str| images().split(' ').all(|image| image == wanted);
+    group.service("workers.kubernetes.image", &good);
+    group.until("rollout", |told| told["rollout"].is_null() && is_read(told) && are(&good));
+    group.service("workers.kubernetes.image", &bad);
+    group.until("rollout that is taken back", |told| {
+        let alarms = told["alarms"].as_array().into_iter().flatten();
+        alarms.filter(|alarm| alarm["code"] == "rollout-taken-back").count() == 1
+            && told["rollout"]["consumer"].is_null()
+            && is_read(told)
+    });
+    assert!(are(&good), "{}", images());
+    assert!(group.stage.has_event("RolloutTakenBack", "updated"));
+    group.service("workers.kubernetes.image", &good);
+    group.until("end of the alarm", |told| told["rollout"].is_null() && is_read(told));
+}
+
+/// Partitions are moved before the pods of a node are ended.
+fn a_node_is_drained(group: &Group<'_>) {
+    let told = group.until("group", is_read);
+    let before = group.unplanned_moves();
+    let node = group.pod_of(ready(&told)[0], ".spec.nodeName");
+    let arguments =
+        ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=300s"];
+    group.stage.kube.kubectl(&arguments);
+    let told = group.until("group beside the node", is_read);
+    for consumer in ready(&told) {
+        assert_ne!(group.pod_of(consumer, ".spec.nodeName"), node);
+    }
+    assert_eq!(group.unplanned_moves(), before, "partitions were moved before their pods ended");
+    group.stage.kube.kubectl(&["uncordon", &node]);
+}
