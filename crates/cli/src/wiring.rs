@@ -25,7 +25,7 @@ use tidegate_runtime::spec::{Config, DeadLetterTarget, GroupSpec, Mode, SinkTarg
 use tidegate_runtime::state_file::StateDirectory;
 use tidegate_runtime::task::{Task, TaskSet, spawn_named};
 use tidegate_runtime::telemetry::http::{GroupPage, Health, Pages, Server};
-use tidegate_runtime::telemetry::metrics::ControllerMetrics;
+use tidegate_runtime::telemetry::metrics::{ControllerMetrics, KubernetesMetrics};
 use tidegate_runtime::topics::{self, Repair};
 use tidegate_runtime::{consumer, controller, feeds, monitor};
 use tokio::sync::watch;
@@ -159,10 +159,13 @@ pub(crate) enum Parent {
 }
 
 /// What runs the consumers, as the specification says.
-pub(crate) async fn workers(config: &Config) -> anyhow::Result<Box<dyn Workers>> {
+pub(crate) async fn workers(
+    config: &Config,
+    metrics: KubernetesMetrics,
+) -> anyhow::Result<Box<dyn Workers>> {
     Ok(match config.workers.kind {
         WorkerKind::Process => Box::new(process_workers(config, Parent::Any).await?),
-        WorkerKind::Kubernetes => Box::new(kubernetes::workers(config).await?),
+        WorkerKind::Kubernetes => Box::new(kubernetes::workers(config, metrics).await?),
         WorkerKind::Manual => Box::new(ManualWorkers),
     })
 }

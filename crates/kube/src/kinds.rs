@@ -3,7 +3,7 @@
 //! An API server that does not answer is an error after some seconds.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject};
@@ -11,6 +11,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tidegate_runtime::ports::{Class, Error};
 use tidegate_runtime::spec::Keeping;
+use tidegate_runtime::telemetry::metrics::{KubernetesMetrics, ResourceLabels};
 
 use crate::errors::{Right, in_time, is_missing};
 
@@ -24,6 +25,7 @@ pub(crate) struct Kinds {
     pub(crate) claims: Kind,
     pub(crate) budgets: Kind,
     pub(crate) pods: Api<Pod>,
+    pub(crate) events: Api<Event>,
 }
 
 /// Objects of one kind in the group's namespace.
@@ -31,15 +33,22 @@ pub(crate) struct Kinds {
 pub(crate) struct Kind {
     pub(crate) api: Api<DynamicObject>,
     pub(crate) resource: &'static str,
+    metrics: KubernetesMetrics,
 }
 
 // === impl Kinds ===
 
 impl Kinds {
-    pub(crate) fn new(client: &Client, namespace: &str, keeping: Keeping) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        namespace: &str,
+        keeping: Keeping,
+        metrics: &KubernetesMetrics,
+    ) -> Self {
         let kind = |resource: ApiResource, plural| Kind {
             api: Api::namespaced_with(client.clone(), namespace, &resource),
             resource: plural,
+            metrics: metrics.clone(),
         };
         let workloads = match keeping {
             Keeping::Claim => kind(ApiResource::erase::<Deployment>(&()), "deployments"),
@@ -53,6 +62,7 @@ impl Kinds {
             ),
             budgets: kind(ApiResource::erase::<PodDisruptionBudget>(&()), "poddisruptionbudgets"),
             pods: Api::namespaced(client.clone(), namespace),
+            events: Api::namespaced(client.clone(), namespace),
         }
     }
 }
@@ -65,7 +75,8 @@ impl Kind {
         let right = Right { verb: "patch", resource: self.resource };
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(object);
-        let applied = in_time(right, name, self.api.patch(name, &parameters, &patch)).await?;
+        let applied = in_time(right, name, self.api.patch(name, &parameters, &patch)).await;
+        let applied = self.counted(applied)?;
         if applied.metadata.deletion_timestamp.is_some() {
             let text = format!("{name} of {} is still being deleted", self.resource);
             return Err(Error::new(Class::Transient, text));
@@ -91,6 +102,13 @@ impl Kind {
                 Err(error) => Err(error),
             }
         };
-        in_time(right, name, deleted).await
+        self.counted(in_time(right, name, deleted).await)
+    }
+
+    fn counted<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        done.inspect_err(|_| {
+            let labels = ResourceLabels { resource: self.resource };
+            self.metrics.apply_failures.get_or_create(&labels).inc();
+        })
     }
 }

@@ -10,6 +10,7 @@
 
 mod client;
 mod errors;
+mod events;
 mod kinds;
 mod names;
 mod objects;
@@ -17,6 +18,8 @@ pub mod operator;
 mod options;
 pub mod resource;
 mod sight;
+mod stages;
+mod unbound;
 mod upkeep;
 mod watch;
 mod workers;

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tidegate_core::ids::{ConsumerNumber, GroupName};
 use tidegate_runtime::spec::{Keeping, Workers};
+use tidegate_runtime::telemetry::metrics::KubernetesMetrics;
 use tokio::sync::mpsc;
 
 /// What does not change while the group runs. Image, template and the rest come with the specification of each worker.
@@ -28,6 +29,8 @@ pub struct KubeOptions {
     pub drift: Option<mpsc::Sender<ConsumerNumber>>,
     /// How long the end of all workers may take at least: from the deletion of a pod to SIGKILL.
     pub stop_grace: std::time::Duration,
+    /// Where it is counted what happens; by default nobody sees them.
+    pub metrics: KubernetesMetrics,
 }
 
 impl KubeOptions {
@@ -43,6 +46,7 @@ impl KubeOptions {
             retain: workers.kubernetes.storage.retain,
             drift: None,
             stop_grace: workers.kubernetes.evacuation + workers.stop_grace,
+            metrics: KubernetesMetrics::default(),
         }
     }
 }

@@ -8,9 +8,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use tidegate_runtime::ports::{Evidence, Phase, WorkerChange, WorkerSpec, WorkerState};
+use tokio::time::Instant;
 
 use crate::names::consumer_of;
 use crate::objects::CONTAINER;
+use crate::unbound::{Claim, Unbound, Why};
 
 /// Processes of a pod: the random digits that tell them apart are left out.
 pub fn process_of_pod(uid: &str) -> Option<ProcessId> {
@@ -37,6 +39,7 @@ pub(crate) struct Sight {
     /// What each was told to run, and its generation.
     workloads: BTreeMap<ConsumerNumber, (WorkerSpec, i64)>,
     claims: BTreeSet<ConsumerNumber>,
+    unbound: Unbound,
     pods: BTreeMap<String, View>,
 }
 
@@ -69,6 +72,11 @@ impl Sight {
                 state.trouble = view.trouble.clone().or(state.trouble.take());
             }
             state.starts += view.starts;
+        }
+        for (consumer, state) in &mut list {
+            if state.phase == Phase::Pending {
+                state.trouble = self.unbound.trouble(*consumer, state.trouble.take());
+            }
         }
         list
     }
@@ -105,6 +113,36 @@ impl Sight {
         } else {
             self.claims.remove(&consumer);
         }
+    }
+
+    /// A consumer's claim is not bound; `None` for one that is bound, or gone.
+    pub(crate) fn note_unbound(
+        &mut self,
+        consumer: ConsumerNumber,
+        claim: Option<Claim>,
+        now: Instant,
+    ) {
+        self.unbound.note(consumer, claim, now);
+    }
+
+    /// Claims for want of which pods do not start, to find out why they are not bound.
+    pub(crate) fn unbound_claims(&mut self, now: Instant) -> Vec<Claim> {
+        let Self { unbound, pods, .. } = self;
+        unbound.due(now, |consumer| {
+            pods.values().any(|view| view.consumer == consumer && view.phase == Phase::Pending)
+        })
+    }
+
+    /// Why a claim is not bound.
+    pub(crate) fn note_why(&mut self, claim: &Claim, why: Why) -> Option<WorkerChange> {
+        let trouble = |sight: &Self| {
+            let state = sight.list().remove(&claim.consumer)?;
+            state.trouble.filter(|_| state.phase == Phase::Pending)
+        };
+        let before = trouble(self);
+        self.unbound.tell(claim, why);
+        let now = trouble(self).filter(|now| before.as_ref() != Some(now))?;
+        Some(change(claim.consumer, Phase::Pending, &now))
     }
 
     /// A pod is there as it is told.
@@ -330,6 +368,30 @@ mod tests {
         sight.note_pod(&pod(&running(), 3, false, "Running"));
         let state = &sight.list()[&ONE];
         assert_eq!((state.phase, state.starts, &state.trouble), (Phase::Running, 4, &None));
+    }
+
+    #[test]
+    fn a_claim_that_is_not_bound_is_the_trouble_of_a_pod_that_waits_for_it() {
+        let (mut sight, begin) = (sight(), Instant::now());
+        let object = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "name": "orders-consumer-1", "uid": "c" }, "status": { "phase": "Pending" },
+        }));
+        let claim = Claim::unbound(ONE, &object.unwrap());
+        sight.note_unbound(ONE, claim, begin);
+        let later = begin + std::time::Duration::from_secs(11);
+        assert_eq!(sight.unbound_claims(later), [], "there is no pod");
+        let creating = json!({ "waiting": { "reason": "ContainerCreating" } });
+        sight.note_pod(&pod(&creating, 0, false, "Pending"));
+        let due = sight.unbound_claims(later);
+        let why = || Why::Warned("ProvisioningFailed: no".to_owned());
+        let told = "claim orders-consumer-1 is not bound: ProvisioningFailed: no";
+        let change = sight.note_why(&due[0], why()).unwrap();
+        assert_eq!((change.phase, change.detail.as_str()), (Phase::Pending, told));
+        assert_eq!(sight.list()[&ONE].trouble.as_deref(), Some(told));
+        assert_eq!(sight.note_why(&due[0], why()), None, "it is told once");
+        sight.note_unbound(ONE, None, later);
+        assert_eq!(sight.list()[&ONE].trouble, None);
     }
 
     #[test]

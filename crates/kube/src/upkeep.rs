@@ -146,6 +146,7 @@ impl Shared {
             Ok(_) => {
                 tracing::warn!(%consumer, "a workload that somebody has changed or deleted is as it should be again");
                 self.lock().owed.pause(now, Chore::Repair, consumer);
+                self.options.metrics.repairs.inc();
                 self.tell_drift(consumer);
             }
             Err(error) => {

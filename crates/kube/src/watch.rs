@@ -17,12 +17,15 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{WorkerChange, WorkerSpec};
+use tidegate_runtime::telemetry::metrics::ResourceLabels;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::errors;
+use crate::events::Inquiry;
 use crate::names::consumer_of;
 use crate::objects::{GROUP_SPEC, REVISION};
+use crate::unbound::Claim;
 use crate::workers::{Broken, Shared};
 
 /// The longest pause before a watch that broke is tried again. With the library's default, a minute, an API server that was
@@ -57,6 +60,7 @@ impl Watch {
         let mut claims =
             pin!(watcher(kinds.claims.api.clone(), of_claims).backoff(Pauses::default()));
         let mut pods = pin!(watcher(kinds.pods.clone(), of_pods).backoff(Pauses::default()));
+        let mut inquiry = Inquiry::new(Arc::clone(&self.shared));
         loop {
             let told = tokio::select! {
                 Some(seen) = workloads.next() => self.workload(seen),
@@ -64,7 +68,8 @@ impl Watch {
                     self.claim(seen);
                     Vec::new()
                 }
-                Some(seen) = pods.next() => self.pod(seen),
+                Some(seen) = pods.next() => self.pod(seen, &mut inquiry),
+                news = inquiry.news() => vec![news],
             };
             // A claim may be idle now.
             self.shared.owes.notify_one();
@@ -145,7 +150,10 @@ impl Watch {
                 if let Some(consumer) = consumer_of(&object) {
                     self.claims.remove(&consumer);
                     let stays = object.metadata.deletion_timestamp.is_none();
-                    self.shared.lock().sight.note_claim(consumer, stays);
+                    let unbound = Claim::unbound(consumer, &object).filter(|_| stays);
+                    let mut state = self.shared.lock();
+                    state.sight.note_claim(consumer, stays);
+                    state.sight.note_unbound(consumer, unbound, Instant::now());
                 }
             }
             Ok(Event::Delete(object)) => {
@@ -168,12 +176,13 @@ impl Watch {
     fn claim_is_gone(&self, consumer: ConsumerNumber) {
         let mut state = self.shared.lock();
         state.sight.note_claim(consumer, false);
+        state.sight.note_unbound(consumer, None, Instant::now());
         if state.sight.lacks_claim(consumer) {
             state.owed.workload(consumer, None);
         }
     }
 
-    fn pod(&mut self, seen: Seen<Pod>) -> Vec<WorkerChange> {
+    fn pod(&mut self, seen: Seen<Pod>, inquiry: &mut Inquiry) -> Vec<WorkerChange> {
         match seen {
             Ok(Event::Init) => {
                 self.pods = self.shared.lock().sight.pods();
@@ -181,9 +190,11 @@ impl Watch {
             }
             Ok(Event::InitApply(pod) | Event::Apply(pod)) => {
                 self.pods.remove(&pod.uid().unwrap_or_default());
+                inquiry.note_pod(&pod);
                 self.shared.lock().sight.note_pod(&pod).into_iter().collect()
             }
             Ok(Event::Delete(pod)) => {
+                inquiry.forget_pod(&pod.uid().unwrap_or_default());
                 // Its last state comes with the news that it is gone.
                 let mut state = self.shared.lock();
                 let last = state.sight.note_pod(&pod);
@@ -192,7 +203,10 @@ impl Watch {
             }
             Ok(Event::InitDone) => {
                 let gone = std::mem::take(&mut self.pods);
-                let forget = |uid: &String| self.shared.lock().sight.forget_pod(uid);
+                let forget = |uid: &String| {
+                    inquiry.forget_pod(uid);
+                    self.shared.lock().sight.forget_pod(uid)
+                };
                 let told = gone.iter().filter_map(forget).collect();
                 self.whole("pods");
                 self.shared.seen.send_modify(|seen| seen.pods = true);
@@ -214,6 +228,8 @@ impl Watch {
         tracing::warn!(error = error as &dyn std::error::Error, "a watch is begun again: {why}");
         let broken = Broken { at: Instant::now(), why, is_forbidden };
         self.shared.lock().broken.insert(resource, broken);
+        let failures = &self.shared.options.metrics.watch_failures;
+        failures.get_or_create(&ResourceLabels { resource }).inc();
     }
 }
 

@@ -101,7 +101,7 @@ impl KubeWorkers {
     /// Begins to watch. Nothing is made before it is asked for.
     pub fn start(client: &Client, options: KubeOptions) -> Self {
         let names = Names::new(&options.group);
-        let kinds = Kinds::new(client, &options.namespace, options.keeping);
+        let kinds = Kinds::new(client, &options.namespace, options.keeping, &options.metrics);
         let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
         let shared = Arc::new(Shared { options, names, kinds, state, seen, owes: Notify::new() });
         let (sender, changes) = mpsc::channel(QUEUED_CHANGES);

@@ -13,6 +13,7 @@ use tidegate_runtime::ports::{
     Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers as _,
 };
 use tidegate_runtime::spec::{Keeping, Workers};
+use tidegate_runtime::telemetry::metrics::StageLabels;
 use tidegate_testing::{Namespace, RealKube};
 
 /// Says who it is, serves what the probes ask for, and ends when it is told to.
@@ -159,13 +160,15 @@ async fn a_consumer_knows_who_it_is_and_leaves_nothing_behind() {
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn what_somebody_deletes_or_changes_is_put_right() {
     let namespace = kube().namespace("drift");
-    let mut workers = begun(kube(), options(&namespace)).await;
+    let options = options(&namespace);
+    let mut workers = begun(kube(), options.clone()).await;
     namespace.kubectl(&["delete", "deployment", "orders-consumer-1"]);
     running(&mut workers, ONE).await;
     namespace.wait_for_log("orders-consumer-1", "run 2");
     namespace.kubectl(&["scale", "deployment", "orders-consumer-1", "--replicas=0"]);
     namespace.wait("deployment/orders-consumer-1", "{.spec.replicas}", "1");
     running(&mut workers, ONE).await;
+    assert!(options.metrics.repairs.get() >= 2);
     workers.shut_down().await;
 }
 
@@ -247,6 +250,45 @@ async fn what_keeps_a_pod_from_running_is_told_and_heals() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
+async fn a_claim_that_is_not_bound_is_told_with_its_reason_and_heals() {
+    let namespace = kube().namespace("unbound");
+    let fault = kube().fault(&format!("provision {}/orders-consumer-1 fail", namespace.name()));
+    let options = options(&namespace);
+    let image = image_of(&options);
+    kube().script_image(&image, CONSUMER);
+    let mut workers = KubeWorkers::start(&client(kube()).await, options.clone());
+    workers.lead(true).await;
+    workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
+    let claim = "claim orders-consumer-1 is not bound";
+    until(&mut workers, "claim", |it| it.detail.starts_with(claim)).await;
+    let state = workers.list().await.unwrap().remove(&ONE).unwrap();
+    let trouble = state.trouble.unwrap();
+    assert!(trouble.starts_with(&format!("{claim}: ProvisioningFailed: ")), "{trouble}");
+    assert!(trouble.ends_with("keeping: statefulSet"), "{trouble}");
+    // Without the right to list Events the claim is told without its reason.
+    allow(&namespace, "no-events", &RIGHTS);
+    let blind = client_as(kube(), Some("no-events")).await;
+    let mut other = KubeWorkers::start(&blind, options.clone());
+    until(&mut other, "claim", |it| it.detail.starts_with(claim)).await;
+    let trouble = other.list().await.unwrap().remove(&ONE).unwrap().trouble.unwrap();
+    assert!(trouble.starts_with(&format!("{claim}; a storage class")), "{trouble}");
+    drop((fault, other));
+    running(&mut workers, ONE).await;
+    let state = workers.list().await.unwrap().remove(&ONE).unwrap();
+    assert_eq!((state.phase, state.trouble), (Phase::Running, None));
+    let start = async {
+        let durations = &options.metrics.pod_start_duration_seconds;
+        let is_there = |stage| durations.get(&StageLabels { stage }).is_some();
+        while !["scheduled", "pulled", "started", "ready"].into_iter().all(is_there) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, start).await.unwrap();
+    workers.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may_stay() {
     let namespace = kube().namespace("set");
     let mut options = options(&namespace);
@@ -268,7 +310,7 @@ async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may
     );
 }
 
-/// What a controller may do, and nothing else: a rule `GROUP RESOURCE VERB` each.
+/// What a controller may do, and nothing else: a rule `GROUP RESOURCE VERB` each. It can do without the right to list Events.
 const RIGHTS: [(&str, &str, &str); 14] = [
     ("apps", "deployments", "create"),
     ("apps", "deployments", "patch"),

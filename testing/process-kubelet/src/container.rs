@@ -122,7 +122,13 @@ impl Container {
         let policy = self.spec.image_pull_policy.clone().unwrap_or_default();
         let mut backoff = CrashBackoff::new(sandbox.node.host.crash_backoff);
         loop {
-            let pulled = match images.present(&image, &policy) {
+            let present = images.present(&image, &policy);
+            let told = if present.is_some() {
+                format!("Container image {image:?} already present on machine")
+            } else {
+                format!("Successfully pulled image {image:?}")
+            };
+            let pulled = match present {
                 Some(program) => Ok(program),
                 None if policy == "Never" => {
                     self.report(|it| it.state = waiting("ErrImageNeverPull", &image));
@@ -140,6 +146,7 @@ impl Container {
             match pulled {
                 Ok(program) => {
                     self.report(|it| it.image_id = format!("process://{}", program.display()));
+                    self.tell("Pulled", told).await;
                     return ControlFlow::Continue(program);
                 }
                 Err(error) => {

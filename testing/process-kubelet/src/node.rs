@@ -151,7 +151,7 @@ impl Node {
 
     /// Tells of the pod what `kubectl describe` shows. An event that gets lost is no failure.
     pub(crate) async fn tell(&self, pod: &Pod, reason: &str, note: String) {
-        let is_normal = matches!(reason, "Pulling" | "Started" | "Killing");
+        let is_normal = matches!(reason, "Pulling" | "Pulled" | "Started" | "Killing");
         let event = ApiEvent {
             type_: if is_normal { EventType::Normal } else { EventType::Warning },
             reason: reason.to_owned(),

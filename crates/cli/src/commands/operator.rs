@@ -14,7 +14,7 @@ use tidegate_runtime::process::new_process_id;
 use tidegate_runtime::spec::Config;
 use tidegate_runtime::task::TaskSet;
 use tidegate_runtime::telemetry::http::GroupPage;
-use tidegate_runtime::telemetry::metrics::{ControllerMetrics, MonitorMetrics};
+use tidegate_runtime::telemetry::metrics::{ControllerMetrics, MonitorMetrics, OperatorMetrics};
 use tidegate_runtime::topics::{self, Repair};
 use tidegate_runtime::{controller, monitor};
 use tidegate_wire::MonitorStatus;
@@ -69,9 +69,10 @@ async fn run(
     let lease_namespace = lease_namespace.unwrap_or(own);
     let check = setup::sink_faults;
     let identity = identity()?;
-    let options = Options { part, namespaces, lease_namespace, identity, secrets, check };
-    let mut tasks = TaskSet::new();
-    let face = Face::serve(&mut tasks, http, Registry::default()).await?;
+    let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
+    let metrics = OperatorMetrics::register(&mut registry);
+    let options = Options { part, namespaces, lease_namespace, identity, secrets, check, metrics };
+    let face = Face::serve(&mut tasks, http, registry).await?;
     let (shown, overviews) = watch::channel(Overview::default());
     let running =
         operator::run(client, options, groups(face.groups()), shown, stop.orderly.clone());
@@ -110,10 +111,11 @@ async fn run_controller(
         joined = join(&config, "tidegate-controller", Repair::Create) => joined?,
         () = assigned.stop.cancelled() => return Ok(()),
     };
-    let workers = kubernetes::workers_of(client, &config, &assigned);
     let page = Page::new(pages, &assigned);
     let mut registry = page.registry();
     let metrics = ControllerMetrics::register(&mut registry);
+    let of_pods = kubernetes::metrics(&config, &mut registry);
+    let workers = kubernetes::workers_of(client, &config, &assigned, of_pods);
     let ports = wiring::controller_ports(&kafka, &config, Box::new(workers), metrics)?;
     // The Lease has chosen this process. One before it may be cut off from it, and lead on.
     let start = controller::Start { deposes: true, ..wiring::controller_start(&config, false)? };

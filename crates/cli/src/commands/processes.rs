@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::operator;
 use crate::args::{ConsumerArgs, ControllerArgs, ServiceArgs, Source};
 use crate::failure::{Coded, Exit};
+use crate::kubernetes;
 use crate::setup::{self, Patience};
 use crate::signals::Signals;
 use crate::wiring::{self, Face};
@@ -82,13 +83,14 @@ pub(super) async fn controller(args: ControllerArgs, signals: Signals) -> anyhow
     let (spec, config) = setup::load_group(&service.spec)?;
     let (mut tasks, mut registry) = (TaskSet::new(), Registry::default());
     let metrics = ControllerMetrics::register(&mut registry);
+    let of_pods = kubernetes::metrics(&config, &mut registry);
     let listen = service.http.unwrap_or(config.http.listen);
     let face = Face::serve(&mut tasks, listen, registry).await?;
     let kafka = tokio::select! {
         joined = join(&config, "tidegate-controller") => joined?,
         () = stop.orderly.cancelled() => return Ok(Exit::Done),
     };
-    let workers = wiring::workers(&config).await?;
+    let workers = wiring::workers(&config, of_pods).await?;
     note_address(&config, &face);
     let ports = wiring::controller_ports(&kafka, &config, workers, metrics)?;
     let start = wiring::controller_start(&config, end_workers)?;

@@ -110,6 +110,11 @@ impl Group<'_> {
         found.unwrap()
     }
 
+    /// What a process of the group shows and has logged, for who looks for a fault.
+    fn said(&self, address: &str) -> String {
+        format!("{:#?}\n{}", self.status_of(address), self.place.logs("tidegate-controller"))
+    }
+
     /// Bytes in the sink of the load that goes on.
     fn delivered(&self) -> u64 {
         fn size(folder: &Path) -> u64 {
@@ -308,12 +313,12 @@ fn moves_go_on_without_the_api_server(group: &Group<'_>) {
         rows.iter().find(is).is_some_and(|now| now["owner"] == other && now["state"] == "active")
     };
     let moved = || group.status_of(&holder).is_some_and(|told| is_moved(&told));
-    look_until("a move without the API server", moved);
+    look_until("a move without the API server", moved, || group.said(&holder));
     // Longer than the lease would hold.
     let before = group.delivered();
-    look_until("delivery without the API server", || {
-        away.elapsed() > Duration::from_secs(25) && group.delivered() > before + 500_000
-    });
+    let delivered =
+        || away.elapsed() > Duration::from_secs(25) && group.delivered() > before + 500_000;
+    look_until("delivery without the API server", delivered, || group.said(&holder));
     assert!(moved(), "it leads on");
     group.stage.kube.restart();
     let back = moment();
@@ -327,14 +332,14 @@ fn moves_go_on_without_the_api_server(group: &Group<'_>) {
 }
 
 /// Without kubectl, which needs what is away.
-fn look_until(what: &str, wanted: impl Fn() -> bool) {
+fn look_until(what: &str, wanted: impl Fn() -> bool, said: impl Fn() -> String) {
     for _ in 0..900 {
         if wanted() {
             return;
         }
         std::thread::park_timeout(Duration::from_millis(200));
     }
-    panic!("no {what} after minutes");
+    panic!("no {what} after minutes\n{}", said());
 }
 
 fn a_killed_controller_is_replaced(group: &Group<'_>) {

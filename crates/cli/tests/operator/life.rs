@@ -113,6 +113,18 @@ fn it_tells_numbers(stage: &Stage<'_>) {
     let deployment = format!("deployment/{name}-consumer-1");
     let owner = stage.namespace.get(&deployment, "{.metadata.ownerReferences[0].kind}");
     assert_eq!(owner, "ConsumerGroup");
+    for counted in [
+        "tidegate_operator_holder 1",
+        "tidegate_operator_resources{state=\"running\"} 1",
+        "tidegate_operator_status_writes_total{outcome=\"done\"}",
+        "tidegate_operator_events_total{outcome=\"done\"}",
+        "stage=\"pulled\"",
+        "stage=\"ready\"",
+    ] {
+        stage.until(counted, || {
+            stage.page("one", "/metrics").is_some_and(|told| told.contains(counted))
+        });
+    }
 }
 
 fn what_is_refused_is_told_and_stops_nothing(stage: &Stage<'_>) {

@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tidegate_core::ids::GroupName;
 use tidegate_runtime::ports::Error;
+use tidegate_runtime::telemetry::metrics::KubernetesMetrics;
 
 use super::accept::group_of;
 use super::object::{FINALIZER, Resource, kind};
@@ -41,7 +42,7 @@ impl Drain {
         let storage = &resource.spec["workers"]["kubernetes"]["storage"];
         let keeping = serde_json::from_value(storage["keeping"].clone()).unwrap_or_default();
         Self {
-            kinds: Kinds::new(client, &resource.namespace, keeping),
+            kinds: Kinds::new(client, &resource.namespace, keeping, &KubernetesMetrics::default()),
             groups: Api::namespaced_with(client.clone(), &resource.namespace, &kind()),
             names: Names::new(&GroupName(group_of(resource))),
             name: resource.name.clone(),

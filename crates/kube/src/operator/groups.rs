@@ -16,6 +16,7 @@ use serde_json::json;
 use tidegate_core::ids::GroupName;
 use tidegate_runtime::spec::GroupSpec;
 use tidegate_runtime::task::{Task, spawn_named};
+use tidegate_runtime::telemetry::metrics::{OperatorMetrics, ResourceLabels, StateLabels};
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -191,7 +192,10 @@ impl Groups {
                 self.is_dirty = true;
             }
             Err(error) => {
-                let (why, is_forbidden) = errors::of_watch("consumergroups", &error);
+                let resource = "consumergroups";
+                let failures = &self.options.metrics.watch_failures;
+                failures.get_or_create(&ResourceLabels { resource }).inc();
+                let (why, is_forbidden) = errors::of_watch(resource, &error);
                 // The groups of other namespaces do not wait for a right that nobody gives.
                 if is_forbidden && self.began.elapsed() >= FORBIDDEN {
                     self.is_dirty |= self.synced.insert(index);
@@ -274,6 +278,7 @@ impl Groups {
             facts: facts_seen,
             told: told_seen,
             drift: drift_seen,
+            metrics: self.options.metrics.clone(),
         });
         let post = Post {
             namespace: resource.namespace.clone(),
@@ -429,12 +434,44 @@ impl Groups {
             Role::Standby { holder } => ("standby", holder.clone()),
             Role::Holder => ("holder", String::new()),
         };
-        let groups = self.resources.keys().map(row).collect();
+        let groups: Vec<GroupRow> = self.resources.keys().map(row).collect();
+        count(&self.options.metrics, &groups);
         let overview = Overview { role, holder, synced: self.is_synced(), groups };
         self.shown.send_if_modified(|shown| {
             let differs = *shown != overview;
             *shown = overview;
             differs
         });
+    }
+}
+
+/// How many resources are in each state; one that is refused may run, too.
+fn count(metrics: &OperatorMetrics, groups: &[GroupRow]) {
+    let set = |state, is_in: fn(&GroupRow) -> bool| {
+        let count = groups.iter().filter(|group| is_in(group)).count();
+        let gauge = metrics.resources.get_or_create_owned(&StateLabels { state });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    };
+    set("running", |group| group.runs);
+    set("refused", |group| group.refused.is_some());
+    set("troubled", |group| group.trouble.is_some());
+    set("draining", |group| group.draining.is_some());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_counted_in_each_state_that_it_is_in() {
+        let metrics = OperatorMetrics::default();
+        let refused =
+            GroupRow { runs: true, refused: Some("no".to_owned()), ..GroupRow::default() };
+        let failed = GroupRow { trouble: Some("no broker".to_owned()), ..refused.clone() };
+        let in_state = |state| metrics.resources.get_or_create_owned(&StateLabels { state }).get();
+        count(&metrics, &[refused, failed, GroupRow::default()]);
+        assert_eq!(["running", "refused", "troubled", "draining"].map(in_state), [2, 2, 1, 0]);
+        count(&metrics, &[]);
+        assert_eq!(["running", "troubled"].map(in_state), [0, 0], "nothing is left of what was");
     }
 }

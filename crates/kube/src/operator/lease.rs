@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tidegate_runtime::telemetry::metrics::OperatorMetrics;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +28,18 @@ pub(super) struct Candidate {
     name: String,
     /// When this process took the lease; others only show it.
     acquired: Option<Timestamp>,
+    metrics: OperatorMetrics,
 }
 
 impl Candidate {
-    pub(super) fn new(client: &Client, namespace: &str, name: &str) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        metrics: OperatorMetrics,
+    ) -> Self {
         let api = Api::namespaced(client.clone(), namespace);
-        Self { api, name: name.to_owned(), acquired: None }
+        Self { api, name: name.to_owned(), acquired: None, metrics }
     }
 
     /// Tries to hold the lease until told to stop, and releases it then.
@@ -52,19 +59,19 @@ impl Candidate {
             }
             let now = Instant::now();
             let next = election.next(now);
-            tell(&roles, election.role());
+            self.tell(&roles, election.role());
             let answer = match next {
                 Next::Wait => continue,
                 Next::Look => self.within(election.patience(now), None).await,
                 Next::Write(wish) => self.within(election.patience(now), Some(wish)).await,
             };
             election.step(Instant::now(), answer);
-            tell(&roles, election.role());
+            self.tell(&roles, election.role());
         }
         if let Some(wish) = election.release(Instant::now()) {
             let _released = self.within(RELEASE, Some(wish)).await;
         }
-        tell(&roles, election.role());
+        self.tell(&roles, election.role());
     }
 
     async fn within(&mut self, patience: Duration, wish: Option<Wish>) -> Input {
@@ -76,6 +83,7 @@ impl Candidate {
         };
         tokio::time::timeout(patience, request).await.unwrap_or_else(|_| {
             tracing::warn!("the API server does not answer about the lease");
+            self.metrics.lease_failures.inc();
             Input::Failed
         })
     }
@@ -127,7 +135,20 @@ impl Candidate {
     fn failed(&self, verb: &'static str, error: kube::Error) -> Input {
         let error = refused(Right { verb, resource: "leases" }, &self.name, error);
         tracing::warn!(error = &error as &dyn std::error::Error, "the lease is tried again");
+        self.metrics.lease_failures.inc();
         Input::Failed
+    }
+
+    fn tell(&self, roles: &watch::Sender<Role>, role: &Role) {
+        self.metrics.holder.set((*role == Role::Holder).into());
+        roles.send_if_modified(|told| {
+            let is_new = told != role;
+            if is_new {
+                tracing::info!(?role, "the lease says who runs the groups");
+                told.clone_from(role);
+            }
+            is_new
+        });
     }
 }
 
@@ -138,15 +159,4 @@ fn stored(lease: Lease) -> Stored {
         transitions: spec.lease_transitions.unwrap_or_default(),
         version: lease.metadata.resource_version.unwrap_or_default(),
     }
-}
-
-fn tell(roles: &watch::Sender<Role>, role: &Role) {
-    roles.send_if_modified(|told| {
-        let is_new = told != role;
-        if is_new {
-            tracing::info!(?role, "the lease says who runs the groups");
-            told.clone_from(role);
-        }
-        is_new
-    });
 }

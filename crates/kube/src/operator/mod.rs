@@ -32,6 +32,7 @@ use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::live::Check;
 use tidegate_runtime::spec::GroupSpec;
 use tidegate_runtime::task::{TaskError, spawn_named};
+use tidegate_runtime::telemetry::metrics::OperatorMetrics;
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,8 @@ pub struct Options {
     pub secrets: PathBuf,
     /// Finds what is wrong with a specification beyond itself.
     pub check: Check,
+    /// Where it is counted what happens.
+    pub metrics: OperatorMetrics,
 }
 
 /// A group that is to be run.
@@ -137,7 +140,8 @@ pub async fn run(
 ) -> Result<(), TaskError> {
     let (roles, role) = watch::channel(Role::Unknown);
     let name = options.part.name();
-    let candidate = Candidate::new(&client, &options.lease_namespace, name);
+    let metrics = options.metrics.clone();
+    let candidate = Candidate::new(&client, &options.lease_namespace, name, metrics);
     let lease_stop = CancellationToken::new();
     let lease = candidate.run(options.identity.clone(), roles, lease_stop.clone());
     let lease = spawn_named("lease", lease);

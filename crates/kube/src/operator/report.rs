@@ -12,6 +12,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidegate_core::ids::ConsumerNumber;
+use tidegate_runtime::telemetry::metrics::{OperatorMetrics, OutcomeLabels};
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -39,6 +40,7 @@ pub(super) struct Reporter {
     pub(super) facts: watch::Receiver<Facts>,
     pub(super) told: watch::Receiver<Status>,
     pub(super) drift: mpsc::Receiver<ConsumerNumber>,
+    pub(super) metrics: OperatorMetrics,
 }
 
 impl Reporter {
@@ -83,7 +85,9 @@ impl Reporter {
                 _ => Ok(()),
             }
         };
-        match in_time(right, &self.name, request).await {
+        let written = in_time(right, &self.name, request).await;
+        self.metrics.status_writes.get_or_create(&outcome(&written)).inc();
+        match written {
             Ok(()) => self.stored = status,
             Err(error) => {
                 tracing::warn!(
@@ -111,7 +115,9 @@ impl Reporter {
             let recorder = Recorder::new(self.client.clone(), self.source.clone());
             let right = Right { verb: "create", resource: "events" };
             let published = recorder.publish(&event, &self.about);
-            if let Err(error) = in_time(right, &self.name, published).await {
+            let published = in_time(right, &self.name, published).await;
+            self.metrics.events.get_or_create(&outcome(&published)).inc();
+            if let Err(error) = published {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "an Event was not written"
@@ -133,6 +139,10 @@ fn changes(before: &Value, now: &Value) -> Value {
         )
     });
     gone.chain(is).collect()
+}
+
+fn outcome<T, E>(done: &Result<T, E>) -> OutcomeLabels {
+    OutcomeLabels { outcome: if done.is_ok() { "done" } else { "failed" } }
 }
 
 #[cfg(test)]

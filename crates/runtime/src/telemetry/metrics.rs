@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{self, Registry};
@@ -25,9 +25,15 @@ pub type FloatGauge = Gauge<f64, AtomicU64>;
 /// Histograms by label.
 pub type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
+/// Histograms by label of what takes minutes.
+pub type LongHistograms<L> = Family<L, Histogram, Long>;
+
 /// Upper bounds of the buckets of all histograms, in seconds: from a write to a local disk to a step's deadline.
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The same for what others do and tell in whole seconds: up to a pull of a large image, or a node that is bought first.
+const MINUTES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0];
 
 macro_rules! labels {
     ($($(#[doc = $doc:literal])* $name:ident { $($label:ident: $kind:ty),* })*) => {
@@ -64,7 +70,7 @@ macro_rules! metrics {
             /// Makes the metrics and adds them to a registry.
             pub fn register(registry: &mut Registry) -> Self {
                 let registry = registry.sub_registry_with_prefix(concat!("tidegate_", $prefix));
-                let metrics = Self { $($field: <$kind as Declared>::make(),)* };
+                let metrics = Self::default();
                 $(registry.register(
                     stringify!($field),
                     help(concat!($($doc),*)),
@@ -80,6 +86,13 @@ macro_rules! metrics {
                     labels: <$kind as Declared>::LABELS,
                     help: help(concat!($($doc),*)),
                 }),*]
+            }
+        }
+
+        /// Metrics that nobody sees.
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: <$kind as Declared>::make(),)* }
             }
         }
     };
@@ -102,6 +115,10 @@ labels! {
     AlarmLabels { alarm: &'static str }
     /// Which kind of sink.
     SinkLabels { sink: &'static str }
+    /// How far the start of a pod is.
+    StageLabels { stage: &'static str }
+    /// Which kind of objects, in the plural.
+    ResourceLabels { resource: &'static str }
 }
 
 metrics! {
@@ -222,6 +239,38 @@ metrics! {
     alarms: Family<AlarmLabels, Gauge>,
 }
 
+metrics! {
+    /// How consumers that are pods fare, beside the metrics of their group's controller.
+    KubernetesMetrics: "kubernetes";
+    /// Time from a pod's creation until it was scheduled, its image was pulled, its container started, and it was ready, as Kubernetes tells
+    /// it: in whole seconds. Without the right to list Events nothing is known of the pull.
+    pod_start_duration_seconds: LongHistograms<StageLabels>,
+    /// Watches that broke and were begun again, by resource.
+    watch_failures: Family<ResourceLabels, Counter>,
+    /// Requests to apply or delete an object that failed, by resource; most are tried again.
+    apply_failures: Family<ResourceLabels, Counter>,
+    /// Workloads that somebody else had changed or deleted and that were put right.
+    repairs: Counter,
+}
+
+metrics! {
+    /// What the process of groups that are resources does for all of them.
+    OperatorMetrics: "operator";
+    /// 1 while this process holds the Lease and runs the groups, else 0.
+    holder: Gauge,
+    /// Requests about the Lease that failed.
+    lease_failures: Counter,
+    /// Resources that run in this process, and that are refused, in trouble or draining there; one that is refused may run on by what was
+    /// taken up before.
+    resources: Family<StateLabels, Gauge>,
+    /// Watches that broke and were begun again, by resource.
+    watch_failures: Family<ResourceLabels, Counter>,
+    /// Writes of the status of a resource, by outcome.
+    status_writes: Family<OutcomeLabels, Counter>,
+    /// Events written about resources, by outcome.
+    events: Family<OutcomeLabels, Counter>,
+}
+
 /// `docs/metrics.md`: every metric with its labels and meaning.
 pub fn docs() -> String {
     let mut page = String::from(INTRODUCTION);
@@ -229,6 +278,8 @@ pub fn docs() -> String {
         ("Monitor", MonitorMetrics::lines()),
         ("Controller", ControllerMetrics::lines()),
         ("Consumer", ConsumerMetrics::lines()),
+        ("Kubernetes", KubernetesMetrics::lines()),
+        ("Operator", OperatorMetrics::lines()),
     ];
     let written = sections.iter().try_for_each(|(title, lines)| {
         write!(page, "\n## {title}\n\n| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n")?;
@@ -370,10 +421,21 @@ declared_families! {
     Gauges of Gauge = Self::default();
     FloatGauges of Gauge = Self::default();
     Histograms of Histogram = Self::new_with_constructor(seconds);
+    LongHistograms of Histogram = Self::new_with_constructor(Long);
 }
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
+}
+
+/// Makes the histograms of [`LongHistograms`].
+#[derive(Clone, Copy, Debug)]
+pub struct Long;
+
+impl MetricConstructor<Histogram> for Long {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(MINUTES)
+    }
 }
 
 /// A doc line as help text: the encoder adds the full stop.
@@ -386,8 +448,14 @@ mod tests {
     use super::*;
 
     fn lines() -> impl Iterator<Item = Line> {
-        let controller = ControllerMetrics::lines();
-        MonitorMetrics::lines().into_iter().chain(controller).chain(ConsumerMetrics::lines())
+        let all = [
+            MonitorMetrics::lines(),
+            ControllerMetrics::lines(),
+            ConsumerMetrics::lines(),
+            KubernetesMetrics::lines(),
+            OperatorMetrics::lines(),
+        ];
+        all.into_iter().flatten()
     }
 
     #[test]
@@ -411,6 +479,8 @@ mod tests {
         let monitor = MonitorMetrics::register(&mut registry);
         let controller = ControllerMetrics::register(&mut registry);
         let consumer = ConsumerMetrics::register(&mut registry);
+        let kubernetes = KubernetesMetrics::register(&mut registry);
+        OperatorMetrics::register(&mut registry).holder.set(1);
         let partition = PartitionLabels { topic: "orders".into(), partition: 3 };
         monitor.partition_write_bytes_per_second.get_or_create(&partition).set(42);
         controller.plans.get_or_create(&TriggerLabels { trigger: "overload" }).inc();
@@ -418,11 +488,18 @@ mod tests {
             .sink_flush_duration_seconds
             .get_or_create(&SinkLabels { sink: "file" })
             .observe(0.3);
+        kubernetes
+            .pod_start_duration_seconds
+            .get_or_create(&StageLabels { stage: "ready" })
+            .observe(70.0);
         let text = render(&registry);
         for expected in [
             "tidegate_monitor_partition_write_bytes_per_second{topic=\"orders\",partition=\"3\"} 42",
             "tidegate_controller_plans_total{trigger=\"overload\"} 1",
             "tidegate_consumer_sink_flush_duration_seconds_bucket{le=\"0.5\",sink=\"file\"} 1",
+            "tidegate_kubernetes_pod_start_duration_seconds_bucket{le=\"60.0\",stage=\"ready\"} 0",
+            "tidegate_kubernetes_pod_start_duration_seconds_bucket{le=\"120.0\",stage=\"ready\"} 1",
+            "tidegate_operator_holder 1",
             "# HELP tidegate_controller_handoffs_in_flight Hand-offs under way.\n",
             "tidegate_consumer_busy_seconds_total 0",
             "# EOF",
