@@ -97,6 +97,9 @@ impl Container {
     /// From the pull of the image until it is time to start again.
     async fn run_once(&mut self, backoff: &mut CrashBackoff) -> ControlFlow<()> {
         let program = self.image().await?;
+        if self.stop.borrow().is_some() {
+            return self.end_unstarted();
+        }
         let began = Instant::now();
         let restarts = self.reports.borrow()[self.index].restarts;
         match Process::start(&self.sandbox, &self.spec, &program, restarts).await {

@@ -28,7 +28,9 @@ const REFRESH: Duration = Duration::from_secs(30);
 
 /// Runs the pod until it is gone from the API server. `seen` is its latest version, `None` once gone.
 pub(crate) async fn run(node: Arc<Node>, pod: Pod, ip: String, seen: watch::Receiver<Option<Pod>>) {
-    let (order, stop) = watch::channel(None);
+    // One that was being deleted when its node crashed is not started again.
+    let is_over = pod.metadata.deletion_timestamp.is_some();
+    let (order, stop) = watch::channel(is_over.then(Instant::now));
     let mut worker = Worker::new(node, pod, ip, (seen.clone(), stop));
     tokio::select! {
         () = worker.live() => {}

@@ -253,7 +253,7 @@ fn stays(config: &Config, consumer: ConsumerNumber, worker: &WorkerState) -> boo
 }
 
 /// Consumers whose process has been told to end by somebody else: it waits until its partitions have left.
-fn ending(
+pub(super) fn ending(
     core: &Controller,
     workers: &BTreeMap<ConsumerNumber, WorkerState>,
 ) -> BTreeSet<ConsumerNumber> {

@@ -1,6 +1,6 @@
 //! What the controller shows: the ledger, the plan and the load put side by side, once a second.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_core::controller::{Explanation, Note, Role};
 use tidegate_core::ids::{ConsumerNumber, Incarnation, Instant, PartitionId, TopicId};
@@ -12,6 +12,7 @@ use tidegate_wire::status::{
 };
 use tidegate_wire::{Alarm, Status};
 
+use super::rolling;
 use super::shell::Shell;
 use crate::ports::Phase;
 use crate::spec;
@@ -94,7 +95,8 @@ pub(super) fn of(shell: &mut Shell) -> Status {
     let now = shell.clock.now();
     let at_unix_ms = shell.clock.unix_ms();
     let alarms = alarms(shell, at_unix_ms);
-    let view = View { shell, now };
+    let ending = rolling::ending(&shell.core, &shell.workers);
+    let view = View { shell, now, ending };
     let consumers = view.consumers();
     let core = &shell.core;
     Status {
@@ -205,6 +207,8 @@ fn alarms(shell: &mut Shell, at_unix_ms: u64) -> Vec<RaisedAlarm> {
 struct View<'a> {
     shell: &'a Shell,
     now: Instant,
+    /// Consumers that somebody else has told to end.
+    ending: BTreeSet<ConsumerNumber>,
 }
 
 impl View<'_> {
@@ -245,14 +249,14 @@ impl View<'_> {
             .map(|waiting| Waiting { incarnation: waiting.0.0, process: process(waiting) })
             .collect();
         let worker = self.shell.workers.get(&number);
-        let ready = self.shell.core.is_ready(self.now, number);
+        let live = self.shell.core.is_ready(self.now, number);
         ConsumerRow {
             number: number.get(),
             incarnation: current.map(|current| current.0.0),
             process: current.map(process),
             waiting,
-            live: ready,
-            ready,
+            live,
+            ready: live && !self.ending.contains(&number),
             wanted,
             worker: worker.map(|worker| phase(worker.phase)).unwrap_or_default(),
             trouble: worker.and_then(|worker| worker.trouble.clone()),
