@@ -274,7 +274,10 @@ fn trouble(pod: &Pod, container: Option<&ContainerStatus>) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_deref()?;
     let unscheduled =
         conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
-    Some(told(unscheduled.reason.as_deref()?, unscheduled.message.as_deref()))
+    let message = unscheduled.message.as_deref();
+    // What every pod with a new claim goes through. Of one that stays unbound the claim tells more.
+    let waits = message.is_some_and(|it| it.contains("unbound immediate PersistentVolumeClaims"));
+    (!waits).then(|| told(unscheduled.reason.as_deref().unwrap_or_default(), message))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::watch::Watch;
 const QUEUED_CHANGES: usize = 256;
 
 /// Consumers whose objects are applied at the same time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
 
 /// How long a list waits for the first sight of everything.
 const FIRST_SIGHT: Duration = Duration::from_secs(10);

@@ -323,8 +323,13 @@ fn moves_go_on_without_the_api_server(group: &Group<'_>) {
     group.stage.kube.restart();
     let back = moment();
     group.service("consumers.min", "3");
+    let seconds = || back.elapsed().as_secs_f64();
+    group
+        .stage
+        .until("third Deployment", || group.stage.names("deployments").split(' ').count() == 3);
+    println!("a third Deployment {:.1} s after the API server was back", seconds());
     group.until("three consumers after the outage", |told| ready(told).len() == 3 && is_read(told));
-    println!("three consumers {:.1} s after the API server was back", back.elapsed().as_secs_f64());
+    println!("three consumers {:.1} s after the API server was back", seconds());
     let file = group.file.to_str().unwrap();
     for field in ["consumers.pins", "consumers.min"] {
         assert!(run(&["service", "unset", "--spec", file, field]).status.success());

@@ -74,7 +74,9 @@ fn requests(kube: &RealKube) -> f64 {
     let metrics = kube.kubectl(&["get", "--raw", "/metrics"]);
     let counted = metrics.lines().filter(|line| {
         line.starts_with("apiserver_request_total{")
-            && !line.contains("verb=\"WATCH\"")
+            && ["APPLY", "PATCH", "DELETE", "LIST"]
+                .iter()
+                .any(|it| line.contains(&format!("verb=\"{it}\"")))
             && kinds.iter().any(|kind| line.contains(&format!("resource=\"{kind}\"")))
     });
     counted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -113,6 +115,12 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     spec["topics"] = json!([{ "name": format!("{name}.*"), "sink": "blackhole:" }]);
     spec["capacity"] = json!({ "bytesPerSecond": "100kB/s" });
     spec["consumers"] = json!({ "min": 1, "max": 20 });
+    spec["ownership"] = json!({});
+    // A hundred processes are started on this machine: what they cost themselves is not asked here.
+    let probe = |path: &str| json!({ "httpGet": { "path": path, "port": 8080 }, "periodSeconds": 60, "timeoutSeconds": 10 });
+    let container = &mut spec["workers"]["kubernetes"]["template"]["spec"]["containers"][0];
+    container["readinessProbe"] = probe("/readyz");
+    container["livenessProbe"] = probe("/livez");
     let mut file = spec.clone();
     file["workers"]["kind"] = json!("kubernetes");
     let path = folder.path().join("group.yaml");
@@ -123,7 +131,8 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     });
     let prefix = format!("{name}.");
     let load = ["load", "--spec", path.to_str().unwrap(), "--prefix", &prefix, "--topics", "1"];
-    let shape = ["--partitions", "40", "--rate", "1.4MB/s", "--profile", "steps", "--seed", "1"];
+    // Far more than twenty can read, so that the rates do not matter.
+    let shape = ["--partitions", "80", "--rate", "6MB/s", "--profile", "steps", "--seed", "1"];
     let load = stage.start("load", &[&load[..], &shape].concat());
     patiently(&stage, 20);
     growth(&log(folder.path(), "one"));
@@ -154,10 +163,11 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
 fn growth(log: &str) {
     let decisions = lines(log, "a decision was made");
     let wants = |line: &Line<'_>| field(line.text, "consumers").unwrap_or_default();
-    let mut most = (0, 0, 0);
-    for pair in decisions.windows(2) {
-        let (before, after) = (wants(&pair[0]), wants(&pair[1]));
-        most = most.max((after.saturating_sub(before), pair[1].ms.unsigned_abs(), after));
+    let (mut most, mut before) = ((0, 0, 0), 0);
+    for line in &decisions {
+        let after = wants(line);
+        most = most.max((after.saturating_sub(before), line.ms.unsigned_abs(), after));
+        before = after;
     }
     let (more, at, wanted) = most;
     let at = at.cast_signed();
@@ -183,14 +193,18 @@ fn rollout(stage: &Stage<'_>, spec: &serde_json::Value) {
     let began = lines(&log(&stage.folder, "one"), "").last().map_or(0, |line| line.ms);
     stage.apply(name, spec);
     stage.until("begin of the rollout", || stage.has_event("RolloutStarted", "updated"));
+    let done = |log: &str| {
+        let lines = lines(log, "all consumers run the same").into_iter();
+        lines.map(|line| line.ms).find(|ms| *ms >= began)
+    };
     for _ in 0..60 {
-        if stage.condition(name, "Progressing", "reason") == "UpToDate" {
+        if done(&log(&stage.folder, "one")).is_some() {
             break;
         }
         std::thread::park_timeout(Duration::from_secs(10));
     }
     let log = log(&stage.folder, "one");
-    let done = lines(&log, "all consumers run the same").last().map_or(0, |line| line.ms);
+    let done = done(&log).expect("the rollout has ended");
     let moves =
         lines(&log, "a partition has a new owner").into_iter().filter(|line| line.ms >= began);
     let pauses = moves.filter_map(|line| field(line.text, "pause_ms")?.try_into().ok());
