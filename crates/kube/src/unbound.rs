@@ -124,7 +124,9 @@ impl Unbound {
             (Why::Warned(why), _) => Some(claim.told(Some(why))),
             (Why::Silent, Some(pod)) => Some(pod),
             (Why::Unknown, Some(pod)) => Some(format!("{}; {pod}", claim.told(None))),
-            (_, None) => Some(claim.told(None)),
+            (Why::Unknown, None) => Some(claim.told(None)),
+            // A provisioner may be slow.
+            (Why::Silent, None) => None,
         }
     }
 }

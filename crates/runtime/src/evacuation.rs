@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a controller's first word may take: it sees the pod end at once, unless it is away.
 const FIRST_WORD: Duration = Duration::from_secs(3);
@@ -45,13 +45,14 @@ impl Left {
 /// Waits until a consumer has nothing, or until that cannot be expected any more.
 pub async fn left(mut held: watch::Receiver<Held>, limit: Duration) -> Left {
     let before = held.borrow().commands;
+    let end = Instant::now() + limit;
     let first = held.wait_for(|held| held.partitions == 0 || held.commands != before);
     let heard = timeout(FIRST_WORD.min(limit), first).await.is_ok_and(|held| held.is_ok());
     if !heard {
         return Left::Unheard;
     }
     let all = held.wait_for(|held| held.partitions == 0);
-    match timeout(limit, all).await {
+    match timeout_at(end, all).await {
         // A consumer that has ended has nothing.
         Ok(_) => Left::All,
         Err(_) => Left::Late,
@@ -60,8 +61,6 @@ pub async fn left(mut held: watch::Receiver<Held>, limit: Duration) -> Left {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -92,6 +91,6 @@ mod tests {
         };
         let began = Instant::now();
         assert_eq!(tokio::join!(left(seen, LIMIT), word).0, Left::Late);
-        assert_eq!(began.elapsed(), Duration::from_secs(61));
+        assert_eq!(began.elapsed(), LIMIT);
     }
 }

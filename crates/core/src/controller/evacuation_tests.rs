@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::tests::{Desk, EPOCH, FIRST, SECOND, hello, settings, starts, stopped, stops};
 use super::*;
 use crate::ids::ConsumerNumber;
-use crate::ledger::{Ownership, Record, StopReason};
+use crate::ledger::{CommandBody, Ownership, Record, StopReason};
 use crate::pack::Binding;
 use crate::samples::{consumer, partition};
 
@@ -106,6 +106,23 @@ fn a_consumer_that_comes_back_counts_for_the_minimum_while_it_is_away() {
     };
     assert_eq!(moved(&[]), [3], "it is to go");
     assert!(moved(&[1]).is_empty(), "it is held");
+}
+
+#[test]
+fn who_is_to_be_left_and_has_something_hears_of_it_each_time_that_it_is_said() {
+    let mut desk = alone(bounded(1, 1));
+    let hears = |effects: &[Effect]| {
+        effects.iter().any(|effect| match effect {
+            Effect::Command(to, command) => {
+                *to == consumer(1) && matches!(command.body, CommandBody::StateQuery { .. })
+            }
+            _ => false,
+        })
+    };
+    assert!(hears(&desk.evacuate(&[1])));
+    assert!(hears(&desk.evacuate(&[1])), "a pod may begin to wait later");
+    assert!(!hears(&desk.evacuate(&[])));
+    assert!(!hears(&desk.evacuate(&[2])), "it has nothing");
 }
 
 #[test]

@@ -241,13 +241,14 @@ impl Controller {
         self.dirty = true;
     }
 
-    /// Who is to be left hears at once of a controller that sees to it: it may wait for that with its end.
+    /// Who is to be left hears of a controller that sees to it, each time that this is said: it may wait for that with its end.
     fn promise(&self, leave: &BTreeSet<ConsumerNumber>, effects: &mut Vec<Effect>) {
         let Some(office) = self.office.as_ref().filter(|_| !self.settings.demand.paused) else {
             return;
         };
-        let news = leave.iter().filter(|consumer| !self.leaving.contains(**consumer));
-        for current in news.filter_map(|consumer| self.fold.lives().current(*consumer)) {
+        let owners: BTreeSet<_> = self.fold.owners().map(|(_, owner)| owner).collect();
+        let left = leave.intersection(&owners);
+        for current in left.filter_map(|consumer| self.fold.lives().current(*consumer)) {
             let asks = CommandBody::StateQuery { term: office.term };
             effects.extend(self.command(current, asks));
         }

@@ -143,14 +143,19 @@ impl Rolling {
             next.wish = Some(Wish::Run(*consumer, known.spec.clone()));
         }
         leave.extend(wishes.leave);
+        let ending = ending(core, workers);
+        leave.extend(&ending);
         // It comes back where nobody deletes its worker too: nobody is started in its place before that is known to be needed.
-        let mut hold = ending(core, workers);
-        leave.extend(&hold);
+        let comes_back = |consumer: &ConsumerNumber| {
+            workers.get(consumer).is_some_and(|worker| stays(config, *consumer, worker))
+        };
+        let mut hold: BTreeSet<_> = ending.iter().copied().filter(comes_back).collect();
         hold.extend(wishes.hold);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
         let steering = Steering { leave, hold, pins };
-        if self.told.as_ref() != Some(&steering) {
+        // Said again while somebody waits for it.
+        if self.told.as_ref() != Some(&steering) || !ending.is_empty() {
             self.told = Some(steering.clone());
             next.steering = Some(steering);
         }
