@@ -1,10 +1,11 @@
 //! A group of an installed chart, from its first consumer to its end, through all that can happen to it. Load that goes on all the time is
 //! audited at the end, and load that comes and goes beside it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
 
@@ -29,6 +30,13 @@ struct Load {
     running: Running,
     folder: PathBuf,
     name: &'static str,
+}
+
+/// The process that runs the group. A pod may get the address of one before it, and never its name.
+struct Leader {
+    pod: String,
+    address: String,
+    told: Value,
 }
 
 impl Group<'_> {
@@ -77,17 +85,19 @@ impl Group<'_> {
 
     /// What the process says that runs the group; nothing while none does.
     fn status(&self) -> Option<Value> {
-        self.leader().map(|(_, status)| status)
+        self.leader().map(|leader| leader.told)
     }
 
-    /// The address of that process, and what it says.
-    fn leader(&self) -> Option<(String, Value)> {
-        let addresses = self.place.get(
-            "pods",
-            "{.items[?(@.metadata.labels.app\\.kubernetes\\.io/component=='controller')].status.podIP}",
-        );
-        let found = |address: &str| Some((address.to_owned(), self.status_of(address)?));
-        addresses.split_whitespace().find_map(found)
+    fn leader(&self) -> Option<Leader> {
+        let controllers = "?(@.metadata.labels.app\\.kubernetes\\.io/component=='controller')";
+        let line = "{.metadata.name}={.status.podIP} ";
+        let path = format!("{{range .items[{controllers}]}}{line}{{end}}");
+        let found = |line: &str| {
+            let (pod, address) = line.split_once('=')?;
+            let told = self.status_of(address)?;
+            Some(Leader { pod: pod.to_owned(), address: address.to_owned(), told })
+        };
+        self.place.get("pods", &path).split_whitespace().find_map(found)
     }
 
     /// The same of one process, without the API server.
@@ -99,15 +109,14 @@ impl Group<'_> {
     }
 
     fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut found = None;
-        let told = std::cell::RefCell::new(&mut found);
+        let found = RefCell::new(None);
         self.stage.until(what, || {
             let Some(status) = self.status() else { return false };
             let is = wanted(&status);
-            **told.borrow_mut() = Some(status);
+            found.replace(Some(status));
             is
         });
-        found.unwrap()
+        found.into_inner().unwrap()
     }
 
     /// What a process of the group shows and has logged, for who looks for a fault.
@@ -178,17 +187,16 @@ fn moment() -> Instant {
 /// Sends SIGKILL to the first process of a pod.
 fn kill_pod(uid: &str) {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let variable = format!("TIDEGATE_POD_UID={uid}");
-    let is_of = |pid: &u32| {
+    let is_of = |pid: &i32| {
         let read = |file| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         let has = |text: Vec<u8>, part: &str| String::from_utf8_lossy(&text).contains(part);
         has(read("environ"), &variable) && has(read("comm"), "tidegate")
     };
-    let found: Vec<u32> = pids.filter(is_of).collect();
+    let found: Vec<i32> = pids.filter(is_of).collect();
     assert_eq!(found.len(), 1, "processes of {uid}");
-    let killed = Command::new("kill").args(["-KILL", &found[0].to_string()]).status().unwrap();
-    assert!(killed.success());
+    kill_process(Pid::from_raw(found[0]).unwrap(), Signal::KILL).unwrap();
 }
 
 #[test]
@@ -297,7 +305,7 @@ fn a_lost_node_is_survived(group: &Group<'_>) {
 fn moves_go_on_without_the_api_server(group: &Group<'_>) {
     group.service("consumers.min", "2");
     let told = group.until("two consumers", |told| ready(told).len() == 2 && is_read(told));
-    let (holder, _) = group.leader().unwrap();
+    let holder = group.leader().unwrap().address;
     let rows = told["partitions"].as_array().unwrap();
     let row = rows.iter().find(|row| row["topic"].as_str().unwrap().contains("-steady.")).unwrap();
     let other = ready(&told).into_iter().find(|it| Some(*it) != row["owner"].as_u64()).unwrap();
@@ -348,13 +356,11 @@ fn look_until(what: &str, wanted: impl Fn() -> bool, said: impl Fn() -> String) 
 }
 
 fn a_killed_controller_is_replaced(group: &Group<'_>) {
-    let (before, _) = group.leader().unwrap();
-    let of = format!("{{.items[?(@.status.podIP=='{before}')].metadata.name}}");
-    let pod = group.place.get("pods", &of);
+    let before = group.leader().unwrap().pod;
     let killed = moment();
-    group.place.kubectl(&["delete", "pod", &pod, "--grace-period=0", "--force"]);
+    group.place.kubectl(&["delete", "pod", &before, "--grace-period=0", "--force"]);
     group.stage.until("another controller", || {
-        group.leader().is_some_and(|(now, told)| now != before && is_read(&told))
+        group.leader().is_some_and(|now| now.pod != before && is_read(&now.told))
     });
     println!("another controller {:.1} s after SIGKILL", killed.elapsed().as_secs_f64());
 }
