@@ -43,7 +43,7 @@ cargo xtask COMMAND
   postgres ARGS   a real PostgreSQL on this machine: up, status, kill, down, wipe, fetch
   s3 ARGS         a real S3 server on this machine: up, status, kill, down, wipe, fetch
   kube ARGS       a real Kubernetes on this machine: up, status, kill, down, wipe, kubectl, helm, fetch
-  kube test ARGS  the tests on it, which no other command runs (ARGS go to `cargo test`)
+  kube test ARGS  the tests on it, which `ci` runs on request (ARGS go to `cargo test`)
   kube bench      figures on it: how fast consumers are made, pauses of a rollout, the cost of a hundred at rest
   docs            write the pages under docs/ that are generated from code
   help            this text

@@ -42,28 +42,29 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
 /// Runs the tests on a real Kubernetes. They are apart from the others, which ignore them, because the first build of
 /// Kubernetes costs a quarter of an hour of CPU, and because they need root.
 pub(crate) fn kube(arguments: &[String]) -> Result<()> {
-    needs::provide_for_kube()?;
-    servers::KUBE.fetch(None)?;
-    let mut command = cargo();
-    command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
-    // All crates, so that those of other tests need not be built anew with other features.
-    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let mut command = test_on_kube()?;
     command
-        .args(["--test", "pods", "--test", "cluster", "--test", "workers", "--test", "resource"]);
-    command.args(["--test", "kubernetes", "--test", "operator"]);
+        .args(["--no-fail-fast", "--test", "pods", "--test", "cluster", "--test", "workers"])
+        .args(["--test", "resource", "--test", "kubernetes", "--test", "operator"]);
     run(command.args(arguments).args(["--", "--ignored", "--skip", "figures_"]))
 }
 
-/// Measures on a real Kubernetes.
+/// Measures on a real Kubernetes, optimised as what is shipped is.
 pub(crate) fn kube_bench() -> Result<()> {
+    let mut command = test_on_kube()?;
+    // `pods` is only there because the nodes are built with it.
+    command.args(["--release", "--test", "operator", "--test", "pods"]);
+    run(command.args(["--", "--ignored", "--nocapture", "figures_"]))
+}
+
+/// All crates, so that those of other tests need not be built anew with other features.
+fn test_on_kube() -> Result<Command> {
     needs::provide_for_kube()?;
     servers::KUBE.fetch(None)?;
     let mut command = cargo();
     command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
-    // Optimised, as what is shipped is.
-    // `pods` is only there because the nodes are built with it.
-    command.args(["test", "--release", "--workspace", "--test", "operator", "--test", "pods"]);
-    run(command.args(["--", "--ignored", "--nocapture", "figures_"]))
+    command.args(["test", "--workspace"]);
+    Ok(command)
 }
 
 /// Lints everything. `-D warnings` goes to clippy alone, so that no other command has to build anew.

@@ -48,23 +48,12 @@ impl Sight {
     pub(crate) fn list(&self) -> BTreeMap<ConsumerNumber, WorkerState> {
         let mut list: BTreeMap<ConsumerNumber, WorkerState> = BTreeMap::new();
         for (consumer, (spec, _)) in &self.workloads {
-            let state = WorkerState {
-                phase: Phase::Pending,
-                spec: spec.clone(),
-                starts: 0,
-                trouble: None,
-                ending: None,
-            };
-            list.insert(*consumer, state);
+            list.insert(*consumer, WorkerState::new(Phase::Pending, spec.clone()));
         }
         for view in self.pods.values() {
-            let state = list.entry(view.consumer).or_insert_with(|| WorkerState {
-                phase: Phase::Stopping,
-                spec: WorkerSpec::default(),
-                starts: 0,
-                trouble: None,
-                ending: None,
-            });
+            let state = list
+                .entry(view.consumer)
+                .or_insert_with(|| WorkerState::new(Phase::Stopping, WorkerSpec::default()));
             state.ending = state.ending.or(view.ending);
             // Of an old pod and its successor, the one that runs is what matters; of two that do not, either.
             if state.phase != Phase::Running {
@@ -215,10 +204,7 @@ fn change(consumer: ConsumerNumber, phase: Phase, detail: &str) -> WorkerChange 
 }
 
 fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
-    let status = pod.status.as_ref();
-    let statuses =
-        status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    let container = statuses.iter().find(|container| container.name == CONTAINER);
+    let (status, container) = (pod.status.as_ref(), container_of(pod));
     let state = container.and_then(|container| container.state.as_ref());
     let is_running = state.is_some_and(|state| state.running.is_some());
     let has_ended = state.is_some_and(|state| state.terminated.is_some());
@@ -246,6 +232,12 @@ fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
     let process = || pod.uid().as_deref().and_then(process_of_pod);
     let ending = if is_deleted && is_running { process() } else { None };
     View { consumer, phase, starts, trouble, ended, ending }
+}
+
+/// The container that is the consumer, as the node tells it.
+pub(crate) fn container_of(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
+    statuses.iter().find(|container| container.name == CONTAINER)
 }
 
 /// What keeps a pod from running, in the words of the scheduler and the node.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::objects::CONTAINER;
+use crate::sight::container_of;
 
 /// A pod that has become ready.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,13 +33,13 @@ impl Starts {
     pub(crate) fn note(&mut self, pod: &Pod) -> Option<Start> {
         let uid = pod.uid()?;
         let Some(ready) = since(pod, "Ready") else {
-            if !container(pod).is_some_and(has_run) {
+            if !container_of(pod).is_some_and(has_run) {
                 self.waiting.insert(uid);
             }
             return None;
         };
         let created = pod.metadata.creation_timestamp.as_ref()?.0;
-        let state = container(pod).and_then(|container| container.state.as_ref());
+        let state = container_of(pod).and_then(|container| container.state.as_ref());
         let running = state.and_then(|state| state.running.as_ref());
         let stages = [
             ("scheduled", since(pod, "PodScheduled")),
@@ -75,11 +75,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     f64::from(u32::try_from(seconds).unwrap_or_default())
 }
 
-fn container(pod: &Pod) -> Option<&ContainerStatus> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
-    statuses.iter().find(|container| container.name == CONTAINER)
-}
-
 fn has_run(container: &ContainerStatus) -> bool {
     let state = container.state.as_ref();
     container.restart_count > 0
@@ -98,6 +93,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::objects::CONTAINER;
 
     fn at(second: u32) -> String {
         format!("2026-11-28T00:00:{second:02}Z")

@@ -85,12 +85,7 @@ fn resources_are_run_by_one_of_two_operators_until_they_are_deleted() {
 /// A resource that cannot be read is deleted, and the operator is killed at once: the next one, which knows no specification, ends it.
 fn it_is_deleted_while_operators_change(stage: &Stage<'_>, two: Running) -> Running {
     let name = stage.namespace.name();
-    let mut faulty = stage.spec();
-    faulty["topics"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({ "name": "other", "sink": "nowhere://lake" }));
-    stage.apply(name, &faulty);
+    stage.apply(name, &stage.faulty());
     stage.until("refusal", || stage.condition(name, "Accepted", "reason") == "Invalid");
     stage.namespace.kubectl(&["delete", "cg", name, "--wait=false"]);
     drop(two);
@@ -129,11 +124,7 @@ fn it_tells_numbers(stage: &Stage<'_>) {
 
 fn what_is_refused_is_told_and_stops_nothing(stage: &Stage<'_>) {
     let name = stage.namespace.name();
-    let mut faulty = stage.spec();
-    faulty["topics"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({ "name": "other", "sink": "nowhere://lake" }));
+    let mut faulty = stage.faulty();
     faulty["cluster"]["security"] = json!({ "sasl": {
         "mechanism": "SCRAM-SHA-512", "username": "t", "password": { "env": "HOME" },
     } });

@@ -63,6 +63,14 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// The same with a topic that the API server accepts and the operator does not.
+    pub(crate) fn faulty(&self) -> Value {
+        let mut spec = self.spec();
+        let topics = spec["topics"].as_array_mut().unwrap();
+        topics.push(json!({ "name": "other", "sink": "nowhere://lake" }));
+        spec
+    }
+
     pub(crate) fn apply(&self, name: &str, spec: &Value) {
         let resource = json!({
             "apiVersion": "tidegate.dev/v1alpha1",

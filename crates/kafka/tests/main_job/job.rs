@@ -111,13 +111,8 @@ impl Workers for TaskWorkers {
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
-        let running = WorkerState {
-            phase: Phase::Running,
-            spec: WorkerSpec::default(),
-            starts: 1,
-            trouble: None,
-            ending: None,
-        };
+        let running =
+            WorkerState { starts: 1, ..WorkerState::new(Phase::Running, WorkerSpec::default()) };
         Ok(self.running.keys().map(|consumer| (*consumer, running.clone())).collect())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_core::controller::{Controller, Steering};
-use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId, ProcessId};
+use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
 use tidegate_core::ledger::Ownership;
 use tidegate_core::rollout::{Held, Member, Note, Patience, Revision, Rollout, View, Wishes};
 use tidegate_wire::status::RolloutStatus;
@@ -263,12 +263,9 @@ pub(super) fn ending(
     workers: &BTreeMap<ConsumerNumber, WorkerState>,
 ) -> BTreeSet<ConsumerNumber> {
     let lives = core.fold().lives();
-    let process = |consumer| Some(lives.get(lives.current(consumer)?)?.process);
-    let is_ending = move |(consumer, worker): &(&ConsumerNumber, &WorkerState)| {
-        let of = |ending: ProcessId| {
-            process(**consumer).is_some_and(|it| it.family() == ending.family())
-        };
-        worker.ending.is_some_and(of)
+    let family = |consumer| Some(lives.get(lives.current(consumer)?)?.process.family());
+    let is_ending = |(consumer, worker): &(&ConsumerNumber, &WorkerState)| {
+        worker.ending.is_some() && worker.ending == family(**consumer)
     };
     workers.iter().filter(is_ending).map(|(consumer, _)| *consumer).collect()
 }
@@ -291,7 +288,7 @@ mod tests {
 
     fn worker(spec: &GroupSpec, phase: Phase) -> WorkerState {
         let spec = WorkerSpec::new(&spec.for_consumers(), "");
-        WorkerState { phase, spec, starts: 1, trouble: None, ending: None }
+        WorkerState { starts: 1, ..WorkerState::new(phase, spec) }
     }
 
     #[test]

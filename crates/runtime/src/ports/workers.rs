@@ -69,8 +69,15 @@ pub struct WorkerState {
     pub starts: u32,
     /// What went wrong last, for status.
     pub trouble: Option<String>,
-    /// A process of it, or a [family](ProcessId::family) of them, that somebody has told to end and that still runs.
+    /// The [family](ProcessId::family) of a process of it that somebody has told to end and that still runs.
     pub ending: Option<ProcessId>,
+}
+
+impl WorkerState {
+    /// A worker of which nothing else is known.
+    pub fn new(phase: Phase, spec: WorkerSpec) -> Self {
+        Self { phase, spec, starts: 0, trouble: None, ending: None }
+    }
 }
 
 /// A change of one worker.

@@ -152,8 +152,7 @@ impl ProcessWorkers {
 
     fn supervise(&mut self, consumer: ConsumerNumber, spec: WorkerSpec, child: Option<Child>) {
         let (wanted, receiver) = watch::channel(Some(spec.clone()));
-        let state =
-            WorkerState { phase: Phase::Pending, spec, starts: 0, trouble: None, ending: None };
+        let state = WorkerState::new(Phase::Pending, spec);
         self.table.lock().insert(consumer, Entry { wanted, state, handle: None });
         let supervisor = Supervisor {
             consumer,
