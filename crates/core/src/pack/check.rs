@@ -77,6 +77,9 @@ struct Moves {
 
 impl Moves {
     fn of(problem: &Problem, assignment: &Assignment) -> Self {
+        if problem.max_moved_load == u64::MAX {
+            return Self { avoidable: 0, may: u128::MAX, are_limited: false };
+        }
         let mut loads: BTreeMap<ConsumerNumber, u64> = BTreeMap::new();
         for item in problem.items.values() {
             // What is pinned to a consumer overloads it as well as what was there.
@@ -86,19 +89,33 @@ impl Moves {
                 *load = load.saturating_add(item.weight);
             }
         }
-        let is_forced = |home: &ConsumerNumber| {
-            let load = loads.get(home).copied().unwrap_or(0);
-            problem.unavailable.contains(home) || load > problem.overload_limit_of(*home)
+        let is_forced = |loads: &BTreeMap<ConsumerNumber, u64>, home: ConsumerNumber| {
+            let load = loads.get(&home).copied().unwrap_or(0);
+            problem.unavailable.contains(&home) || load > problem.overload_limit_of(home)
         };
-        let mut moves = Self {
-            avoidable: 0,
-            may: problem.max_moved_load.into(),
-            are_limited: problem.max_moved_load < u64::MAX,
-        };
+        // What had to leave, or had nobody, may overload the next one, and drive out what is there.
+        let mut came = BTreeSet::new();
+        loop {
+            let comes = |(partition, item): &(&PartitionId, &Item)| {
+                let to = assignment.get(*partition).copied();
+                let is_new = to != item.home && to != problem.effective_pin(item);
+                is_new
+                    && !came.contains(*partition)
+                    && item.home.is_none_or(|home| is_forced(&loads, home))
+            };
+            let Some((partition, item)) = problem.items.iter().find(comes) else { break };
+            came.insert(*partition);
+            if let Some(to) = assignment.get(partition) {
+                let load = loads.entry(*to).or_default();
+                *load = load.saturating_add(item.weight);
+            }
+        }
+        let may = problem.max_moved_load.into();
+        let mut moves = Self { avoidable: 0, may, are_limited: true };
         for (partition, item) in &problem.items {
             let to = assignment.get(partition).copied();
             let Some(home) = item.home.filter(|home| Some(*home) != to) else { continue };
-            let avoidable = if is_forced(&home) { 0 } else { item.weight };
+            let avoidable = if is_forced(&loads, home) { 0 } else { item.weight };
             moves.avoidable = moves.avoidable.saturating_add(avoidable.into());
         }
         moves
