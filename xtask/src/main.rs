@@ -35,6 +35,7 @@ cargo xtask COMMAND
   doc             build the API documentation, warnings are errors
   alone           check that each crate builds by itself
   deny            licenses, duplicate and banned crates, sources
+  image           the root folder of the image, built as the Dockerfile does, and the program run in it (needs root)
   sim [ARGS]      the simulator over 500 seeds, or with ARGS
   model [--deep]  the model checker over its configurations (--deep: larger ones, bounded), then over planted defects
   bench           the planner's times and instructions, and the ledger's part of a processor, in the dist profile
@@ -75,6 +76,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ("doc", []) => stages::doc()?,
         ("alone", []) => stages::alone()?,
         ("deny", []) => deny::run()?,
+        ("image", []) => stages::image()?,
         ("sim", _) => stages::sim(rest)?,
         ("model", _) => stages::model(rest)?,
         ("bench", []) => bench::run_all()?,

@@ -54,7 +54,8 @@ pub(crate) fn kube_bench() -> Result<()> {
     let mut command = test_on_kube()?;
     // `pods` is only there because the nodes are built with it.
     command.args(["--release", "--test", "operator", "--test", "pods"]);
-    run(command.args(["--", "--ignored", "--nocapture", "figures_"]))
+    // One after the other: they share the processors.
+    run(command.args(["--", "--ignored", "--nocapture", "--test-threads", "1", "figures_"]))
 }
 
 /// All crates, so that those of other tests need not be built anew with other features.
@@ -86,6 +87,21 @@ pub(crate) fn alone() -> Result<()> {
         run(cargo().args(["check", "--quiet", "--package", name]))?;
     }
     Ok(())
+}
+
+/// Fills the root folder of the image by the commands of the Dockerfile, and runs the program with nothing else to be seen.
+pub(crate) fn image() -> Result<()> {
+    const BUILD: [&str; 8] =
+        ["build", "--profile", "dist", "--locked", "--package", "tidegate", "--bin", "tidegate"];
+    run(cargo().args(BUILD).env("LIBZ_SYS_STATIC", "1"))?;
+    let target = target_directory()?;
+    let root = format!("{target}/image");
+    if std::fs::exists(&root)? {
+        std::fs::remove_dir_all(&root)?;
+    }
+    run(program("deploy/image-root").arg(format!("{target}/dist/tidegate")).arg(&root))?;
+    let alone = ["--userspec=65532:65532", &root, "/usr/local/bin/tidegate", "--version"];
+    run(program("chroot").args(alone))
 }
 
 /// Runs the simulator.

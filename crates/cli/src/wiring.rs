@@ -222,7 +222,8 @@ pub(crate) fn controller_start(
         WorkerKind::Kubernetes | WorkerKind::Manual => String::new(),
     };
     let check = setup::sink_faults;
-    Ok(controller::Start { process, jitter, deposes: false, program, check, end_workers })
+    let deposes = watch::channel(false).1;
+    Ok(controller::Start { process, jitter, deposes, program, refused: None, check, end_workers })
 }
 
 // === consumer ===

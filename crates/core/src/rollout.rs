@@ -94,13 +94,14 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Nothing is known of any consumer.
-    pub const fn new(patience: Patience, wanted: Revision) -> Self {
+    /// Nothing is known of any consumer. What an earlier process has refused stays so if it is what is wanted.
+    pub fn new(patience: Patience, wanted: Revision, refused: Option<(Revision, String)>) -> Self {
+        let refused = refused.filter(|(revision, _)| *revision == wanted);
         Self {
             patience,
             wanted,
             proven: None,
-            refused: None,
+            refused,
             step: None,
             canary_settled: false,
             is_under_way: false,
@@ -126,7 +127,7 @@ impl Rollout {
     /// Others have decided meanwhile: what is there counts, and not what was under way. What was refused stays so, unless everybody runs it.
     pub fn resume(&mut self) {
         let refused = self.refused.take();
-        *self = Self { refused, ..Self::new(self.patience, core::mem::take(&mut self.wanted)) };
+        *self = Self::new(self.patience, core::mem::take(&mut self.wanted), refused);
     }
 
     /// What was asked for, be it refused or not.

@@ -1,6 +1,6 @@
 //! Records on their way out, through librdkafka: the one producer behind control topics and data topics.
 //!
-//! Deliveries are reported by librdkafka's polling thread straight to whoever waits; no task is started. What is on its
+//! Deliveries are reported by a polling thread straight to whoever waits; no task is started. What is on its
 //! way is bounded in bytes by a semaphore whose permits travel with the records, so that a sender waits instead of
 //! seeing a full queue.
 //!
@@ -16,7 +16,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{
-    BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext, ThreadedProducer,
+    BaseProducer, BaseRecord, NoCustomPartitioner, Producer as _, ProducerContext,
 };
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tidegate_runtime::ports::{
@@ -30,6 +30,10 @@ use crate::errors::{self, Right};
 
 /// What a record costs beside its bytes, in librdkafka and here.
 const OVERHEAD: usize = 128;
+
+/// How long a thread waits for reports before it looks whether to end. The library spins for the last millisecond of each wait, so that one
+/// of its own threads, which wait for 100 ms, take most of a percent of a core for nothing.
+const POLL: Duration = Duration::from_secs(1);
 
 /// How often a partition that librdkafka does not know yet is tried, and how long its metadata may take each time.
 const TRIES: u32 = 5;
@@ -65,8 +69,13 @@ impl std::fmt::Debug for Maker {
     }
 }
 
-/// librdkafka's producer with its polling thread; there until it is dropped.
-struct Client(Option<ThreadedProducer<Reports>>);
+/// librdkafka's producer, and what its polling thread lives by: dropped in this order, so that the thread has the last handle and ends the producer.
+/// librdkafka takes more than half a second for that, and a task must not stand still for it. What was not acknowledged has an unknown
+/// outcome either way.
+struct Client {
+    producer: Arc<BaseProducer<Reports>>,
+    _lives: Arc<()>,
+}
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -134,7 +143,7 @@ impl Ticket {
         let denied = Code::ClusterAuthorizationFailed;
         let thrown_away = errors::code_of(error) == Some(Code::PurgeQueue);
         let client = self.client.upgrade().filter(|_| thrown_away);
-        let broken = client.and_then(|client| client.producer().client().fatal_error());
+        let broken = client.and_then(|client| client.producer.client().fatal_error());
         match broken {
             Some((code, _)) if code == denied => KafkaError::MessageProduction(denied),
             _ => error.clone(),
@@ -223,11 +232,7 @@ impl Outbox {
             Some(Code::UnknownPartition | Code::UnknownTopic) => {
                 let (client, topic) = (Arc::clone(client), topic.to_owned());
                 let asked = tokio::task::spawn_blocking(move || {
-                    client
-                        .producer()
-                        .client()
-                        .fetch_metadata(Some(&topic), METADATA_TIMEOUT)
-                        .is_ok()
+                    client.producer.client().fetch_metadata(Some(&topic), METADATA_TIMEOUT).is_ok()
                 });
                 asked.await.unwrap_or(false)
             }
@@ -239,7 +244,7 @@ impl Outbox {
     /// Makes a new producer in the place of one that is beyond repair.
     fn replace(&self, broken: &Arc<Client>) -> bool {
         let reason =
-            broken.producer().client().fatal_error().map(|(_, reason)| reason).unwrap_or_default();
+            broken.producer.client().fatal_error().map(|(_, reason)| reason).unwrap_or_default();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&current, broken) {
             return true;
@@ -266,17 +271,25 @@ impl Outbox {
 
 impl Maker {
     fn make(&self) -> Result<Arc<Client>, Error> {
-        let made = self.0.create_with_context(self.1.clone());
-        made.map(|producer| Arc::new(Client(Some(producer))))
-            .map_err(|error| config::not_made("producer", &error))
+        let made: Result<BaseProducer<Reports>, KafkaError> =
+            self.0.create_with_context(self.1.clone());
+        let producer = Arc::new(made.map_err(|error| config::not_made("producer", &error))?);
+        let lives = Arc::new(());
+        let (polled, is_used) = (Arc::clone(&producer), Arc::downgrade(&lives));
+        let polling = std::thread::Builder::new().name("kafka-producer".to_owned());
+        let polling = polling.spawn(move || {
+            while is_used.strong_count() > 0 {
+                polled.poll(POLL);
+            }
+        });
+        polling.map_err(|error| {
+            Error::new(Class::Transient, "failed to start a producer's thread").because(error)
+        })?;
+        Ok(Arc::new(Client { producer, _lives: lives }))
     }
 }
 
 impl Client {
-    fn producer(&self) -> &ThreadedProducer<Reports> {
-        self.0.as_ref().expect("the producer is taken out by drop alone")
-    }
-
     fn queue(
         &self,
         record: &OutgoingRecord,
@@ -295,19 +308,7 @@ impl Client {
             });
             outgoing.headers = Some(headers);
         }
-        self.producer().send(outgoing).map_err(|(error, record)| (error, record.delivery_opaque))
-    }
-}
-
-impl Drop for Client {
-    /// librdkafka takes more than half a second to end a producer, whether anything is left to do or not. A task must
-    /// not stand still for that, and nobody has to wait: what was not acknowledged has an unknown outcome either way.
-    fn drop(&mut self) {
-        let producer = self.0.take();
-        let ending = std::thread::Builder::new().name("kafka-producer-end".to_owned());
-        if let Err(error) = ending.spawn(move || drop(producer)) {
-            tracing::debug!(error = %error, "a producer is ended in place");
-        }
+        self.producer.send(outgoing).map_err(|(error, record)| (error, record.delivery_opaque))
     }
 }
 

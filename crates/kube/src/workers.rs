@@ -1,16 +1,19 @@
 //! The port: applies and deletes what runs consumers, and tells what the watch sees of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use kube::Client;
 use tidegate_core::ids::ConsumerNumber;
-use tidegate_runtime::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use tidegate_runtime::ports::{
+    Class, Doing, Error, WorkerChange, WorkerSpec, WorkerState, Workers,
+};
 use tidegate_runtime::task::{Task, spawn_named};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::kinds::Kinds;
@@ -36,6 +39,9 @@ const STILL_BROKEN: Duration = Duration::from_secs(4);
 /// Time between two looks whether all have ended.
 const END_LOOK: Duration = Duration::from_millis(200);
 
+/// Before `shut_down` removes again what is still there.
+const REMOVE_AGAIN: Duration = Duration::from_secs(5);
+
 /// What `shut_down` waits beyond the grace that pods get.
 const REMOVAL: Duration = Duration::from_secs(30);
 
@@ -60,6 +66,9 @@ pub(crate) struct Shared {
     pub(crate) seen: watch::Sender<Seen>,
     /// Something is owed that can be done at once.
     pub(crate) owes: Notify,
+    /// For whom objects are applied.
+    turns: Semaphore,
+    has_budget: AtomicBool,
 }
 
 /// What was seen once as a whole.
@@ -79,7 +88,6 @@ pub(crate) struct State {
     wanted: BTreeMap<ConsumerNumber, Option<WorkerSpec>>,
     /// The generation that each workload had after it was applied.
     pub(crate) applied: BTreeMap<ConsumerNumber, i64>,
-    has_budget: bool,
     /// What the upkeep has to do.
     pub(crate) owed: Owed,
     /// Watches that are broken, by resource.
@@ -103,13 +111,36 @@ impl KubeWorkers {
         let names = Names::new(&options.group);
         let kinds = Kinds::new(client, &options.namespace, options.keeping, &options.metrics);
         let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
-        let shared = Arc::new(Shared { options, names, kinds, state, seen, owes: Notify::new() });
+        let (owes, turns) = (Notify::new(), Semaphore::new(AT_ONCE));
+        let shared = Arc::new(Shared {
+            options,
+            names,
+            kinds,
+            state,
+            seen,
+            owes,
+            turns,
+            has_budget: AtomicBool::default(),
+        });
         let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
         let watching = Watch::new(Arc::clone(&shared)).run(sender.clone());
         let upkeep = upkeep::run(Arc::clone(&shared), sender);
         let tasks =
             [spawn_named("kubernetes watch", watching), spawn_named("kubernetes upkeep", upkeep)];
         Self { shared, changes, early: VecDeque::new(), _tasks: tasks }
+    }
+
+    /// Removes all that is there. True if something was.
+    async fn remove_all(&mut self) -> bool {
+        let consumers: Vec<_> = self.list().await.unwrap_or_default().into_keys().collect();
+        let removals: Vec<_> = consumers.iter().map(|consumer| self.remove(*consumer)).collect();
+        for removed in join_all(removals).await {
+            if let Err(error) = removed {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a worker was not removed; it is tried again");
+            }
+        }
+        !consumers.is_empty()
     }
 
     /// Waits until everything has been seen once. What changes meanwhile must not stop the watch.
@@ -130,6 +161,7 @@ impl KubeWorkers {
 impl Workers for KubeWorkers {
     async fn lead(&mut self, leads: bool) {
         self.shared.lock().lead(leads);
+        self.shared.has_budget.store(false, Ordering::Relaxed);
         self.shared.owes.notify_one();
     }
 
@@ -139,26 +171,13 @@ impl Workers for KubeWorkers {
         !state.broken.values().any(is_away)
     }
 
-    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
-        self.shared.ensure(consumer, spec).await
+    fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Doing {
+        self.shared.lock().wanted.insert(consumer, Some(spec.clone()));
+        let (shared, spec) = (Arc::clone(&self.shared), spec.clone());
+        Box::pin(async move { shared.ensure(consumer, &spec).await })
     }
 
-    async fn ensure_all(
-        &mut self,
-        workers: &BTreeMap<ConsumerNumber, WorkerSpec>,
-    ) -> BTreeMap<ConsumerNumber, Error> {
-        let ensure = |(consumer, spec): (&ConsumerNumber, &WorkerSpec)| {
-            let (shared, consumer, spec) = (Arc::clone(&self.shared), *consumer, spec.clone());
-            async move {
-                let done = shared.ensure(consumer, &spec).await;
-                done.err().map(|error| (consumer, error))
-            }
-        };
-        let all = futures_util::stream::iter(workers.iter().map(ensure));
-        all.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
-    }
-
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
         let is_there = {
             let mut state = self.shared.lock();
             state.wanted.insert(consumer, None);
@@ -166,11 +185,16 @@ impl Workers for KubeWorkers {
             was_applied || state.sight.has_workload(consumer) || !self.shared.seen.borrow().all()
         };
         // Its pod may be there for long yet.
-        if !is_there {
-            return Ok(());
-        }
-        // The claim goes when the pod is gone: the watch sees to it.
-        self.shared.kinds.workloads.delete(&self.shared.names.consumer(consumer)).await
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if !is_there {
+                return Ok(());
+            }
+            // Never closed.
+            let _turn = shared.turns.acquire().await;
+            // The claim goes when the pod is gone: the watch sees to it.
+            shared.kinds.workloads.delete(&shared.names.consumer(consumer)).await
+        })
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
@@ -200,17 +224,15 @@ impl Workers for KubeWorkers {
 
     async fn shut_down(&mut self) {
         self.lead(true).await;
-        let consumers: Vec<_> = self.list().await.unwrap_or_default().into_keys().collect();
-        for consumer in consumers {
-            if let Err(error) = self.remove(consumer).await {
-                tracing::error!(%consumer, error = &error as &dyn std::error::Error, "a worker was not removed");
-            }
-        }
         let shared = Arc::clone(&self.shared);
+        let is_left = || !shared.lock().sight.list().is_empty() || !shared.idle_claims().is_empty();
         let gone = async {
-            while !shared.lock().sight.list().is_empty() || !shared.idle_claims().is_empty() {
-                // That a claim is gone is no change of a worker.
-                let _late = tokio::time::timeout(END_LOOK, self.changed()).await;
+            while self.remove_all().await || is_left() {
+                let again = Instant::now() + REMOVE_AGAIN;
+                while is_left() && Instant::now() < again {
+                    // That a claim is gone is no change of a worker.
+                    let _late = tokio::time::timeout(END_LOOK, self.changed()).await;
+                }
             }
         };
         if tokio::time::timeout(shared.options.stop_grace + REMOVAL, gone).await.is_err() {
@@ -228,9 +250,7 @@ impl Shared {
 
     pub(crate) async fn apply_budget(&self) -> Result<(), Error> {
         let body = budget(&self.options, &self.names);
-        self.kinds.budgets.apply(&self.names.budget(), &body).await?;
-        self.lock().has_budget = true;
-        Ok(())
+        self.kinds.budgets.apply(&self.names.budget(), &body).await.map(drop)
     }
 
     /// Applies claim and workload. Returns the generation that the workload has now.
@@ -263,9 +283,13 @@ impl Shared {
     }
 
     async fn ensure(&self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
-        self.lock().wanted.insert(consumer, Some(spec.clone()));
-        if !self.lock().has_budget {
-            self.apply_budget().await?;
+        // Never closed.
+        let _turn = self.turns.acquire().await;
+        // One applies it, and nobody waits for that.
+        if !self.has_budget.swap(true, Ordering::Relaxed) {
+            let applied = self.apply_budget().await;
+            self.has_budget.store(applied.is_ok(), Ordering::Relaxed);
+            applied?;
         }
         self.apply_consumer(consumer, spec).await.map(drop)
     }

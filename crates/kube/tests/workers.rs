@@ -310,7 +310,7 @@ async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may
     );
 }
 
-/// What a controller may do, and nothing else: a rule `GROUP RESOURCE VERB` each. It can do without the right to list Events.
+/// What a controller of Deployments may do, and nothing else: a rule `GROUP RESOURCE VERB` each. It can do without the right to list Events.
 const RIGHTS: [(&str, &str, &str); 14] = [
     ("apps", "deployments", "create"),
     ("apps", "deployments", "patch"),
@@ -352,10 +352,16 @@ subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]
 }
 
 /// What a controller with these rights says of what it may not do.
-async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str)]) -> String {
+async fn says(
+    namespace: &Namespace<'_>,
+    user: &str,
+    keeping: Keeping,
+    rights: &[(&str, &str, &str)],
+) -> String {
     allow(namespace, user, rights);
     // A group of its own: what another one has left is no answer to the question.
-    let options = KubeOptions { group: GroupName(user.to_owned()), ..options(namespace) };
+    let group = GroupName(user.to_owned());
+    let options = KubeOptions { group, keeping, ..options(namespace) };
     let image = image_of(&options);
     let mut workers = KubeWorkers::start(&client_as(kube(), Some(user)).await, options);
     workers.lead(true).await;
@@ -392,15 +398,25 @@ async fn says(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
 async fn a_right_that_is_missing_is_named() {
     let namespace = kube().namespace("rights");
-    assert_eq!(says(&namespace, "whole", &RIGHTS).await, "");
-    for missing in &RIGHTS {
-        let (_, resource, verb) = missing;
-        let rest: Vec<_> = RIGHTS.iter().filter(|right| *right != missing).copied().collect();
-        let said = says(&namespace, &format!("no-{verb}-{resource}"), &rest).await;
-        assert!(
-            said.contains(&format!("the right to {verb} {resource} is missing")),
-            "{missing:?}: {said}"
-        );
+    for (keeping, kind) in [(Keeping::Claim, "deployments"), (Keeping::StatefulSet, "statefulsets")]
+    {
+        let of_kind = |(group, resource, verb)| match resource {
+            "deployments" => (group, kind, verb),
+            other => (group, other, verb),
+        };
+        let rights = RIGHTS.map(of_kind);
+        assert_eq!(says(&namespace, &format!("all-{kind}"), keeping, &rights).await, "");
+        // The others are the same for both.
+        let own = |it: &&(&str, &str, &str)| kind == "deployments" || it.1 == kind;
+        for missing in rights.iter().filter(own) {
+            let (_, resource, verb) = missing;
+            let rest: Vec<_> = rights.iter().filter(|right| *right != missing).copied().collect();
+            let said = says(&namespace, &format!("no-{verb}-{resource}"), keeping, &rest).await;
+            assert!(
+                said.contains(&format!("the right to {verb} {resource} is missing")),
+                "{missing:?}: {said}"
+            );
+        }
     }
 }
 

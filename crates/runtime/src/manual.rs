@@ -4,11 +4,12 @@
 //! consumer that does not come is passed over, as with any other kind of worker.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 
 use async_trait::async_trait;
 use tidegate_core::ids::ConsumerNumber;
 
-use crate::ports::{Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use crate::ports::{Doing, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
 
 /// Starts and ends nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,14 +17,14 @@ pub struct ManualWorkers;
 
 #[async_trait]
 impl Workers for ManualWorkers {
-    async fn ensure(&mut self, consumer: ConsumerNumber, _spec: &WorkerSpec) -> Result<(), Error> {
+    fn ensure(&mut self, consumer: ConsumerNumber, _spec: &WorkerSpec) -> Doing {
         tracing::info!(%consumer, "a consumer is wanted: start `tidegate consumer --id {consumer}`");
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
         tracing::info!(%consumer, "a consumer is not needed any more: it can be ended");
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {

@@ -51,6 +51,15 @@ pub enum Repair {
     Fix,
 }
 
+/// Command partitions that are made before they are needed, at most. To add some takes a cluster a third of a second, for which consumers
+/// would wait.
+const COMMANDS: u32 = 64;
+
+/// For how many consumers there are to be command partitions.
+pub(crate) fn commands(config: &Config) -> u32 {
+    config.consumers.max.get().min(COMMANDS)
+}
+
 /// How the control topics should be on a cluster of so many brokers.
 pub fn wanted(config: &Config, brokers: u32) -> Vec<TopicSpec> {
     let control = &config.control_topics;
@@ -80,7 +89,7 @@ pub fn wanted(config: &Config, brokers: u32) -> Vec<TopicSpec> {
     let log = [delete, time, size];
     let mut topics = vec![
         topic(&control.monitor, 1, &monitor),
-        topic(&control.controller, 1 + config.consumers.max.get().min(8), &log),
+        topic(&control.controller, 1 + commands(config), &log),
         topic(&control.service, 1, &[("cleanup.policy", "compact".to_owned())]),
     ];
     topics.extend(control.ledger.as_ref().map(|ledger| topic(ledger, 1, &log)));

@@ -148,7 +148,16 @@ impl RealKube {
     ///
     /// When it fails.
     pub fn helm(&self, arguments: &[&str]) -> String {
-        launch(&self.data, &[&["helm"][..], arguments].concat())
+        text(&self.try_helm(arguments), &format!("helm {}", arguments.join(" ")))
+    }
+
+    /// The same, and it may fail.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn try_helm(&self, arguments: &[&str]) -> Output {
+        launcher(&self.data, &[&["helm"][..], arguments].concat(), "")
     }
 
     /// Crashes components (SIGKILL): `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, or

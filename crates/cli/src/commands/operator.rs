@@ -117,10 +117,9 @@ async fn run_controller(
     let of_pods = kubernetes::metrics(&config, &mut registry);
     let workers = kubernetes::workers_of(client, &config, &assigned, of_pods);
     let ports = wiring::controller_ports(&kafka, &config, Box::new(workers), metrics)?;
-    // The Lease has chosen this process. One before it may be cut off from it, and lead on.
-    let start = controller::Start { deposes: true, ..wiring::controller_start(&config, false)? };
     let told = assigned.status.subscribe();
-    let Assigned { specs, status, stop, .. } = assigned;
+    let Assigned { specs, status, deposes, refused, stop, .. } = assigned;
+    let start = controller::Start { deposes, refused, ..wiring::controller_start(&config, false)? };
     tokio::select! {
         ran = controller::run(specs, start, ports, status, stop) => ran.map_err(processes::with_code),
         () = page.show(registry, told) => Ok(()),

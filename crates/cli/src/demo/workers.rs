@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use tidegate_core::ids::ConsumerNumber;
-use tidegate_runtime::ports::{Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use tidegate_runtime::ports::{Doing, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
 use tidegate_runtime::process::ProcessWorkers;
 use tokio::sync::mpsc;
 
@@ -32,12 +32,12 @@ impl Workers for Mortal {
         self.workers.lead(leads).await;
     }
 
-    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
-        self.workers.ensure(consumer, spec).await
+    fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Doing {
+        self.workers.ensure(consumer, spec)
     }
 
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
-        self.workers.remove(consumer).await
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
+        self.workers.remove(consumer)
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {

@@ -1,4 +1,5 @@
-//! A group of an installed chart, from its first consumer to its end, through all that can happen to it. Load that goes on all the time is
+//! A group of what was installed from the chart, and again one of the manifests,
+//! from its first consumer to its end, through all that can happen to it. Load that goes on all the time is
 //! audited at the end, and load that comes and goes beside it.
 
 use std::cell::RefCell;
@@ -11,12 +12,27 @@ use tidegate_testing::{KafkaVersion, Namespace, RealKafka, RealKube};
 
 use crate::audited::audited;
 use crate::ends::{Running, end, log};
-use crate::installed::install_chart;
+use crate::installed::Installed;
 use crate::stage::Stage;
 use crate::support::{run, stderr, stdout};
 
 /// Partitions of the load that goes on.
 const PARTITIONS: usize = 8;
+
+/// What nothing may be left of.
+const KINDS: [&str; 11] = [
+    "deployments",
+    "statefulsets",
+    "replicasets",
+    "pods",
+    "persistentvolumeclaims",
+    "poddisruptionbudgets",
+    "services",
+    "networkpolicies",
+    "leases",
+    "roles",
+    "rolebindings",
+];
 
 /// A group on a cluster of its own.
 struct Group<'a> {
@@ -152,6 +168,13 @@ impl Group<'_> {
         unplanned.filter(|line| !line.contains("\"planned\":true")).count()
     }
 
+    /// Those of its objects of a kind that are consumers'.
+    fn consumers_of(&self, kind: &str) -> Vec<String> {
+        let names = self.stage.names(kind);
+        let consumers = names.split_whitespace().filter(|name| name.contains("-consumer-"));
+        consumers.map(str::to_owned).collect()
+    }
+
     fn pod_of(&self, consumer: u64, path: &str) -> String {
         let of =
             format!("{{.items[?(@.metadata.labels.tidegate\\.dev/consumer=='{consumer}')]{path}}}");
@@ -201,29 +224,28 @@ fn kill_pod(uid: &str) {
 
 #[test]
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
-fn a_group_loses_nothing_through_everything_and_leaves_nothing_behind() {
+fn groups_of_chart_and_manifests_lose_nothing_through_everything_and_leave_nothing_behind() {
     let kafka = RealKafka::start(KafkaVersion::V4, 1);
     let kube = RealKube::start_own(3);
-    let (place, namespace) = (kube.namespace("everything"), kube.namespace("everything-group"));
+    let (place, namespace) = (kube.namespace("chart"), kube.namespace("chart-group"));
+    goes_through_everything(&kafka, &kube, Installed::Chart, (&place, &namespace));
+    // The manifests are for groups beside their operators.
+    let place = kube.namespace("manifests");
+    goes_through_everything(&kafka, &kube, Installed::Manifests, (&place, &place));
+}
+
+fn goes_through_everything(
+    kafka: &RealKafka,
+    kube: &RealKube,
+    installed: Installed,
+    (place, namespace): (&Namespace<'_>, &Namespace<'_>),
+) {
+    println!("installed from {installed:?}");
     let folder = tempfile::tempdir().unwrap();
-    let stage = Stage::new(&kube, &namespace, folder.path(), kafka.bootstrap());
-    install_chart(&stage, &place);
-    let file = folder.path().join("group.yaml");
-    let group = Group { stage: &stage, place: &place, file };
-    for load in ["steady", "surge"] {
-        std::fs::create_dir_all(group.folder(load).join("sink")).unwrap();
-    }
-    let mut spec = group.spec();
-    stage.apply(group.name(), &spec);
-    spec["workers"]["kind"] = json!("kubernetes");
-    std::fs::write(&group.file, spec.to_string()).unwrap();
-    stage.until("control topics", || {
-        run(&["topics", "describe", "--spec", group.file.to_str().unwrap()]).status.success()
-    });
-    let steady = group.load("steady", "300kB/s", &[]);
-    group.until("one consumer that reads everything", |told| {
-        is_read(told) && ready(told).len() == 1
-    });
+    let stage = Stage::new(kube, namespace, folder.path(), kafka.bootstrap());
+    installed.install(&stage, place);
+    let group = Group { stage: &stage, place, file: folder.path().join("group.yaml") };
+    let steady = begin(&group);
 
     let surge = consumers_follow_the_load(&group);
     a_killed_process_is_replaced(&group);
@@ -231,6 +253,7 @@ fn a_group_loses_nothing_through_everything_and_leaves_nothing_behind() {
     moves_go_on_without_the_api_server(&group);
     a_killed_controller_is_replaced(&group);
     images_are_rolled_out_and_taken_back(&group);
+    controllers_are_replaced_in_order(&group);
     a_node_is_drained(&group);
 
     assert_eq!(end(steady.running), Some(0), "{}", log(folder.path(), steady.name));
@@ -238,18 +261,13 @@ fn a_group_loses_nothing_through_everything_and_leaves_nothing_behind() {
         told["partitions"].as_array().unwrap().iter().all(|row| row["lagRecords"] == 0)
     });
     namespace.kubectl(&["delete", "cg", group.name(), "--timeout=300s"]);
-    for kind in [
-        "cg",
-        "deployments",
-        "replicasets",
-        "pods",
-        "persistentvolumeclaims",
-        "poddisruptionbudgets",
-    ] {
-        assert_eq!(stage.names(kind), "", "{kind} are left");
+    assert_eq!(stage.names("cg"), "");
+    installed.remove(&stage, place);
+    for kind in KINDS {
+        let left = || stage.names(kind) + &place.get(kind, "{.items[*].metadata.name}");
+        // What belonged to what was deleted goes a little later.
+        look_until(&format!("end of all {kind}"), || left().is_empty(), left);
     }
-    kube.helm(&["uninstall", "tidegate", "--namespace", place.name(), "--wait"]);
-    assert_eq!(place.get("deployments", "{.items[*].metadata.name}"), "");
     for (load, least) in [(steady.folder, 10_000), (surge, 1_000)] {
         let report = audited(&load, load.join("ledger.json").to_str().unwrap());
         assert!(report["delivered"].as_u64().unwrap() > least, "{report}");
@@ -257,17 +275,38 @@ fn a_group_loses_nothing_through_everything_and_leaves_nothing_behind() {
     }
 }
 
+/// Makes the resource, and waits until one consumer reads the load that goes on.
+fn begin(group: &Group<'_>) -> Load {
+    for load in ["steady", "surge"] {
+        std::fs::create_dir_all(group.folder(load).join("sink")).unwrap();
+    }
+    let mut spec = group.spec();
+    group.stage.apply(group.name(), &spec);
+    spec["workers"]["kind"] = json!("kubernetes");
+    std::fs::write(&group.file, spec.to_string()).unwrap();
+    group.stage.until("control topics", || {
+        run(&["topics", "describe", "--spec", group.file.to_str().unwrap()]).status.success()
+    });
+    let steady = group.load("steady", "300kB/s", &[]);
+    group.until("one consumer that reads everything", |told| {
+        is_read(told) && ready(told).len() == 1
+    });
+    let logs = group.place.logs("tidegate-");
+    assert!(!logs.contains("the right to"), "{logs}");
+    steady
+}
+
 /// Consumers come for more load, and leave with their volumes when it is over.
 fn consumers_follow_the_load(group: &Group<'_>) -> PathBuf {
     let mut surge = group.load("surge", "1.8MB/s", &["--duration", "40s"]);
     group.until("three consumers", |told| ready(told).len() >= 3);
     for kind in ["deployments", "persistentvolumeclaims"] {
-        assert!(group.stage.names(kind).split(' ').count() >= 3, "{kind}");
+        assert!(group.consumers_of(kind).len() >= 3, "{kind}");
     }
     assert!(surge.running.0.wait().unwrap().success(), "{}", log(&group.stage.folder, surge.name));
     group.until("one consumer again", |told| ready(told).len() == 1 && is_read(told));
     for kind in ["deployments", "persistentvolumeclaims"] {
-        group.stage.until(kind, || group.stage.names(kind).split(' ').count() == 1);
+        group.stage.until(kind, || group.consumers_of(kind).len() == 1);
     }
     surge.folder
 }
@@ -332,9 +371,7 @@ fn moves_go_on_without_the_api_server(group: &Group<'_>) {
     let back = moment();
     group.service("consumers.min", "3");
     let seconds = || back.elapsed().as_secs_f64();
-    group
-        .stage
-        .until("third Deployment", || group.stage.names("deployments").split(' ').count() == 3);
+    group.stage.until("third Deployment", || group.consumers_of("deployments").len() == 3);
     println!("a third Deployment {:.1} s after the API server was back", seconds());
     group.until("three consumers after the outage", |told| ready(told).len() == 3 && is_read(told));
     println!("three consumers {:.1} s after the API server was back", seconds());
@@ -371,10 +408,15 @@ fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
     kube.image(&good, Path::new(env!("CARGO_BIN_EXE_tidegate")));
     kube.script_image(&bad, "exit 1");
     let images = || {
-        let path = "{.items[*].spec.template.spec.containers[0].image}";
-        group.stage.namespace.get("deployments", path)
+        let path =
+            "{range .items[*]}{.metadata.name}={.spec.template.spec.containers[0].image} {end}";
+        let all = group.stage.namespace.get("deployments", path);
+        let of_consumers = all.split_whitespace().filter(|it| it.contains("-consumer-"));
+        of_consumers.map(str::to_owned).collect::<Vec<_>>()
     };
-    let are = |wanted: &str| images().split(' ').all(|image| image == wanted);
+    let are = |wanted: &str| {
+        !images().is_empty() && images().iter().all(|it| it.ends_with(&format!("={wanted}")))
+    };
     group.service("workers.kubernetes.image", &good);
     group.until("rollout", |told| told["rollout"].is_null() && is_read(told) && are(&good));
     group.service("workers.kubernetes.image", &bad);
@@ -384,10 +426,52 @@ fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
             && told["rollout"]["consumer"].is_null()
             && is_read(told)
     });
-    assert!(are(&good), "{}", images());
+    assert!(are(&good), "{:?}", images());
     assert!(group.stage.has_event("RolloutTakenBack", "updated"));
+    let stage = group.stage;
+    assert!(stage.has_event("ConsumerTrouble", ""), "the consumer that did not start is told");
+    // Where both speak the service topic wins, and the resource says so.
     group.service("workers.kubernetes.image", &good);
     group.until("end of the alarm", |told| told["rollout"].is_null() && is_read(told));
+    let overridden = stage.condition(group.name(), "Overridden", "message");
+    assert!(overridden.contains("workers.kubernetes.image"), "{overridden}");
+
+    // An image that nobody can pull strands nothing either.
+    let before = group.unplanned_moves();
+    group.service("workers.kubernetes.image", &format!("example/{}:none", group.name()));
+    group.until("rollout of no image that is taken back", |told| {
+        told["rollout"]["refused"].is_string()
+            && told["rollout"]["consumer"].is_null()
+            && is_read(told)
+    });
+    assert_eq!(group.unplanned_moves(), before, "no partition has lost its owner");
+}
+
+/// Controllers that are started anew, as by another version, leave the consumers alone; and while a group is paused nothing moves.
+fn controllers_are_replaced_in_order(group: &Group<'_>) {
+    let pods = || {
+        let path = "{range .items[*]}{.metadata.name}={.metadata.uid} {end}";
+        let all = group.stage.namespace.get("pods", path);
+        let consumers = all.split_whitespace().filter(|it| it.contains("-consumer-"));
+        consumers.map(str::to_owned).collect::<Vec<_>>()
+    };
+    group.service("paused", "true");
+    group.until("pause", |told| told["spec"]["paused"] == true && is_read(told));
+    let (before, leader) = (pods(), group.leader().unwrap().pod);
+    for verb in ["restart", "status"] {
+        group.place.kubectl(&["rollout", verb, "deployment/tidegate-controller"]);
+    }
+    group.stage.until("controller of another pod", || {
+        group.leader().is_some_and(|now| now.pod != leader && is_read(&now.told))
+    });
+    let told = group.until("controller that knows what was taken back", |told| {
+        told["rollout"]["refused"].is_string() && is_read(told)
+    });
+    assert!(told["rollout"]["consumer"].is_null(), "it is not tried again: {told}");
+    assert_eq!(pods(), before, "consumers go on");
+    group.service("paused", "false");
+    group.service("workers.kubernetes.image", &format!("example/{}:2", group.name()));
+    group.until("end of the rollout", |told| told["rollout"].is_null() && is_read(told));
 }
 
 /// Partitions are moved before the pods of a node are ended.

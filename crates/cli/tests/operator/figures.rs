@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidegate_testing::{KafkaVersion, RealKafka, RealKube};
 
+use crate::audited::audited;
 use crate::ends::{end, log};
 use crate::stage::Stage;
 use crate::support::run;
@@ -116,6 +117,8 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     spec["capacity"] = json!({ "bytesPerSecond": "100kB/s" });
     spec["consumers"] = json!({ "min": 1, "max": 20 });
     spec["ownership"] = json!({});
+    // All are made by one decision, once it is known what there is to read.
+    spec["mode"] = json!("observe");
     // A hundred processes are started on this machine: what they cost themselves is not asked here.
     let probe = |path: &str| json!({ "httpGet": { "path": path, "port": 8080 }, "periodSeconds": 60, "timeoutSeconds": 10 });
     let container = &mut spec["workers"]["kubernetes"]["template"]["spec"]["containers"][0];
@@ -134,12 +137,17 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     // Far more than twenty can read, so that the rates do not matter.
     let shape = ["--partitions", "80", "--rate", "6MB/s", "--profile", "steps", "--seed", "1"];
     let load = stage.start("load", &[&load[..], &shape].concat());
+    stage.until("decision for all", || {
+        namespace.get(&format!("cg/{name}"), "{.status.lastDecision.consumersAfter}") == "20"
+    });
+    spec["mode"] = json!("own");
+    stage.apply(name, &spec);
     patiently(&stage, 20);
     growth(&log(folder.path(), "one"));
 
     kube.image(&format!("example/{name}:2"), Path::new(env!("CARGO_BIN_EXE_tidegate")));
     spec["workers"]["kubernetes"]["image"] = json!(format!("example/{name}:2"));
-    rollout(&stage, &spec);
+    rollout(&stage, &spec, 20);
     drop(load);
 
     spec["consumers"] = json!({ "min": 100, "max": 100 });
@@ -157,6 +165,50 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     );
     namespace.kubectl(&["delete", "cg", name, "--timeout=300s"]);
     assert_eq!((end(operator), end(monitor)), (Some(0), Some(0)));
+}
+
+#[test]
+#[ignore = "measures: cargo xtask kube bench"]
+fn figures_of_a_rollout_that_is_audited() {
+    let kafka = RealKafka::start(KafkaVersion::V4, 1);
+    let kube = RealKube::start_own(3);
+    let namespace = kube.namespace("rollout");
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(&kube, &namespace, folder.path(), kafka.bootstrap());
+    let name = namespace.name();
+    let (operator, monitor) =
+        (stage.operator("one", "controller"), stage.operator("monitor", "monitor"));
+    let mut spec = stage.spec();
+    spec["consumers"] = json!({ "min": 10, "max": 10 });
+    spec["ownership"] = json!({});
+    let mut file = spec.clone();
+    file["workers"]["kind"] = json!("kubernetes");
+    let path = folder.path().join("group.yaml");
+    std::fs::write(&path, file.to_string()).unwrap();
+    stage.apply(name, &spec);
+    stage.until("control topics", || {
+        run(&["topics", "describe", "--spec", path.to_str().unwrap()]).status.success()
+    });
+    let ledger = folder.path().join("acknowledged.json");
+    let files = ["load", "--spec", path.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()];
+    let shape = ["--rate", "500kB/s", "--topics", "1", "--partitions", "20"];
+    let load = stage.start("load", &[&files[..], &shape].concat());
+    patiently(&stage, 10);
+    let rows = || stage.group_status("one")["partitions"].as_array().cloned().unwrap_or_default();
+    stage.until("owners", || {
+        let rows = rows();
+        rows.len() == 20 && rows.iter().all(|row| row["state"] == "active")
+    });
+    kube.image(&format!("example/{name}:2"), Path::new(env!("CARGO_BIN_EXE_tidegate")));
+    spec["workers"]["kubernetes"]["image"] = json!(format!("example/{name}:2"));
+    rollout(&stage, &spec, 10);
+    assert_eq!(end(load), Some(0));
+    stage.until("end of the lag", || rows().iter().all(|row| row["lagRecords"] == 0));
+    namespace.kubectl(&["delete", "cg", name, "--timeout=300s"]);
+    assert_eq!((end(operator), end(monitor)), (Some(0), Some(0)));
+    let report = audited(folder.path(), ledger.to_str().unwrap());
+    let [delivered, lost, doubled] = ["delivered", "lost", "duplicated"].map(|it| &report[it]);
+    println!("  of {delivered} records {lost} lost, {doubled} doubled");
 }
 
 /// The decision that asked for the most consumers more, and what followed.
@@ -188,7 +240,7 @@ fn growth(log: &str) {
     );
 }
 
-fn rollout(stage: &Stage<'_>, spec: &serde_json::Value) {
+fn rollout(stage: &Stage<'_>, spec: &Value, consumers: u32) {
     let name = stage.namespace.name();
     let began = lines(&log(&stage.folder, "one"), "").last().map_or(0, |line| line.ms);
     stage.apply(name, spec);
@@ -209,7 +261,7 @@ fn rollout(stage: &Stage<'_>, spec: &serde_json::Value) {
         lines(&log, "a partition has a new owner").into_iter().filter(|line| line.ms >= began);
     let pauses = moves.filter_map(|line| field(line.text, "pause_ms")?.try_into().ok());
     println!(
-        "a rollout of 20 consumers: {} s; pauses of partitions: {}; load {}",
+        "a rollout of {consumers} consumers: {} s; pauses of partitions: {}; load {}",
         (done - began) / 1000,
         spread(pauses.collect()),
         machine()

@@ -37,7 +37,7 @@ impl Group {
     fn new(size: u32) -> Self {
         let mut group = Self {
             now: Instant::since_boot(Duration::from_secs(100)),
-            rollout: Rollout::new(PATIENCE, "new".to_string()),
+            rollout: Rollout::new(PATIENCE, "new".to_string(), None),
             members: BTreeMap::new(),
             owners: BTreeMap::new(),
             broken: "",
@@ -233,7 +233,7 @@ fn a_controller_that_begins_in_the_middle_goes_on_with_who_was_being_updated() {
     let mut group = Group::new(3);
     group.seconds(3);
     assert_eq!(group.revisions(), ["new", "old", "old"]);
-    group.rollout = Rollout::new(PATIENCE, "new".to_string());
+    group.rollout = Rollout::new(PATIENCE, "new".to_string(), None);
     group.members.get_mut(&consumer(1)).expect("it is there").ready = false;
     group.seconds(1);
     let progress = group.rollout.progress(&group.members).expect("it is under way");
@@ -241,6 +241,21 @@ fn a_controller_that_begins_in_the_middle_goes_on_with_who_was_being_updated() {
     group.members.get_mut(&consumer(1)).expect("it is there").ready = true;
     group.seconds(60);
     assert_eq!(group.revisions(), ["new"; 3]);
+}
+
+#[test]
+fn what_another_process_has_refused_is_not_tried_again() {
+    let mut group = Group::new(2);
+    let by = |refused: &str| {
+        let refused = Some((refused.to_string(), "it crashed".to_string()));
+        Rollout::new(PATIENCE, "new".to_string(), refused)
+    };
+    group.rollout = by("new");
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["old", "old"]);
+    group.rollout = by("another");
+    group.seconds(60);
+    assert_eq!(group.revisions(), ["new", "new"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! of them has a connection to the cluster of its own, so that each can be another user.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -17,7 +18,8 @@ use tidegate_load::generator::{Generator, GeneratorConfig, Outcome};
 use tidegate_load::ledger::Acknowledged;
 use tidegate_load::profile::{Profile, Shape};
 use tidegate_runtime::ports::{
-    BootClock, Clock, Error, Phase, TopicSpec, WorkerChange, WorkerSpec, WorkerState, Workers,
+    BootClock, Clock, Doing, Error, Phase, TopicSpec, WorkerChange, WorkerSpec, WorkerState,
+    Workers,
 };
 use tidegate_runtime::security::Cluster;
 use tidegate_runtime::spec::{
@@ -95,19 +97,22 @@ impl TaskWorkers {
 
 #[async_trait]
 impl Workers for TaskWorkers {
-    async fn ensure(&mut self, consumer: ConsumerNumber, _spec: &WorkerSpec) -> Result<(), Error> {
+    fn ensure(&mut self, consumer: ConsumerNumber, _spec: &WorkerSpec) -> Doing {
         if !self.running.contains_key(&consumer) {
             self.start(consumer);
         }
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
-        if let Some((stop, task)) = self.running.remove(&consumer) {
-            stop.send(()).await.unwrap();
-            assert!(task.await.unwrap(), "a consumer that owns nothing stops clean");
-        }
-        Ok(())
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
+        let removed = self.running.remove(&consumer);
+        Box::pin(async move {
+            if let Some((stop, task)) = removed {
+                stop.send(()).await.unwrap();
+                assert!(task.await.unwrap(), "a consumer that owns nothing stops clean");
+            }
+            Ok(())
+        })
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
@@ -181,7 +186,8 @@ impl Job {
         let start = controller::Start {
             process: ProcessId(7),
             jitter: Duration::ZERO,
-            deposes: false,
+            deposes: watch::channel(false).1,
+            refused: None,
             program: String::new(),
             check: |_| Vec::new(),
             end_workers: true,

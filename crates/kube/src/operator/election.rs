@@ -23,6 +23,10 @@ const DEADLINE: Duration = Duration::from_secs(300);
 /// Longest time that one request may take.
 const REQUEST: Duration = Duration::from_secs(3);
 
+/// After the last renewal that worked nobody else can have taken the lease for so long, also when it is looked at only after the request that
+/// is under way.
+const SURE: Duration = DURATION.saturating_sub(REQUEST);
+
 /// The lease as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stored {
@@ -82,6 +86,16 @@ pub enum Role {
     },
     /// This process holds the lease.
     Holder,
+    /// It held the lease last, and could not renew it: another process may hold it by now. It goes on, because nobody does where the API
+    /// server is away, and claims nothing.
+    CutOff,
+}
+
+impl Role {
+    /// It runs the groups.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self, Self::Holder | Self::CutOff)
+    }
 }
 
 /// The state machine of one candidate.
@@ -109,8 +123,11 @@ impl Election {
         Self { identity, role, seen, renewed, asked, due: now, is_stale: true }
     }
 
-    pub(super) fn role(&self) -> &Role {
-        &self.role
+    pub(super) fn role(&self, now: Instant) -> Role {
+        match (&self.role, self.renewed) {
+            (Role::Holder, Some(renewed)) if now >= renewed + SURE => Role::CutOff,
+            (role, _) => role.clone(),
+        }
     }
 
     /// What to do now. Loses the lease when it is too old.
@@ -253,7 +270,7 @@ mod tests {
         let Next::Write(wish) = election.next(now) else { panic!("nothing is written") };
         assert_eq!((wish.over, wish.acquires), (None, true));
         election.step(now, Input::Written(stored("me", 1)));
-        assert_eq!(*election.role(), Role::Holder);
+        assert_eq!(election.role(now), Role::Holder);
         election
     }
 
@@ -273,7 +290,7 @@ mod tests {
     fn a_lease_of_another_is_taken_only_after_it_was_seen_unchanged_for_its_duration() {
         let now = Instant::now();
         let mut election = after_look(now, Some(stored("other", 1)));
-        assert_eq!(*election.role(), Role::Standby { holder: "other".to_owned() });
+        assert_eq!(election.role(now), Role::Standby { holder: "other".to_owned() });
         for (seconds, version) in [(5, 2), (10, 2), (15, 2), (20, 2)] {
             assert_eq!(election.next(later(now, seconds - 1)), Next::Wait);
             assert_eq!(election.next(later(now, seconds)), Next::Look);
@@ -293,21 +310,22 @@ mod tests {
             assert!(!wish.acquires);
             election.step(later(now, seconds), Input::Written(stored("me", version)));
         }
-        assert_eq!(*election.role(), Role::Holder);
+        assert_eq!(election.role(later(now, 12)), Role::Holder);
     }
 
     #[test]
-    fn a_holder_that_cannot_renew_tries_on_and_loses_after_the_deadline() {
+    fn a_holder_that_cannot_renew_is_cut_off_tries_on_and_loses_after_the_deadline() {
         let now = Instant::now();
         let mut election = holder(now);
         for seconds in (3..300).step_by(3) {
             assert_ne!(election.next(later(now, seconds)), Next::Wait);
             assert!(election.patience(later(now, seconds)) <= Duration::from_secs(300 - seconds));
             election.step(later(now, seconds), Input::Failed);
-            assert_eq!(*election.role(), Role::Holder);
+            let role = if seconds < 12 { Role::Holder } else { Role::CutOff };
+            assert_eq!(election.role(later(now, seconds)), role);
         }
         let _next = election.next(later(now, 300));
-        assert_eq!(*election.role(), Role::Standby { holder: String::new() });
+        assert_eq!(election.role(later(now, 300)), Role::Standby { holder: String::new() });
     }
 
     #[test]
@@ -334,11 +352,13 @@ mod tests {
         let mut election = holder(now);
         assert!(matches!(election.next(later(now, 3)), Next::Write(_)));
         election.step(later(now, 6), Input::Written(stored("me", 2)));
-        assert_eq!(*election.role(), Role::Holder);
+        assert_eq!(election.role(later(now, 6)), Role::Holder);
+        assert_eq!(election.role(later(now, 14)), Role::Holder);
+        assert_eq!(election.role(later(now, 15)), Role::CutOff);
         let _next = election.next(later(now, 302));
-        assert_eq!(*election.role(), Role::Holder);
+        assert_eq!(election.role(later(now, 302)), Role::CutOff);
         let _next = election.next(later(now, 303));
-        assert_ne!(*election.role(), Role::Holder);
+        assert!(!election.role(later(now, 303)).runs());
     }
 
     #[test]
@@ -347,10 +367,10 @@ mod tests {
         let mut election = holder(now);
         assert!(matches!(election.next(later(now, 3)), Next::Write(_)));
         election.step(later(now, 3), Input::Conflict);
-        assert_eq!(*election.role(), Role::Holder, "who has written is not known yet");
+        assert_eq!(election.role(later(now, 3)), Role::Holder, "who has written is not known yet");
         assert_eq!(election.next(later(now, 3)), Next::Look);
         election.step(later(now, 3), Input::Seen(Some(stored("other", 9))));
-        assert_eq!(*election.role(), Role::Standby { holder: "other".to_owned() });
+        assert_eq!(election.role(later(now, 3)), Role::Standby { holder: "other".to_owned() });
     }
 
     #[test]
@@ -362,7 +382,7 @@ mod tests {
         assert_eq!(election.next(now), Next::Look);
         election.step(now, Input::Seen(Some(stored("other", 8))));
         assert_eq!(election.next(now), Next::Wait);
-        assert_eq!(*election.role(), Role::Standby { holder: "other".to_owned() });
+        assert_eq!(election.role(now), Role::Standby { holder: "other".to_owned() });
     }
 
     #[test]

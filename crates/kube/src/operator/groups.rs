@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// Before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What groups may take to end in order; and when the lease is lost, before another process may begin.
+/// What groups may take to end in order; and when the lease is lost, which another process may have by then.
 const END: Duration = Duration::from_secs(15);
 const LOST: Duration = Duration::from_secs(3);
 
@@ -58,6 +58,7 @@ pub(super) struct Groups {
     rules: Rules,
     run: RunGroup,
     source: Source,
+    roles: watch::Receiver<Role>,
     shown: watch::Sender<Overview>,
     resources: BTreeMap<Key, Resource>,
     /// What a watch that begins again has not seen yet, by namespace.
@@ -87,6 +88,7 @@ impl Groups {
         client: Client,
         options: Options,
         run: RunGroup,
+        roles: watch::Receiver<Role>,
         shown: watch::Sender<Overview>,
     ) -> Self {
         let controller = options.part.name().to_owned();
@@ -98,6 +100,7 @@ impl Groups {
             options,
             rules,
             run,
+            roles,
             shown,
             resources: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -110,8 +113,8 @@ impl Groups {
     }
 
     /// Runs until told to stop.
-    pub(super) async fn run(mut self, mut roles: watch::Receiver<Role>, stop: CancellationToken) {
-        let mut watches = self.watches();
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let (mut watches, mut roles) = (self.watches(), self.roles.clone());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -131,14 +134,14 @@ impl Groups {
                 _ = ticks.tick() => {}
             }
             let role = roles.borrow_and_update().clone();
-            if role != Role::Holder {
+            if !role.runs() {
                 self.end_all(LOST).await;
             } else if self.is_synced()
                 && (self.is_dirty || self.retry.is_some_and(|at| at <= Instant::now()))
             {
                 (self.is_dirty, self.retry) = (false, None);
                 let mut roles = roles.clone();
-                let lost = async { drop(roles.wait_for(|role| *role != Role::Holder).await) };
+                let lost = async { drop(roles.wait_for(|role| !role.runs()).await) };
                 // What was begun is looked at again by whoever holds the lease next: nothing here waits for the API server longer.
                 tokio::select! {
                     () = self.reconcile() => {}
@@ -278,6 +281,7 @@ impl Groups {
             facts: facts_seen,
             told: told_seen,
             drift: drift_seen,
+            roles: self.roles.clone(),
             metrics: self.options.metrics.clone(),
         });
         let post = Post {
@@ -285,6 +289,8 @@ impl Groups {
             name: resource.name.clone(),
             owner: resource.owner(),
             run: RunGroup::clone(&self.run),
+            roles: self.roles.clone(),
+            refused: resource.status.refused.clone(),
             facts,
             told,
             drift,
@@ -433,6 +439,7 @@ impl Groups {
             Role::Unknown => ("unknown", String::new()),
             Role::Standby { holder } => ("standby", holder.clone()),
             Role::Holder => ("holder", String::new()),
+            Role::CutOff => ("cutOff", String::new()),
         };
         let groups: Vec<GroupRow> = self.resources.keys().map(row).collect();
         count(&self.options.metrics, &groups);

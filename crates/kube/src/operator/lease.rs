@@ -59,19 +59,20 @@ impl Candidate {
             }
             let now = Instant::now();
             let next = election.next(now);
-            self.tell(&roles, election.role());
+            self.tell(&roles, election.role(now));
             let answer = match next {
                 Next::Wait => continue,
                 Next::Look => self.within(election.patience(now), None).await,
                 Next::Write(wish) => self.within(election.patience(now), Some(wish)).await,
             };
-            election.step(Instant::now(), answer);
-            self.tell(&roles, election.role());
+            let now = Instant::now();
+            election.step(now, answer);
+            self.tell(&roles, election.role(now));
         }
         if let Some(wish) = election.release(Instant::now()) {
             let _released = self.within(RELEASE, Some(wish)).await;
         }
-        self.tell(&roles, election.role());
+        self.tell(&roles, election.role(Instant::now()));
     }
 
     async fn within(&mut self, patience: Duration, wish: Option<Wish>) -> Input {
@@ -139,13 +140,13 @@ impl Candidate {
         Input::Failed
     }
 
-    fn tell(&self, roles: &watch::Sender<Role>, role: &Role) {
-        self.metrics.holder.set((*role == Role::Holder).into());
+    fn tell(&self, roles: &watch::Sender<Role>, role: Role) {
+        self.metrics.holder.set((role == Role::Holder).into());
         roles.send_if_modified(|told| {
-            let is_new = told != role;
+            let is_new = *told != role;
             if is_new {
                 tracing::info!(?role, "the lease says who runs the groups");
-                told.clone_from(role);
+                *told = role;
             }
             is_new
         });

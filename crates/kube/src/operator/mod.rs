@@ -84,6 +84,10 @@ pub struct Assigned {
     pub status: watch::Sender<Status>,
     /// Where workloads are told that somebody else has changed.
     pub drift: mpsc::Sender<ConsumerNumber>,
+    /// Whether the Lease sends this process, so that its controller waits for no silence of whoever leads.
+    pub deposes: watch::Receiver<bool>,
+    /// The revision that a process before this one has taken back, and why.
+    pub refused: Option<(String, String)>,
     /// Cancelled when it is to end; its consumers go on.
     pub stop: CancellationToken,
 }
@@ -98,7 +102,7 @@ pub type RunGroup = Arc<dyn Fn(Assigned) -> BoxFuture<'static, Result<(), Failur
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
-    /// Whether this process runs the groups: `holder`, `standby`, or `unknown`.
+    /// Whether this process runs the groups: `holder`, `cutOff` from the API server, `standby`, or `unknown`.
     pub role: &'static str,
     /// Who runs them, where it is known and another one.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -145,7 +149,7 @@ pub async fn run(
     let lease_stop = CancellationToken::new();
     let lease = candidate.run(options.identity.clone(), roles, lease_stop.clone());
     let lease = spawn_named("lease", lease);
-    Groups::new(client, options, run, shown).run(role, stop).await;
+    Groups::new(client, options, run, role, shown).run(stop).await;
     // Only once nothing runs here any more.
     lease_stop.cancel();
     lease.await

@@ -17,6 +17,7 @@ use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::election::Role;
 use super::told::{self, Happening};
 use super::view::{self, Facts};
 use crate::errors::{Right, in_time, is_missing};
@@ -40,6 +41,7 @@ pub(super) struct Reporter {
     pub(super) facts: watch::Receiver<Facts>,
     pub(super) told: watch::Receiver<Status>,
     pub(super) drift: mpsc::Receiver<ConsumerNumber>,
+    pub(super) roles: watch::Receiver<Role>,
     pub(super) metrics: OperatorMetrics,
 }
 
@@ -60,7 +62,10 @@ impl Reporter {
                 before = told;
             }
             if differs && Instant::now() >= due {
-                self.write(wanted).await;
+                // Another process may write it by now.
+                if *self.roles.borrow() != Role::CutOff {
+                    self.write(wanted).await;
+                }
                 due = Instant::now() + PAUSE;
                 continue;
             }

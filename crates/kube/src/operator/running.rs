@@ -12,8 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::election::Role;
 use super::view::{self, Facts};
 use super::{Assigned, RunGroup};
+use crate::resource::Refused;
 
 /// Pauses before a group is begun again that has ended: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -36,6 +38,9 @@ pub(super) struct Post {
     pub(super) name: String,
     pub(super) owner: OwnerReference,
     pub(super) run: RunGroup,
+    pub(super) roles: watch::Receiver<Role>,
+    /// What the status that was stored says of a revision that was taken back.
+    pub(super) refused: Option<Refused>,
     pub(super) facts: watch::Sender<Facts>,
     pub(super) told: watch::Sender<Status>,
     pub(super) drift: mpsc::Sender<ConsumerNumber>,
@@ -96,12 +101,12 @@ impl Running {
 
 /// Runs a group again and again until it is told to stop.
 async fn keep(post: &Post, specs: &watch::Receiver<GroupSpec>, stop: &CancellationToken) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut refused) = (PAUSES.0, post.refused.clone());
     while !stop.is_cancelled() {
         let began = Instant::now();
-        let trouble = once(post, specs, stop).await;
+        let trouble = once(post, specs, refused.clone(), stop).await;
         // What it told is not so any more.
-        post.told.send_replace(Status::default());
+        refused = view::refused(&post.told.send_replace(Status::default()), refused.as_ref());
         if stop.is_cancelled() {
             return;
         }
@@ -125,8 +130,17 @@ async fn keep(post: &Post, specs: &watch::Receiver<GroupSpec>, stop: &Cancellati
 async fn once(
     post: &Post,
     specs: &watch::Receiver<GroupSpec>,
+    refused: Option<Refused>,
     stop: &CancellationToken,
 ) -> Option<String> {
+    let mut roles = post.roles.clone();
+    let (holds, deposes) = watch::channel(*roles.borrow_and_update() == Role::Holder);
+    let follows = async {
+        while roles.changed().await.is_ok() {
+            holds.send_replace(*roles.borrow_and_update() == Role::Holder);
+        }
+        std::future::pending().await
+    };
     let assigned = Assigned {
         namespace: post.namespace.clone(),
         name: post.name.clone(),
@@ -134,17 +148,25 @@ async fn once(
         specs: specs.clone(),
         status: post.told.clone(),
         drift: post.drift.clone(),
+        deposes,
+        refused: refused.map(|Refused { revision, reason }| (revision, reason)),
         stop: stop.clone(),
     };
     let mut running = spawn_named(format!("{} runs", post.name), (post.run)(assigned));
     let mut told = post.told.subscribe();
-    let speaks = async { drop(told.wait_for(view::speaks).await) };
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        () = speaks => {
-            post.facts.send_modify(|facts| facts.trouble = None);
-            running.await
+    let ends = async {
+        let speaks = async { drop(told.wait_for(view::speaks).await) };
+        tokio::select! {
+            ended = &mut running => ended,
+            () = speaks => {
+                post.facts.send_modify(|facts| facts.trouble = None);
+                running.await
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = ends => ended,
+        never = follows => never,
     };
     match ended {
         Ok(Ok(())) => None,
@@ -169,7 +191,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use tidegate_wire::status::Role;
+    use tidegate_wire::status::Role as ControllerRole;
 
     use super::*;
 
@@ -183,7 +205,7 @@ mod tests {
                 if number < failures {
                     return Err("no broker".into());
                 }
-                let leader = Status { role: Role::Leader, ..Status::default() };
+                let leader = Status { role: ControllerRole::Leader, ..Status::default() };
                 assigned.status.send_replace(leader);
                 assigned.stop.cancelled().await;
                 Ok(())
@@ -194,6 +216,8 @@ mod tests {
             name: "orders".to_owned(),
             owner: OwnerReference::default(),
             run,
+            roles: watch::channel(Role::Holder).1,
+            refused: None,
             facts: watch::Sender::default(),
             told: watch::Sender::default(),
             drift: mpsc::channel(1).0,
@@ -208,12 +232,38 @@ mod tests {
         let began = Instant::now();
         let running = Running::start(post, GroupSpec::default(), None);
         facts.wait_for(|facts| facts.trouble.as_deref() == Some("no broker")).await.unwrap();
-        told.wait_for(|told| told.role == Role::Leader).await.unwrap();
+        told.wait_for(|told| told.role == ControllerRole::Leader).await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 1 + 2 + 4);
         facts.wait_for(|facts| facts.trouble.is_none()).await.unwrap();
         running.end().await;
         assert_eq!(runs.load(Ordering::SeqCst), 4);
-        assert_eq!(told.borrow().role, Role::Follower, "nothing is told of what has ended");
+        assert_eq!(
+            told.borrow().role,
+            ControllerRole::Follower,
+            "nothing is told of what has ended"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_cut_off_from_the_lease_deposes_nobody() {
+        let (roles, role) = watch::channel(Role::Holder);
+        let (begun, mut seen) = mpsc::channel(1);
+        let run: RunGroup = Arc::new(move |assigned: Assigned| {
+            begun.try_send(assigned.deposes).unwrap();
+            Box::pin(async move {
+                assigned.stop.cancelled().await;
+                Ok(())
+            })
+        });
+        let post = Post { run, roles: role, ..post(0).0 };
+        let running = Running::start(post, GroupSpec::default(), None);
+        let mut deposes = seen.recv().await.unwrap();
+        assert!(*deposes.borrow());
+        for (role, wanted) in [(Role::CutOff, false), (Role::Holder, true)] {
+            roles.send_replace(role);
+            deposes.wait_for(|deposes| *deposes == wanted).await.unwrap();
+        }
+        running.end().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tidegate_wire::Status;
 use tidegate_wire::status::{Decision, Mode, RaisedAlarm, Role, Severity};
 
 use super::fleet::Refusal;
-use crate::resource::{Condition, GroupStatus, LastDecision, Numbers};
+use crate::resource::{Condition, GroupStatus, LastDecision, Numbers, Refused};
 
 /// The longest message of a condition.
 const MESSAGE: usize = 1024;
@@ -71,7 +71,18 @@ pub(super) fn of(facts: &Facts, told: &Status, before: &GroupStatus, now: &str) 
         partitions: if is_known { count(told.partitions.len()) } else { before.partitions },
         selector: facts.selector.clone(),
         last_decision: decision.or_else(|| before.last_decision.clone()),
+        refused: refused(told, before.refused.as_ref()),
     }
+}
+
+/// What is known to have been taken back, after this was told.
+pub(super) fn refused(told: &Status, before: Option<&Refused>) -> Option<Refused> {
+    if told.role != Role::Leader {
+        return before.cloned();
+    }
+    let rollout = told.rollout.as_ref()?;
+    let reason = rollout.refused.clone()?;
+    Some(Refused { revision: rollout.revision.clone(), reason })
 }
 
 fn accepted(facts: &Facts) -> Said {
@@ -373,6 +384,12 @@ mod tests {
         if let Some(rollout) = &mut told.rollout {
             rollout.refused = Some("it crashed".to_owned());
         }
-        assert_eq!(condition(&shown(&facts(), &told), "Progressing").1, "TakenBack");
+        let taken_back = shown(&facts(), &told);
+        assert_eq!(condition(&taken_back, "Progressing").1, "TakenBack");
+        let refused = taken_back.refused.as_ref().map(|refused| &*refused.reason);
+        assert_eq!(refused, Some("it crashed"));
+        let starting = of(&facts(), &Status::default(), &taken_back, "later");
+        assert_eq!(starting.refused, taken_back.refused, "who begins anew does not try it again");
+        assert_eq!(of(&facts(), &leader(), &taken_back, "later").refused, None);
     }
 }

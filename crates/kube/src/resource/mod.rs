@@ -8,7 +8,7 @@ mod schema;
 mod status;
 
 pub use definition::definition;
-pub use status::{Condition, GroupStatus, LastDecision, Numbers};
+pub use status::{Condition, GroupStatus, LastDecision, Numbers, Refused};
 
 /// The API group.
 pub const GROUP: &str = "tidegate.dev";

@@ -22,6 +22,19 @@ pub struct GroupStatus {
     /// The last decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
+    /// What a rollout has taken back. It is not tried again before something else is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+}
+
+/// A revision of what consumers work by that they did not work with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Refused {
+    /// Its name: a hash of what consumers work by.
+    pub revision: String,
+    /// What went wrong.
+    pub reason: String,
 }
 
 /// One aspect of the group.

@@ -202,15 +202,20 @@ impl Commands {
 
     /// Makes sure that the consumer's partition exists.
     async fn prepare(&self, consumer: ConsumerNumber) -> Result<(), Error> {
+        self.grow(consumer.get()).await
+    }
+
+    /// The same for so many consumers.
+    async fn grow(&self, consumers: u32) -> Result<(), Error> {
         let mut partitions = self.partitions.lock().await;
-        let needed = consumer.get() + 1;
+        let needed = consumers + 1;
         if *partitions >= needed {
             return Ok(());
         }
         let described = self.admin.describe(std::slice::from_ref(&self.topic)).await?;
         let existing = described.first().map_or(0, |topic| topic.partitions);
         if existing < needed {
-            let grown = needed + HEADROOM;
+            let grown = (needed + HEADROOM).max(existing.saturating_mul(2));
             self.admin.grow(&self.topic, grown).await?;
             tracing::info!(
                 topic = self.topic,
@@ -223,6 +228,16 @@ impl Commands {
         }
         Ok(())
     }
+}
+
+/// Makes command partitions before they are needed. Where that fails, who needs one tries again.
+pub(super) fn grow(commands: Arc<Commands>, consumers: u32) -> Call {
+    Box::pin(async move {
+        if let Err(error) = commands.grow(consumers).await {
+            warn(&error, "failed to prepare command partitions");
+        }
+        Outcome::Nothing
+    })
 }
 
 /// Sends a command.

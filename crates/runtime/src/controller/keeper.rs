@@ -1,16 +1,21 @@
 //! The task that owns the workers, so that no slow API holds up the ledger.
 //!
-//! It repeats what failed until it works or is no longer wanted, and tells the loop what changed.
+//! It does what is wished side by side, repeats what failed until it works or is no longer wanted, and tells the loop meanwhile what
+//! changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tidegate_core::ids::ConsumerNumber;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{WorkerChange, WorkerSpec, WorkerState, Workers};
+use crate::ports::{Error, WorkerChange, WorkerSpec, WorkerState, Workers};
 use crate::task::Failure;
 
 /// What the keeper is told.
@@ -39,6 +44,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The longest such pause: a hundred workers for which there is no room must not busy an API server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long the end of all workers waits for what is being done.
+const LAST: Duration = Duration::from_secs(15);
+
 /// Wishes and news that may wait.
 const QUEUE: usize = 1024;
 
@@ -58,7 +66,13 @@ pub(super) fn keeper(
 ) -> (KeeperHandle, impl Future<Output = Result<(), Failure>>) {
     let (wishes, wishes_in) = mpsc::channel(QUEUE);
     let (news_out, news) = mpsc::channel(QUEUE);
-    let keeper = Keeper { workers, wanted: BTreeMap::new(), news: news_out, was_reachable: true };
+    let keeper = Keeper {
+        workers,
+        wanted: BTreeMap::new(),
+        doing: FuturesUnordered::new(),
+        news: news_out,
+        was_reachable: true,
+    };
     (KeeperHandle { wishes, news }, keeper.run(wishes_in, end_workers, stop))
 }
 
@@ -66,16 +80,26 @@ struct Keeper {
     workers: Box<dyn Workers>,
     /// What was wished and is not done yet: to run by this, or to end.
     wanted: BTreeMap<ConsumerNumber, Wanted>,
+    /// What of it is being done, one thing at a time for each consumer.
+    doing: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     news: mpsc::Sender<News>,
     /// What runs workers could be reached at the last look.
     was_reachable: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Wanted {
     spec: Option<WorkerSpec>,
     due: Instant,
     pause: Duration,
+    is_being_done: bool,
+}
+
+/// What was done for a consumer, by which wish.
+struct Done {
+    consumer: ConsumerNumber,
+    spec: Option<WorkerSpec>,
+    result: Result<(), Error>,
 }
 
 impl Keeper {
@@ -92,7 +116,6 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                // All that wait, so that workers are started side by side.
                 count = wishes.recv_many(&mut taken, QUEUE) => {
                     if count == 0 {
                         break;
@@ -100,8 +123,9 @@ impl Keeper {
                     for wish in taken.drain(..) {
                         self.take(wish).await;
                     }
-                    self.fulfil().await;
+                    self.begin();
                 }
+                Some(done) = self.doing.next() => self.note(done),
                 change = self.workers.changed() => {
                     self.tell(News::Change(change)).await;
                     retry.reset_immediately();
@@ -110,6 +134,10 @@ impl Keeper {
             }
         }
         if end_workers {
+            // What is begun is done first: it would be done behind the back of the end otherwise.
+            let done = async { while self.doing.next().await.is_some() {} };
+            drop(tokio::time::timeout(LAST, done).await);
+            self.doing.clear();
             self.workers.shut_down().await;
         }
         Ok(())
@@ -119,6 +147,7 @@ impl Keeper {
         match wish {
             Wish::Lead(leads) => {
                 self.wanted.clear();
+                self.doing.clear();
                 self.workers.lead(leads).await;
             }
             Wish::Run(consumer, spec) => self.want(consumer, Some(spec)),
@@ -128,8 +157,16 @@ impl Keeper {
 
     /// The same again does not make it any sooner.
     fn want(&mut self, consumer: ConsumerNumber, spec: Option<WorkerSpec>) {
-        if self.wanted.get(&consumer).is_none_or(|wanted| wanted.spec != spec) {
-            self.wanted.insert(consumer, Wanted { spec, due: Instant::now(), pause: RETRY });
+        let due = Instant::now();
+        match self.wanted.entry(consumer) {
+            Entry::Vacant(new) => {
+                new.insert(Wanted { spec, due, pause: RETRY, is_being_done: false });
+            }
+            Entry::Occupied(mut old) if old.get().spec != spec => {
+                let is_being_done = old.get().is_being_done;
+                old.insert(Wanted { spec, due, pause: RETRY, is_being_done });
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
@@ -142,7 +179,7 @@ impl Keeper {
             }
         }
         self.was_reachable = is_reachable;
-        self.fulfil().await;
+        self.begin();
         match self.workers.list().await {
             Ok(list) => self.tell(News::List(list)).await,
             Err(error) => tracing::warn!(
@@ -152,30 +189,40 @@ impl Keeper {
         }
     }
 
-    async fn fulfil(&mut self) {
+    /// Begins with all that is due, side by side.
+    fn begin(&mut self) {
         let now = Instant::now();
-        let (mut run, mut failed) = (BTreeMap::new(), BTreeMap::new());
-        let (due, later): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut self.wanted).into_iter().partition(|(_, wanted)| wanted.due <= now);
-        self.wanted = later;
-        for (consumer, wanted) in &due {
-            if let Some(spec) = &wanted.spec {
-                run.insert(*consumer, spec.clone());
-            } else {
-                let removed = self.workers.remove(*consumer).await;
-                failed.extend(removed.err().map(|error| (*consumer, error)));
+        for (&consumer, wanted) in &mut self.wanted {
+            if wanted.is_being_done || wanted.due > now {
+                continue;
             }
+            wanted.is_being_done = true;
+            let spec = wanted.spec.clone();
+            let doing = match &spec {
+                Some(spec) => self.workers.ensure(consumer, spec),
+                None => self.workers.remove(consumer),
+            };
+            let done = async move { Done { consumer, spec, result: doing.await } };
+            self.doing.push(Box::pin(done));
         }
-        if !run.is_empty() {
-            failed.extend(self.workers.ensure_all(&run).await);
-        }
-        for (consumer, error) in failed {
+    }
+
+    fn note(&mut self, Done { consumer, spec, result }: Done) {
+        let Some(wanted) = self.wanted.get_mut(&consumer) else { return };
+        wanted.is_being_done = false;
+        let is_wanted_still = wanted.spec == spec;
+        if let Err(error) = result {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%consumer, error, "failed to change a worker; it is tried again");
-            if let Some(Wanted { spec, pause, .. }) = due.get(&consumer).cloned() {
-                let next = (pause * 2).min(LONGEST_PAUSE);
-                self.wanted.insert(consumer, Wanted { spec, due: now + pause, pause: next });
+            if is_wanted_still {
+                wanted.due = Instant::now() + wanted.pause;
+                wanted.pause = (wanted.pause * 2).min(LONGEST_PAUSE);
             }
+        } else if is_wanted_still {
+            self.wanted.remove(&consumer);
+        }
+        if !is_wanted_still {
+            self.begin();
         }
     }
 
@@ -187,35 +234,72 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use async_trait::async_trait;
+    use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::ports::{Class, Error};
+    use crate::ports::{Class, Doing, Phase};
+    use crate::task::Task;
 
-    /// Something that runs workers and can be away.
-    #[derive(Clone, Debug, Default)]
-    struct Away {
+    const ONE: ConsumerNumber = ConsumerNumber::FIRST;
+
+    /// Something that runs workers, and can be away or slow.
+    #[derive(Clone, Debug)]
+    struct Doubtful {
         is_away: Arc<AtomicBool>,
-        asked: Arc<AtomicUsize>,
+        /// What may be done yet.
+        turns: Arc<Semaphore>,
+        asked: Arc<Mutex<Vec<&'static str>>>,
+        changes: Arc<tokio::sync::Mutex<mpsc::Receiver<WorkerChange>>>,
+    }
+
+    impl Doubtful {
+        fn new(turns: usize) -> (Self, mpsc::Sender<WorkerChange>) {
+            let (sender, changes) = mpsc::channel(1);
+            let workers = Self {
+                is_away: Arc::default(),
+                turns: Arc::new(Semaphore::new(turns)),
+                asked: Arc::default(),
+                changes: Arc::new(tokio::sync::Mutex::new(changes)),
+            };
+            (workers, sender)
+        }
+
+        fn ask(&self, what: &'static str) -> Doing {
+            self.asked.lock().unwrap().push(what);
+            let (turns, is_away) = (Arc::clone(&self.turns), self.is_away.load(Ordering::SeqCst));
+            Box::pin(async move {
+                turns.acquire().await.unwrap().forget();
+                if is_away { Err(Error::new(Class::Transient, "no answer")) } else { Ok(()) }
+            })
+        }
+
+        fn asked(&self) -> Vec<&'static str> {
+            self.asked.lock().unwrap().clone()
+        }
+
+        fn kept(&self) -> (KeeperHandle, Task<Result<(), Failure>>) {
+            let stop = CancellationToken::new();
+            let (handle, task) = keeper(Box::new(self.clone()), false, stop);
+            (handle, crate::task::spawn_named("workers", task))
+        }
     }
 
     #[async_trait]
-    impl Workers for Away {
+    impl Workers for Doubtful {
         async fn is_reachable(&mut self) -> bool {
             !self.is_away.load(Ordering::SeqCst)
         }
 
-        async fn ensure(&mut self, _: ConsumerNumber, _: &WorkerSpec) -> Result<(), Error> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            let away = Error::new(Class::Transient, "no answer");
-            if self.is_reachable().await { Ok(()) } else { Err(away) }
+        fn ensure(&mut self, _: ConsumerNumber, _: &WorkerSpec) -> Doing {
+            self.ask("run")
         }
 
-        async fn remove(&mut self, _: ConsumerNumber) -> Result<(), Error> {
-            Ok(())
+        fn remove(&mut self, _: ConsumerNumber) -> Doing {
+            self.ask("end")
         }
 
         async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {
@@ -223,7 +307,10 @@ mod tests {
         }
 
         async fn changed(&mut self) -> WorkerChange {
-            std::future::pending().await
+            match self.changes.lock().await.recv().await {
+                Some(change) => change,
+                None => std::future::pending().await,
+            }
         }
 
         async fn shut_down(&mut self) {}
@@ -231,26 +318,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_failed_is_tried_after_growing_pauses_and_at_once_when_it_can_be_done_again() {
-        let workers = Away::default();
+        let (workers, _changes) = Doubtful::new(usize::MAX >> 3);
         workers.is_away.store(true, Ordering::SeqCst);
-        let stop = CancellationToken::new();
-        let (mut handle, task) = keeper(Box::new(workers.clone()), false, stop.clone());
-        let task = crate::task::spawn_named("workers", task);
-        let listening = crate::task::spawn_named("listening", async move {
+        let (mut handle, _task) = workers.kept();
+        let _listening = crate::task::spawn_named("listening", async move {
             while handle.news.recv().await.is_some() {}
         });
-        let run = Wish::Run(ConsumerNumber::FIRST, WorkerSpec::default());
-        handle.wishes.send(run).await.unwrap();
+        handle.wishes.send(Wish::Run(ONE, WorkerSpec::default())).await.unwrap();
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let asked = workers.asked.load(Ordering::SeqCst);
+        let asked = workers.asked().len();
         assert!((8..=11).contains(&asked), "{asked} times in five minutes");
         workers.is_away.store(false, Ordering::SeqCst);
         tokio::time::sleep(RETRY * 2).await;
-        assert_eq!(workers.asked.load(Ordering::SeqCst), asked + 1);
+        assert_eq!(workers.asked().len(), asked + 1);
         tokio::time::sleep(Duration::from_secs(300)).await;
-        assert_eq!(workers.asked.load(Ordering::SeqCst), asked + 1, "it is done");
-        stop.cancel();
-        task.await.unwrap().unwrap();
-        listening.await.unwrap();
+        assert_eq!(workers.asked().len(), asked + 1, "it is done");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_holds_up_nothing_but_other_wishes_for_the_same_consumer() {
+        let (workers, changes) = Doubtful::new(0);
+        let (mut handle, _task) = workers.kept();
+        let run = |consumer| Wish::Run(consumer, WorkerSpec::default());
+        for wish in [run(ONE), Wish::End(ONE), run(ConsumerNumber::new(2).unwrap())] {
+            handle.wishes.send(wish).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let detail = "its pod runs".to_owned();
+        let change = WorkerChange { consumer: ONE, phase: Phase::Running, died: None, detail };
+        changes.send(change.clone()).await.unwrap();
+        let told = async {
+            loop {
+                if let News::Change(told) = handle.news.recv().await.unwrap() {
+                    return told;
+                }
+            }
+        };
+        assert_eq!(told.await, change);
+        assert_eq!(workers.asked(), ["run", "run"], "the end of the first waits for its begin");
+        workers.turns.add_permits(3);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(workers.asked(), ["run", "run", "end"]);
+        assert_eq!(workers.turns.available_permits(), 0, "all is done");
     }
 }

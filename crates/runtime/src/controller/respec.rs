@@ -14,12 +14,21 @@ impl Shell {
     /// Something else is in effect.
     pub(super) fn respecified(&mut self) {
         let config = self.shared_config();
-        let settings = settings::controller(&config, self.jitter, self.deposes, self.genesis);
-        self.inputs.push_back(Input::Settings(Box::new(settings)));
+        self.resettle();
+        if self.is_leading() {
+            self.grow_commands();
+        }
         self.starts = self.starts.respecified(Arc::clone(&config));
         self.calls.push(Arc::clone(&self.starts).look());
         self.rolling.want(self.followed.live().spec(), &config);
         self.leave_topics();
+    }
+
+    /// The state machine works by what is in effect now.
+    pub(super) fn resettle(&mut self) {
+        let deposes = *self.deposes.borrow_and_update();
+        let settings = settings::controller(self.config(), self.jitter, deposes, self.genesis);
+        self.inputs.push_back(Input::Settings(Box::new(settings)));
     }
 
     /// True when every worker that may be given partitions of this topic knows where its records go. Before the workers are known, whose

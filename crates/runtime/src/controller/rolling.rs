@@ -49,13 +49,18 @@ fn patience(config: &Config) -> Patience {
 }
 
 impl Rolling {
-    /// Nothing is known of any worker.
-    pub(super) fn new(program: String, spec: &GroupSpec, config: &Config) -> Self {
+    /// Nothing is known of any worker, but what a process before this one has refused.
+    pub(super) fn new(
+        program: String,
+        spec: &GroupSpec,
+        config: &Config,
+        refused: Option<(Revision, String)>,
+    ) -> Self {
         let wanted = WorkerSpec::new(&spec.for_consumers(), &program);
         let mut rolling = Self {
             program,
             known: BTreeMap::new(),
-            rollout: Rollout::new(patience(config), wanted.revision.clone()),
+            rollout: Rollout::new(patience(config), wanted.revision.clone(), refused),
             told: None,
         };
         rolling.learn(&wanted);
@@ -297,7 +302,7 @@ mod tests {
         let more = "{name: orders, sink: 'blackhole:'}, {name: clicks, sink: 'blackhole:'}";
         let (new, draining) = (spec(more, ""), spec(more, "1"));
         let config = new.validate().unwrap();
-        let mut rolling = Rolling::new(String::new(), &new, &config);
+        let mut rolling = Rolling::new(String::new(), &new, &config, None);
         let [one, two] = [1, 2].map(|number| ConsumerNumber::new(number).unwrap());
         let mut workers = BTreeMap::from([
             (one, worker(&old, Phase::Running)),

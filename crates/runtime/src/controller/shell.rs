@@ -31,9 +31,10 @@ use crate::settings;
 use crate::spec::{Config, Faults, GroupSpec};
 use crate::task::{self, TaskError};
 use crate::telemetry::metrics::ControllerMetrics;
+use crate::topics;
 
 /// Time between two looks at what time alone brings.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(100);
 
 /// Rates that are older than this when read say nothing about now: the monitor was away.
 const RATES_MAX_AGE_MS: u64 = 60_000;
@@ -45,10 +46,12 @@ pub struct Start {
     pub process: ProcessId,
     /// A random part of a second that this process waits longer than others before it stands for election.
     pub jitter: Duration,
-    /// It was chosen to lead, and waits for no silence of whoever leads.
-    pub deposes: bool,
+    /// Whether it is chosen to lead, so that it waits for no silence of whoever leads.
+    pub deposes: watch::Receiver<bool>,
     /// Names what workers run where their specification does not: the version of the program that is started.
     pub program: String,
+    /// The revision that a process before this one has taken back, and why.
+    pub refused: Option<(String, String)>,
     /// Finds what is wrong with a specification beyond itself.
     pub check: live::Check,
     /// Whether the workers end with the controller; otherwise they go on without it.
@@ -130,7 +133,8 @@ pub async fn run(
     let keeper_task = task::spawn_named("workers", task);
     let now = ports.clock.now();
     let generation = Generation(ports.clock.unix_ms() / 1000);
-    let settings = settings::controller(&config, start.jitter, start.deposes, generation);
+    let deposes = *start.deposes.borrow();
+    let settings = settings::controller(&config, start.jitter, deposes, generation);
     let starts =
         Starts::new(Arc::clone(&config), Arc::clone(&ports.admin), Arc::clone(&ports.offsets));
     let shell = Shell {
@@ -162,7 +166,7 @@ pub async fn run(
         metrics: ports.metrics,
         status,
         refused: None,
-        rolling: Rolling::new(start.program, followed.live().spec(), &config),
+        rolling: Rolling::new(start.program, followed.live().spec(), &config, start.refused),
         followed,
         jitter: start.jitter,
         deposes: start.deposes,
@@ -178,7 +182,7 @@ pub(super) struct Shell {
     pub(super) followed: Followed,
     pub(super) rolling: Rolling,
     pub(super) jitter: Duration,
-    pub(super) deposes: bool,
+    pub(super) deposes: watch::Receiver<bool>,
     pub(super) genesis: Generation,
     pub(super) process: ProcessId,
     pub(super) core: Controller,
@@ -229,6 +233,7 @@ impl Shell {
                 records = next_records(&mut self.ledger_reader) => self.take_ledger(records),
                 rates = self.rates.next() => rates.into_iter().for_each(|rates| self.take_rates(&rates)),
                 () = self.followed.changed() => self.respecified(),
+                Ok(()) = self.deposes.changed() => self.resettle(),
                 _ = publish.tick() => {
                     self.roll();
                     self.publish();
@@ -429,6 +434,12 @@ impl Shell {
         Arc::clone(self.followed.live().config())
     }
 
+    /// Before consumers wait for it.
+    pub(super) fn grow_commands(&mut self) {
+        let consumers = topics::commands(self.config());
+        self.calls.push(calls::grow(Arc::clone(&self.commands), consumers));
+    }
+
     pub(super) fn is_leading(&self) -> bool {
         matches!(self.core.role(), Role::Leading { .. })
     }
@@ -443,6 +454,7 @@ impl Shell {
         match note {
             Note::Leading(true) => {
                 self.wish(Wish::Lead(true));
+                self.grow_commands();
                 self.started = self.core.fold().partitions().map(|(id, _)| id.topic).collect();
             }
             Note::Leading(false) => {

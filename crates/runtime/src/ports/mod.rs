@@ -30,4 +30,4 @@ pub use measure::{
 pub use produce::{Delivery, DeliverySender, OutgoingRecord, Producer};
 pub use sink::{Batch, Guarantee, Rejection, Sink, SinkError};
 pub use state::{Persisted, StateError, StateFile};
-pub use workers::{Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers};
+pub use workers::{Doing, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers};

@@ -4,6 +4,7 @@
 //! keeps them apart.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -93,7 +94,11 @@ pub struct WorkerChange {
     pub detail: String,
 }
 
-/// Runs workers. All calls are idempotent and return before the worker has reached the wanted state.
+/// What was asked for, to be awaited beside everything else that is asked of the port. It says in the end how it went; who drops it leaves
+/// open whether it was done.
+pub type Doing = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Runs workers. All calls are idempotent and end before the worker has reached the wanted state.
 #[async_trait]
 pub trait Workers: Send + std::fmt::Debug {
     /// This process decides which workers run, or another one does. Who does not decide changes nothing by itself, be it to put right
@@ -106,23 +111,11 @@ pub trait Workers: Send + std::fmt::Debug {
     }
 
     /// Makes sure that a worker for this consumer runs as specified.
-    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error>;
+    fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Doing;
 
-    /// The same for several. Returns what could not be done.
-    async fn ensure_all(
-        &mut self,
-        workers: &BTreeMap<ConsumerNumber, WorkerSpec>,
-    ) -> BTreeMap<ConsumerNumber, Error> {
-        let mut failed = BTreeMap::new();
-        for (consumer, spec) in workers {
-            let done = self.ensure(*consumer, spec).await;
-            failed.extend(done.err().map(|error| (*consumer, error)));
-        }
-        failed
-    }
-
-    /// Ends the worker of this consumer; its volume follows the retention policy.
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error>;
+    /// Ends the worker of this consumer; its volume follows the retention policy. Not to be asked for while the same consumer's `ensure`
+    /// goes on, nor the other way round.
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing;
 
     /// All workers of this group.
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error>;

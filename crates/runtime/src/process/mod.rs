@@ -10,6 +10,7 @@
 //! next controller finds it: it adopts those that live and reports those that are dead.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::ready;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,7 @@ use tidegate_core::ids::{ConsumerNumber, ProcessId};
 use tokio::sync::{mpsc, watch};
 
 use crate::ports::{
-    Class, Clock, Error, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers,
+    Class, Clock, Doing, Error, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers,
 };
 use crate::spec::Backoff;
 use crate::state_file::DirectoryLock;
@@ -172,18 +173,18 @@ impl ProcessWorkers {
 
 #[async_trait]
 impl Workers for ProcessWorkers {
-    async fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Result<(), Error> {
+    fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Doing {
         let is_known = self.table.want(consumer, Some(spec));
         if !is_known {
             self.supervise(consumer, spec.clone(), None);
         }
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 
     /// The consumer's directory stays, for people and for the consumer of this number that comes next.
-    async fn remove(&mut self, consumer: ConsumerNumber) -> Result<(), Error> {
+    fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
         self.table.want(consumer, None);
-        Ok(())
+        Box::pin(ready(Ok(())))
     }
 
     async fn list(&mut self) -> Result<BTreeMap<ConsumerNumber, WorkerState>, Error> {

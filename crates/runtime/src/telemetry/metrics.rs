@@ -256,7 +256,7 @@ metrics! {
 metrics! {
     /// What the process of groups that are resources does for all of them.
     OperatorMetrics: "operator";
-    /// 1 while this process holds the Lease and runs the groups, else 0.
+    /// 1 while this process holds the Lease as far as it can know, and runs the groups; else 0, also while it is cut off and runs them on.
     holder: Gauge,
     /// Requests about the Lease that failed.
     lease_failures: Counter,

@@ -35,11 +35,8 @@
   verbs: [list, watch]
 {{- end }}
 
-{{/* A right to create cannot be limited to names. */}}
+{{/* Without the right to create: the Lease is the chart's, and who is ending must not make it again. */}}
 {{- define "tidegate.rules.lease" -}}
-- apiGroups: [coordination.k8s.io]
-  resources: [leases]
-  verbs: [create]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [tidegate-{{ .component }}]
