@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -26,6 +26,8 @@ const RELEASE: Duration = Duration::from_secs(2);
 pub(super) struct Candidate {
     api: Api<Lease>,
     name: String,
+    /// As it was seen last, to be written again: labels and the like are those of whoever made it. Helm deletes only what has its marks.
+    metadata: ObjectMeta,
     /// When this process took the lease; others only show it.
     acquired: Option<Timestamp>,
     metrics: OperatorMetrics,
@@ -39,7 +41,13 @@ impl Candidate {
         metrics: OperatorMetrics,
     ) -> Self {
         let api = Api::namespaced(client.clone(), namespace);
-        Self { api, name: name.to_owned(), acquired: None, metrics }
+        Self {
+            api,
+            name: name.to_owned(),
+            metadata: ObjectMeta::default(),
+            acquired: None,
+            metrics,
+        }
     }
 
     /// Tries to hold the lease until told to stop, and releases it then.
@@ -89,9 +97,13 @@ impl Candidate {
         })
     }
 
-    async fn look(&self) -> Input {
+    async fn look(&mut self) -> Input {
         match self.api.get_opt(&self.name).await {
-            Ok(lease) => Input::Seen(lease.map(stored)),
+            Ok(lease) => {
+                self.metadata =
+                    lease.as_ref().map(|lease| lease.metadata.clone()).unwrap_or_default();
+                Input::Seen(lease.map(stored))
+            }
             Err(error) => self.failed("get", error),
         }
     }
@@ -119,9 +131,10 @@ impl Candidate {
     fn lease(&self, wish: Wish, now: Timestamp) -> Lease {
         let released = wish.holder.is_empty();
         let seconds = if released { 1 } else { DURATION.as_secs() };
-        let mut lease = Lease::default();
+        let mut lease = Lease { metadata: self.metadata.clone(), ..Lease::default() };
         lease.metadata.name = Some(self.name.clone());
         lease.metadata.resource_version = wish.over;
+        lease.metadata.managed_fields = None;
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(wish.holder),
             lease_duration_seconds: i32::try_from(seconds).ok(),
