@@ -32,7 +32,7 @@ use crate::errors::{self, Right};
 const OVERHEAD: usize = 128;
 
 /// How long a thread waits for reports before it looks whether to end. The library spins for the last millisecond of each wait, so that one
-/// of its own threads, which wait for 100 ms, take most of a percent of a core for nothing.
+/// of its own threads, which wait for 100 ms, takes most of a percent of a core for nothing.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How often a partition that librdkafka does not know yet is tried, and how long its metadata may take each time.

@@ -1,7 +1,6 @@
 //! The port: applies and deletes what runs consumers, and tells what the watch sees of it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +67,6 @@ pub(crate) struct Shared {
     pub(crate) owes: Notify,
     /// For whom objects are applied.
     turns: Semaphore,
-    has_budget: AtomicBool,
 }
 
 /// What was seen once as a whole.
@@ -88,6 +86,8 @@ pub(crate) struct State {
     wanted: BTreeMap<ConsumerNumber, Option<WorkerSpec>>,
     /// The generation that each workload had after it was applied.
     pub(crate) applied: BTreeMap<ConsumerNumber, i64>,
+    /// The budget was applied, or is being applied, since this process leads.
+    has_budget: bool,
     /// What the upkeep has to do.
     pub(crate) owed: Owed,
     /// Watches that are broken, by resource.
@@ -112,16 +112,7 @@ impl KubeWorkers {
         let kinds = Kinds::new(client, &options.namespace, options.keeping, &options.metrics);
         let (state, seen) = (Mutex::default(), watch::Sender::new(Seen::default()));
         let (owes, turns) = (Notify::new(), Semaphore::new(AT_ONCE));
-        let shared = Arc::new(Shared {
-            options,
-            names,
-            kinds,
-            state,
-            seen,
-            owes,
-            turns,
-            has_budget: AtomicBool::default(),
-        });
+        let shared = Arc::new(Shared { options, names, kinds, state, seen, owes, turns });
         let (sender, changes) = mpsc::channel(QUEUED_CHANGES);
         let watching = Watch::new(Arc::clone(&shared)).run(sender.clone());
         let upkeep = upkeep::run(Arc::clone(&shared), sender);
@@ -161,7 +152,6 @@ impl KubeWorkers {
 impl Workers for KubeWorkers {
     async fn lead(&mut self, leads: bool) {
         self.shared.lock().lead(leads);
-        self.shared.has_budget.store(false, Ordering::Relaxed);
         self.shared.owes.notify_one();
     }
 
@@ -184,9 +174,9 @@ impl Workers for KubeWorkers {
             let was_applied = state.applied.remove(&consumer).is_some();
             was_applied || state.sight.has_workload(consumer) || !self.shared.seen.borrow().all()
         };
-        // Its pod may be there for long yet.
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
+            // Its pod may be there for long yet.
             if !is_there {
                 return Ok(());
             }
@@ -286,9 +276,9 @@ impl Shared {
         // Never closed.
         let _turn = self.turns.acquire().await;
         // One applies it, and nobody waits for that.
-        if !self.has_budget.swap(true, Ordering::Relaxed) {
+        if !std::mem::replace(&mut self.lock().has_budget, true) {
             let applied = self.apply_budget().await;
-            self.has_budget.store(applied.is_ok(), Ordering::Relaxed);
+            self.lock().has_budget = applied.is_ok();
             applied?;
         }
         self.apply_consumer(consumer, spec).await.map(drop)
@@ -301,6 +291,7 @@ impl State {
         self.wanted.clear();
         self.applied.clear();
         self.owed.clear();
+        self.has_budget = false;
         if leads {
             // What a controller before this one has made is as it should be until somebody says otherwise.
             let workloads: Vec<_> =

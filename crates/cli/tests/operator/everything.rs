@@ -168,10 +168,11 @@ impl Group<'_> {
         unplanned.filter(|line| !line.contains("\"planned\":true")).count()
     }
 
-    /// Those of its objects of a kind that are consumers'.
-    fn consumers_of(&self, kind: &str) -> Vec<String> {
-        let names = self.stage.names(kind);
-        let consumers = names.split_whitespace().filter(|name| name.contains("-consumer-"));
+    /// Its objects of a kind that are consumers', as `NAME=FIELD`.
+    fn consumers_of(&self, kind: &str, field: &str) -> Vec<String> {
+        let path = format!("{{range .items[*]}}{{.metadata.name}}={{{field}}} {{end}}");
+        let all = self.stage.namespace.get(kind, &path);
+        let consumers = all.split_whitespace().filter(|it| it.contains("-consumer-"));
         consumers.map(str::to_owned).collect()
     }
 
@@ -280,13 +281,7 @@ fn begin(group: &Group<'_>) -> Load {
     for load in ["steady", "surge"] {
         std::fs::create_dir_all(group.folder(load).join("sink")).unwrap();
     }
-    let mut spec = group.spec();
-    group.stage.apply(group.name(), &spec);
-    spec["workers"]["kind"] = json!("kubernetes");
-    std::fs::write(&group.file, spec.to_string()).unwrap();
-    group.stage.until("control topics", || {
-        run(&["topics", "describe", "--spec", group.file.to_str().unwrap()]).status.success()
-    });
+    assert_eq!(group.stage.begin(&group.spec()), group.file);
     let steady = group.load("steady", "300kB/s", &[]);
     group.until("one consumer that reads everything", |told| {
         is_read(told) && ready(told).len() == 1
@@ -301,12 +296,12 @@ fn consumers_follow_the_load(group: &Group<'_>) -> PathBuf {
     let mut surge = group.load("surge", "1.8MB/s", &["--duration", "40s"]);
     group.until("three consumers", |told| ready(told).len() >= 3);
     for kind in ["deployments", "persistentvolumeclaims"] {
-        assert!(group.consumers_of(kind).len() >= 3, "{kind}");
+        assert!(group.consumers_of(kind, ".metadata.uid").len() >= 3, "{kind}");
     }
     assert!(surge.running.0.wait().unwrap().success(), "{}", log(&group.stage.folder, surge.name));
     group.until("one consumer again", |told| ready(told).len() == 1 && is_read(told));
     for kind in ["deployments", "persistentvolumeclaims"] {
-        group.stage.until(kind, || group.consumers_of(kind).len() == 1);
+        group.stage.until(kind, || group.consumers_of(kind, ".metadata.uid").len() == 1);
     }
     surge.folder
 }
@@ -371,7 +366,9 @@ fn moves_go_on_without_the_api_server(group: &Group<'_>) {
     let back = moment();
     group.service("consumers.min", "3");
     let seconds = || back.elapsed().as_secs_f64();
-    group.stage.until("third Deployment", || group.consumers_of("deployments").len() == 3);
+    group.stage.until("third Deployment", || {
+        group.consumers_of("deployments", ".metadata.uid").len() == 3
+    });
     println!("a third Deployment {:.1} s after the API server was back", seconds());
     group.until("three consumers after the outage", |told| ready(told).len() == 3 && is_read(told));
     println!("three consumers {:.1} s after the API server was back", seconds());
@@ -407,13 +404,8 @@ fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
     let [good, bad] = [2, 3].map(|tag| format!("example/{}:{tag}", group.name()));
     kube.image(&good, Path::new(env!("CARGO_BIN_EXE_tidegate")));
     kube.script_image(&bad, "exit 1");
-    let images = || {
-        let path =
-            "{range .items[*]}{.metadata.name}={.spec.template.spec.containers[0].image} {end}";
-        let all = group.stage.namespace.get("deployments", path);
-        let of_consumers = all.split_whitespace().filter(|it| it.contains("-consumer-"));
-        of_consumers.map(str::to_owned).collect::<Vec<_>>()
-    };
+    let image = ".spec.template.spec.containers[0].image";
+    let images = || group.consumers_of("deployments", image);
     let are = |wanted: &str| {
         !images().is_empty() && images().iter().all(|it| it.ends_with(&format!("={wanted}")))
     };
@@ -449,12 +441,7 @@ fn images_are_rolled_out_and_taken_back(group: &Group<'_>) {
 
 /// Controllers that are started anew, as by another version, leave the consumers alone; and while a group is paused nothing moves.
 fn controllers_are_replaced_in_order(group: &Group<'_>) {
-    let pods = || {
-        let path = "{range .items[*]}{.metadata.name}={.metadata.uid} {end}";
-        let all = group.stage.namespace.get("pods", path);
-        let consumers = all.split_whitespace().filter(|it| it.contains("-consumer-"));
-        consumers.map(str::to_owned).collect::<Vec<_>>()
-    };
+    let pods = || group.consumers_of("pods", ".metadata.uid");
     group.service("paused", "true");
     group.until("pause", |told| told["spec"]["paused"] == true && is_read(told));
     let (before, leader) = (pods(), group.leader().unwrap().pod);

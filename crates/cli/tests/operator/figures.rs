@@ -11,7 +11,6 @@ use tidegate_testing::{KafkaVersion, RealKafka, RealKube};
 use crate::audited::audited;
 use crate::ends::{end, log};
 use crate::stage::Stage;
-use crate::support::run;
 
 /// Clock ticks in a second, as Linux counts the time of processes.
 const TICKS: f64 = 100.0;
@@ -124,14 +123,7 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     let container = &mut spec["workers"]["kubernetes"]["template"]["spec"]["containers"][0];
     container["readinessProbe"] = probe("/readyz");
     container["livenessProbe"] = probe("/livez");
-    let mut file = spec.clone();
-    file["workers"]["kind"] = json!("kubernetes");
-    let path = folder.path().join("group.yaml");
-    std::fs::write(&path, file.to_string()).unwrap();
-    stage.apply(name, &spec);
-    stage.until("control topics", || {
-        run(&["topics", "describe", "--spec", path.to_str().unwrap()]).status.success()
-    });
+    let path = stage.begin(&spec);
     let prefix = format!("{name}.");
     let load = ["load", "--spec", path.to_str().unwrap(), "--prefix", &prefix, "--topics", "1"];
     // Far more than twenty can read, so that the rates do not matter.
@@ -145,9 +137,7 @@ fn figures_of_a_group_that_grows_is_rolled_out_and_rests_with_a_hundred_consumer
     patiently(&stage, 20);
     growth(&log(folder.path(), "one"));
 
-    kube.image(&format!("example/{name}:2"), Path::new(env!("CARGO_BIN_EXE_tidegate")));
-    spec["workers"]["kubernetes"]["image"] = json!(format!("example/{name}:2"));
-    rollout(&stage, &spec, 20);
+    rollout(&stage, &mut spec, 20);
     drop(load);
 
     spec["consumers"] = json!({ "min": 100, "max": 100 });
@@ -181,14 +171,7 @@ fn figures_of_a_rollout_that_is_audited() {
     let mut spec = stage.spec();
     spec["consumers"] = json!({ "min": 10, "max": 10 });
     spec["ownership"] = json!({});
-    let mut file = spec.clone();
-    file["workers"]["kind"] = json!("kubernetes");
-    let path = folder.path().join("group.yaml");
-    std::fs::write(&path, file.to_string()).unwrap();
-    stage.apply(name, &spec);
-    stage.until("control topics", || {
-        run(&["topics", "describe", "--spec", path.to_str().unwrap()]).status.success()
-    });
+    let path = stage.begin(&spec);
     let ledger = folder.path().join("acknowledged.json");
     let files = ["load", "--spec", path.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()];
     let shape = ["--rate", "500kB/s", "--topics", "1", "--partitions", "20"];
@@ -199,9 +182,7 @@ fn figures_of_a_rollout_that_is_audited() {
         let rows = rows();
         rows.len() == 20 && rows.iter().all(|row| row["state"] == "active")
     });
-    kube.image(&format!("example/{name}:2"), Path::new(env!("CARGO_BIN_EXE_tidegate")));
-    spec["workers"]["kubernetes"]["image"] = json!(format!("example/{name}:2"));
-    rollout(&stage, &spec, 10);
+    rollout(&stage, &mut spec, 10);
     assert_eq!(end(load), Some(0));
     stage.until("end of the lag", || rows().iter().all(|row| row["lagRecords"] == 0));
     namespace.kubectl(&["delete", "cg", name, "--timeout=300s"]);
@@ -240,8 +221,11 @@ fn growth(log: &str) {
     );
 }
 
-fn rollout(stage: &Stage<'_>, spec: &Value, consumers: u32) {
+fn rollout(stage: &Stage<'_>, spec: &mut Value, consumers: u32) {
     let name = stage.namespace.name();
+    let image = format!("example/{name}:2");
+    stage.kube.image(&image, Path::new(env!("CARGO_BIN_EXE_tidegate")));
+    spec["workers"]["kubernetes"]["image"] = json!(image);
     let began = lines(&log(&stage.folder, "one"), "").last().map_or(0, |line| line.ms);
     stage.apply(name, spec);
     stage.until("begin of the rollout", || stage.has_event("RolloutStarted", "updated"));

@@ -6,7 +6,6 @@ use tidegate_testing::{KafkaVersion, RealKafka, RealKube};
 use crate::audited::audited;
 use crate::ends::{Running, end, log};
 use crate::stage::Stage;
-use crate::support::run;
 
 #[test]
 #[ignore = "starts a Kubernetes: cargo xtask kube test"]
@@ -26,17 +25,10 @@ fn resources_are_run_by_one_of_two_operators_until_they_are_deleted() {
     for operator in ["one", "two", "monitor"] {
         stage.until("operator that is ready", || stage.page(operator, "/readyz").is_some());
     }
-    stage.apply(name, &stage.spec());
-    let file = folder.path().join("group.yaml");
-    let mut spec = stage.spec();
-    spec["workers"]["kind"] = json!("kubernetes");
-    std::fs::write(&file, spec.to_string()).unwrap();
+    let file = stage.begin(&stage.spec());
     let ledger = folder.path().join("acknowledged.json");
     let files = ["load", "--spec", file.to_str().unwrap(), "--ledger", ledger.to_str().unwrap()];
     let shape = ["--duration", "120s", "--rate", "400kB/s", "--topics", "1", "--partitions", "8"];
-    stage.until("control topics", || {
-        run(&["topics", "describe", "--spec", file.to_str().unwrap()]).status.success()
-    });
     let mut load = stage.start("load", &[&files[..], &shape[..]].concat());
     stage.until("two consumers", || stage.is_well(2));
     let [consumer_one, consumer_two] = [1, 2].map(|number| format!("{name}-consumer-{number}"));

@@ -81,6 +81,19 @@ impl<'a> Stage<'a> {
         self.namespace.apply(&resource.to_string());
     }
 
+    /// Makes the resource of the group, and the same as a file for the commands that want one; waits until the control topics are there.
+    pub(crate) fn begin(&self, spec: &Value) -> PathBuf {
+        let path = self.folder.join("group.yaml");
+        let mut file = spec.clone();
+        file["workers"]["kind"] = json!("kubernetes");
+        std::fs::write(&path, file.to_string()).unwrap();
+        self.apply(self.namespace.name(), spec);
+        self.until("control topics", || {
+            run(&["topics", "describe", "--spec", path.to_str().unwrap()]).status.success()
+        });
+        path
+    }
+
     pub(crate) fn start(&self, name: &str, arguments: &[&str]) -> Running {
         on_kube::start(self.kube, &self.folder, name, arguments)
     }
