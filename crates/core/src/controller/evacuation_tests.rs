@@ -89,6 +89,27 @@ fn a_consumer_that_is_to_be_left_keeps_its_partitions_until_another_is_ready_and
 }
 
 #[test]
+fn while_no_worker_can_be_made_partitions_move_between_those_who_live() {
+    let mut settings = bounded(3, 1);
+    settings.demand.min_consumers = 2;
+    let mut desk = Desk::heir_of_plan(1);
+    desk.step(Input::Settings(settings.into()));
+    desk.report(&[50]);
+    desk.calm();
+    desk.steering.frozen = true;
+    assert_eq!(stops(&desk.evacuate(&[1])), [1]);
+    let mut effects = desk.hear(stopped(FIRST, EPOCH, StopReason::Command));
+    assert_eq!(owner(&desk), Some(consumer(2)));
+    for _ in 0..20 {
+        desk.report(&[50]);
+        effects.extend(desk.pass(10, &[FIRST, SECOND]));
+    }
+    assert_eq!((workers(&effects, true), workers(&effects, false)), Default::default());
+    desk.steering.frozen = false;
+    assert_eq!(workers(&desk.evacuate(&[1]), true), [3], "as soon as it can be");
+}
+
+#[test]
 fn a_consumer_that_comes_back_counts_for_the_minimum_while_it_is_away() {
     let moved = |held: &[u32]| {
         let mut settings = bounded(3, 1);

@@ -126,6 +126,8 @@ pub struct Steering {
     pub hold: BTreeSet<ConsumerNumber>,
     /// Partitions that must be on a certain consumer.
     pub pins: BTreeMap<PartitionId, ConsumerNumber>,
+    /// Workers can neither be made nor removed for now: what runs them is away. Partitions move between consumers that live.
+    pub frozen: bool,
 }
 
 /// What the controller knows about a worker.

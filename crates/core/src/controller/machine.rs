@@ -90,6 +90,7 @@ pub struct Controller {
     pub(super) leaving: Leaving,
     pub(super) held: BTreeSet<ConsumerNumber>,
     pub(super) pins: BTreeMap<PartitionId, ConsumerNumber>,
+    pub(super) frozen: bool,
     /// Where consumers say that partitions were before the ledger knew of them.
     pub(super) homes: BTreeMap<PartitionId, ConsumerNumber>,
     /// Something changed that grants, commands or plans may follow from.
@@ -122,6 +123,7 @@ impl Controller {
             leaving: Leaving::default(),
             held: BTreeSet::new(),
             pins: BTreeMap::new(),
+            frozen: false,
             homes: BTreeMap::new(),
             dirty: true,
             look_due: now,
@@ -223,18 +225,18 @@ impl Controller {
     }
 
     fn steer(&mut self, now: Instant, steering: Steering, effects: &mut Vec<Effect>) {
-        let Steering { leave, hold, pins } = steering;
+        let Steering { leave, hold, pins, frozen } = steering;
         let before = self.leaving.consumers();
         let other: BTreeSet<_> = before.symmetric_difference(&leave).collect();
         // Of who has nothing nothing follows.
         let concerns = |consumer: &ConsumerNumber| other.contains(consumer);
-        if self.pins != pins || !other.is_empty() && self.sight().assignment.values().any(concerns)
-        {
+        let is_concerned = self.sight().assignment.values().any(concerns);
+        if self.pins != pins || self.frozen != frozen || is_concerned {
             self.demand.spec_changed();
         }
         self.promise(&leave, effects);
         self.leaving.note(now, &leave);
-        (self.held, self.pins) = (hold, pins);
+        (self.held, self.pins, self.frozen) = (hold, pins, frozen);
         if let Some(office) = &mut self.office {
             office.is_steered = true;
         }
@@ -387,7 +389,10 @@ impl Controller {
             }
         }
         let undecided = self.office.as_ref().is_none_or(|office| office.outbox.holds_plan());
-        if undecided || self.planning.state.is_none_or(|state| state.done_at.is_none()) {
+        if self.frozen
+            || undecided
+            || self.planning.state.is_none_or(|state| state.done_at.is_none())
+        {
             return;
         }
         let bereft = self.handovers.values().map(|handover| handover.from);

@@ -11,7 +11,7 @@ use super::machine::Controller;
 use crate::demand::{self, Fleet};
 use crate::ids::{ConsumerNumber, Instant, Offset, PartitionId};
 use crate::ledger::{Fold, Move, Ownership, PlanBody, Record, Trigger};
-use crate::pack::{self, Assignment, Solution};
+use crate::pack::{self, Assignment, Binding, Solution};
 
 /// A decision with everything that explains it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub struct Explanation {
     pub trigger: demand::Trigger,
     /// What the packer answered.
     pub solution: Solution,
+    /// How many consumers it would have had without the least and the largest number.
+    pub raw_consumers: u32,
     /// What is to change.
     pub moves: Vec<Move>,
 }
@@ -161,9 +163,12 @@ impl Controller {
         let most = most.saturating_sub(u32::try_from(left).unwrap_or(u32::MAX));
         let minimum = usize::try_from(demand.min_consumers.min(most)).unwrap_or(usize::MAX);
         let running = self.workers.keys().copied();
-        let spares = running.chain(ConsumerNumber::FIRST.and_above());
+        let others = ConsumerNumber::FIRST.and_above().take_while(|_| !self.frozen);
+        let spares = running.chain(others);
         let is_spare = |spare: &ConsumerNumber| {
-            !self.standings.is_passed_over(*spare) && !self.leaving.contains(*spare)
+            !self.standings.is_passed_over(*spare)
+                && !self.leaving.contains(*spare)
+                && (!self.frozen || self.lives(*spare))
         };
         for spare in spares.filter(is_spare) {
             if wanted.len() >= minimum {
@@ -178,21 +183,40 @@ impl Controller {
         let in_progress = self.planning.state.is_some_and(|state| state.done_at.is_none());
         let known = || self.demand.table().iter().map(|(partition, _)| partition);
         let orphaned = known().any(|partition| !assignment.contains_key(&partition));
-        let running = match self.settings.mode {
+        let running: BTreeSet<_> = match self.settings.mode {
             Mode::Own => self.workers.keys().copied().chain(assignment.values().copied()).collect(),
             Mode::Observe => assignment.values().copied().collect(),
         };
         let evacuate = self.leaving.consumers();
         let returning = evacuate.intersection(&self.held).count();
+        let mut unavailable = self.standings.passed_over();
+        if self.frozen && running.iter().any(|consumer| self.lives(*consumer)) {
+            unavailable.extend(running.iter().filter(|consumer| !self.lives(**consumer)));
+        }
         Fleet {
             assignment,
             running,
-            unavailable: self.standings.passed_over(),
+            unavailable,
             returning: u32::try_from(returning).unwrap_or(u32::MAX),
             evacuate,
             pins: self.pins.clone(),
             busy: in_progress && !orphaned,
         }
+    }
+
+    /// While nobody can be made a plan has those who live, if anybody does.
+    fn freeze(&self, fleet: &Fleet, problem: &mut pack::Problem) {
+        let living = fleet.running.iter().filter(|consumer| self.lives(**consumer)).count();
+        if self.frozen && living > 0 {
+            let most = u32::try_from(living).unwrap_or(u32::MAX);
+            problem.max_consumers = problem.max_consumers.min(most);
+            problem.min_consumers = problem.min_consumers.min(problem.max_consumers);
+            problem.max_surge = 0;
+        }
+    }
+
+    fn lives(&self, consumer: ConsumerNumber) -> bool {
+        self.fold.lives().current(consumer).is_some()
     }
 
     /// Decides, if it is time to, and hands the plan to the ledger.
@@ -210,9 +234,13 @@ impl Controller {
         let Some(trigger) = self.demand.due(now, &fleet) else { return };
         self.planning.rest_until = now.after(DECISION_PAUSE);
         let mut problem = self.demand.problem(now, &fleet, trigger);
+        self.freeze(&fleet, &mut problem);
         self.remember_homes(&mut problem);
         match pack::solve(&problem) {
-            Ok(solution) => self.decided(now, trigger, solution, effects),
+            Ok(solution) => {
+                let raw_consumers = raw_consumers(problem, &solution);
+                self.decided(now, trigger, solution, raw_consumers, effects);
+            }
             Err(error) => {
                 self.demand.decided(now, false);
                 effects.push(Effect::Note(Note::PlanInfeasible(error)));
@@ -239,6 +267,7 @@ impl Controller {
         now: Instant,
         trigger: demand::Trigger,
         solution: Solution,
+        raw_consumers: u32,
         effects: &mut Vec<Effect>,
     ) {
         let moves = self.moves_to(&solution);
@@ -250,7 +279,7 @@ impl Controller {
         } else if acts {
             self.append_plan(now, trigger, &solution, moves.clone(), effects);
         }
-        let explanation = Explanation { trigger, solution, moves };
+        let explanation = Explanation { trigger, solution, raw_consumers, moves };
         self.planning.last = Some(explanation.clone());
         effects.push(Effect::Note(Note::Decided(explanation)));
     }
@@ -306,4 +335,16 @@ impl Controller {
             office.outbox.append(now, |seal| Record::Plan { seal, plan }, effects);
         }
     }
+}
+
+/// How many consumers a solution would have without limits.
+fn raw_consumers(mut problem: pack::Problem, solution: &Solution) -> u32 {
+    let limited = solution.report.consumers_after;
+    let bound_by = &solution.report.bound_by;
+    if ![Binding::MaxConsumers, Binding::MinConsumers].iter().any(|it| bound_by.contains(it)) {
+        return limited;
+    }
+    problem.min_consumers = 1;
+    problem.max_consumers = u32::try_from(problem.items.len()).unwrap_or(u32::MAX).max(limited);
+    pack::solve(&problem).map_or(limited, |raw| raw.report.consumers_after)
 }

@@ -841,3 +841,18 @@ fn who_does_not_come_is_planned_around_though_the_partition_stays_where_it_is() 
     let done = |effect: &Effect| matches!(effect, Effect::Note(Note::PlanDone(..)));
     assert!(effects.iter().any(done), "the plan that counted on consumer 3 is over");
 }
+
+#[test]
+fn a_decision_says_how_many_consumers_it_would_have_without_limits() {
+    let decided = |min, max| {
+        let mut settings = settings();
+        (settings.demand.min_consumers, settings.demand.max_consumers) = (min, max);
+        let mut desk = Desk::leader(settings);
+        desk.report(&[60, 60, 60, 60]);
+        desk.calm();
+        let last = desk.controller.last_decision().unwrap();
+        (last.solution.report.consumers_after, last.raw_consumers)
+    };
+    assert_eq!(decided(1, 9), (4, 4));
+    assert_eq!(decided(1, 2), (2, 4));
+}

@@ -70,7 +70,12 @@ pub(super) fn drifted(consumer: u32) -> Happening {
 }
 
 fn decided(decision: &Decision, status: &Status) -> Happening {
-    let Decision { consumers_before, consumers_after, lower_bound, moves, .. } = decision;
+    let Decision { consumers_before, consumers_after, raw_consumers, moves, .. } = decision;
+    let limits = if raw_consumers == consumers_after {
+        String::new()
+    } else {
+        format!(" ({raw_consumers} without limits)")
+    };
     let rate: u64 = status.topics.iter().map(|topic| topic.bytes_per_sec).sum();
     let because: Vec<String> = std::iter::once(decision.trigger.clone())
         .chain(decision.bound_by.iter().map(|bound| format!("bound by {bound}")))
@@ -78,7 +83,7 @@ fn decided(decision: &Decision, status: &Status) -> Happening {
         .collect();
     let would = if status.mode == Mode::Own { "" } else { "would be: " };
     let note = format!(
-        "{would}{consumers_before} -> {consumers_after} consumers, lower bound {lower_bound}, {moves} partitions move, {}; because {}",
+        "{would}{consumers_before} -> {consumers_after} consumers{limits}, {moves} partitions move, {}; because {}",
         ByteRate(rate),
         because.join(", ")
     );
@@ -149,7 +154,7 @@ mod tests {
             at_unix_ms,
             consumers_before,
             consumers_after,
-            lower_bound: 5,
+            raw_consumers: 6,
             moves: 7,
             trigger: "overload".to_owned(),
             reasons: [("relieve".to_owned(), 7)].into(),
@@ -175,7 +180,7 @@ mod tests {
         let told = lines(&leader(), &after);
         assert_eq!(
             told[0],
-            "Scaled: 3 -> 5 consumers, lower bound 5, 7 partitions move, 2.30 MB/s; because overload, 7 relieve"
+            "Scaled: 3 -> 5 consumers (6 without limits), 7 partitions move, 2.30 MB/s; because overload, 7 relieve"
         );
         assert!(told[1].starts_with("Rebalanced: 5 -> 5 consumers"), "{told:?}");
         assert!(between(&after, &after).is_empty());

@@ -174,6 +174,7 @@ fn last_decision(decision: &Decision) -> LastDecision {
         lower_bound: decision.lower_bound,
         consumers_before: decision.consumers_before,
         consumers_after: decision.consumers_after,
+        raw_consumers: decision.raw_consumers,
         bound_by: decision.bound_by.clone(),
         moves: decision.moves,
         reasons: decision.reasons.clone(),
@@ -252,7 +253,7 @@ mod tests {
             decisions: vec![Decision {
                 at_unix_ms: 1_700_000_000_900,
                 consumers_after: 2,
-                lower_bound: 2,
+                raw_consumers: 7,
                 ..Decision::default()
             }],
             ..Status::default()
@@ -280,7 +281,7 @@ mod tests {
             (Numbers { wanted: 2, ready: 2 }, 3)
         );
         let decision = status.last_decision.unwrap();
-        assert_eq!((decision.time.as_str(), decision.lower_bound), ("2023-11-14T22:13:20Z", 2));
+        assert_eq!((decision.time.as_str(), decision.raw_consumers), ("2023-11-14T22:13:20Z", 7));
     }
 
     #[test]

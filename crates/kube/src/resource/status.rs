@@ -78,6 +78,8 @@ pub struct LastDecision {
     pub consumers_before: u32,
     /// So many there are to be.
     pub consumers_after: u32,
+    /// So many there would be without `consumers.min` and `consumers.max`.
+    pub raw_consumers: u32,
     /// What kept it from something else, such as the maximum.
     pub bound_by: Vec<String>,
     /// So many partitions move.

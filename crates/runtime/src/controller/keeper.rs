@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::{Error, WorkerChange, WorkerSpec, WorkerState, Workers};
+use crate::ports::{Class, Error, WorkerChange, WorkerSpec, WorkerState, Workers};
 use crate::task::Failure;
 
 /// What the keeper is told.
@@ -36,6 +36,8 @@ pub(super) enum News {
     List(BTreeMap<ConsumerNumber, WorkerState>),
     /// One has changed.
     Change(WorkerChange),
+    /// What runs workers is away, and nobody can be made or removed, or it is back.
+    Reachable(bool),
 }
 
 /// Between two lists, and the first pause before a wish that failed is tried again.
@@ -43,6 +45,12 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// The longest such pause: a hundred workers for which there is no room must not busy an API server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The same for what may work by itself again at any time: who runs workers may be away, and nobody tells that it is back.
+const LONGEST_AWAY: Duration = Duration::from_secs(8);
+
+/// What runs workers is away when it has not answered for so long: a restart, or one answer that got lost, is not worth a plan.
+const AWAY: Duration = Duration::from_secs(15);
 
 /// How long the end of all workers waits for what is being done.
 const LAST: Duration = Duration::from_secs(15);
@@ -71,7 +79,7 @@ pub(super) fn keeper(
         wanted: BTreeMap::new(),
         doing: FuturesUnordered::new(),
         news: news_out,
-        was_reachable: true,
+        unreached: None,
     };
     (KeeperHandle { wishes, news }, keeper.run(wishes_in, end_workers, stop))
 }
@@ -83,8 +91,8 @@ struct Keeper {
     /// What of it is being done, one thing at a time for each consumer.
     doing: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     news: mpsc::Sender<News>,
-    /// What runs workers could be reached at the last look.
-    was_reachable: bool,
+    /// Since when what runs workers has not been reached, and whether that was told.
+    unreached: Option<(Instant, bool)>,
 }
 
 #[derive(Debug)]
@@ -130,7 +138,10 @@ impl Keeper {
                     self.tell(News::Change(change)).await;
                     retry.reset_immediately();
                 }
-                _ = retry.tick() => self.again().await,
+                _ = retry.tick() => tokio::select! {
+                    () = self.again() => {}
+                    () = stop.cancelled() => break,
+                },
             }
         }
         if end_workers {
@@ -171,14 +182,7 @@ impl Keeper {
     }
 
     async fn again(&mut self) {
-        let is_reachable = self.workers.is_reachable().await;
-        if is_reachable && !self.was_reachable {
-            let now = Instant::now();
-            for wanted in self.wanted.values_mut() {
-                (wanted.due, wanted.pause) = (now, RETRY);
-            }
-        }
-        self.was_reachable = is_reachable;
+        self.reach().await;
         self.begin();
         match self.workers.list().await {
             Ok(list) => self.tell(News::List(list)).await,
@@ -186,6 +190,26 @@ impl Keeper {
                 error = &error as &dyn std::error::Error,
                 "failed to list the workers"
             ),
+        }
+    }
+
+    /// Looks whether what runs workers is away. Once it is back, what failed is tried again at once.
+    async fn reach(&mut self) {
+        let now = Instant::now();
+        if self.workers.is_reachable().await {
+            let Some((_, is_told)) = self.unreached.take() else { return };
+            for wanted in self.wanted.values_mut() {
+                (wanted.due, wanted.pause) = (now, RETRY);
+            }
+            if is_told {
+                self.tell(News::Reachable(true)).await;
+            }
+            return;
+        }
+        let (since, is_told) = *self.unreached.get_or_insert((now, false));
+        if !is_told && now.duration_since(since) >= AWAY {
+            self.unreached = Some((since, true));
+            self.tell(News::Reachable(false)).await;
         }
     }
 
@@ -212,11 +236,13 @@ impl Keeper {
         wanted.is_being_done = false;
         let is_wanted_still = wanted.spec == spec;
         if let Err(error) = result {
+            let is_transient = error.class() == Class::Transient;
+            let longest = if is_transient { LONGEST_AWAY } else { LONGEST_PAUSE };
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%consumer, error, "failed to change a worker; it is tried again");
             if is_wanted_still {
                 wanted.due = Instant::now() + wanted.pause;
-                wanted.pause = (wanted.pause * 2).min(LONGEST_PAUSE);
+                wanted.pause = (wanted.pause * 2).min(longest);
             }
         } else if is_wanted_still {
             self.wanted.remove(&consumer);
@@ -241,7 +267,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::ports::{Class, Doing, Phase};
+    use crate::ports::{Doing, Phase};
     use crate::task::Task;
 
     const ONE: ConsumerNumber = ConsumerNumber::FIRST;
@@ -327,7 +353,7 @@ mod tests {
         handle.wishes.send(Wish::Run(ONE, WorkerSpec::default())).await.unwrap();
         tokio::time::sleep(Duration::from_secs(300)).await;
         let asked = workers.asked().len();
-        assert!((8..=11).contains(&asked), "{asked} times in five minutes");
+        assert!((36..=42).contains(&asked), "{asked} times in five minutes");
         workers.is_away.store(false, Ordering::SeqCst);
         tokio::time::sleep(RETRY * 2).await;
         assert_eq!(workers.asked().len(), asked + 1);

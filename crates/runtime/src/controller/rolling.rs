@@ -1,6 +1,7 @@
 //! What the workers run: the revisions that are known, and which of them each is to be started with or updated to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tidegate_core::controller::{Controller, Steering};
 use tidegate_core::ids::{ConsumerNumber, Instant, PartitionId};
@@ -14,7 +15,7 @@ use crate::ports::{Phase, WorkerSpec, WorkerState};
 use crate::spec::{Config, GroupSpec, Mode};
 
 /// After the canary has its partitions again. One time constant of the low-pass filter: by then its lag would show.
-const CANARY: std::time::Duration = std::time::Duration::from_secs(10);
+const CANARY: Duration = Duration::from_secs(10);
 
 /// One revision.
 #[derive(Debug)]
@@ -33,6 +34,34 @@ pub(super) struct Rolling {
     rollout: Rollout,
     /// What the state machine was told last, in this term.
     told: Option<Steering>,
+    away: Away,
+}
+
+/// Time in which what runs workers was away: nothing that it was to do is late for that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Away {
+    since: Option<Instant>,
+    earlier: Duration,
+}
+
+// === impl Away ===
+
+impl Away {
+    fn note(&mut self, now: Instant, is_away: bool) {
+        match self.since {
+            None if is_away => self.since = Some(now),
+            Some(since) if !is_away => {
+                self.earlier += now.since(since);
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// The time of a clock that stands still meanwhile.
+    fn clock(self, now: Instant) -> Instant {
+        self.since.unwrap_or(now).before(self.earlier)
+    }
 }
 
 /// What a look at the group comes to.
@@ -62,6 +91,7 @@ impl Rolling {
             known: BTreeMap::new(),
             rollout: Rollout::new(patience(config), wanted.revision.clone(), refused),
             told: None,
+            away: Away::default(),
         };
         rolling.learn(&wanted);
         rolling
@@ -78,6 +108,11 @@ impl Rolling {
     pub(super) fn resume(&mut self) {
         self.rollout.resume();
         self.told = None;
+    }
+
+    /// What runs workers answers, or does not.
+    pub(super) fn reach(&mut self, now: Instant, is_reachable: bool) {
+        self.away.note(now, !is_reachable);
     }
 
     /// Takes up what workers run.
@@ -158,7 +193,7 @@ impl Rolling {
         hold.extend(wishes.hold);
         let mut pins = catalog.pins(&config.consumers.pins);
         pins.extend(wishes.pins);
-        let steering = Steering { leave, hold, pins };
+        let steering = Steering { leave, hold, pins, frozen: self.away.since.is_some() };
         // Said again while somebody waits for it.
         if self.told.as_ref() != Some(&steering) || !ending.is_empty() {
             self.told = Some(steering.clone());
@@ -181,7 +216,7 @@ impl Rolling {
         let is_behind = !is_quiet && core.demand().weights(now).behind;
         let paused = config.paused || config.mode == Mode::Observe;
         let view = View { members: &members, held: &held, drained, is_behind, paused };
-        self.rollout.look(now, &view)
+        self.rollout.look(self.away.clock(now), &view)
     }
 
     /// The workers as the rollout sees them; those that are to end are none of its business.
@@ -294,6 +329,18 @@ mod tests {
     fn worker(spec: &GroupSpec, phase: Phase) -> WorkerState {
         let spec = WorkerSpec::new(&spec.for_consumers(), "");
         WorkerState { starts: 1, ..WorkerState::new(phase, spec) }
+    }
+
+    #[test]
+    fn time_in_which_workers_are_away_does_not_count() {
+        let mut away = Away::default();
+        let [mut seen, at] = [Vec::new(), vec![0, 10, 30, 50, 60, 90]];
+        for second in at {
+            let now = Instant::since_boot(Duration::from_secs(second));
+            away.note(now, (10..50).contains(&second));
+            seen.push(away.clock(now).since(Instant::since_boot(Duration::ZERO)).as_secs());
+        }
+        assert_eq!(seen, [0, 10, 10, 10, 20, 50]);
     }
 
     #[test]

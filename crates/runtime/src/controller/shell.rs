@@ -293,6 +293,10 @@ impl Shell {
                 self.are_workers_known = true;
                 self.roll();
             }
+            News::Reachable(is_reachable) => {
+                self.rolling.reach(self.clock.now(), is_reachable);
+                self.roll();
+            }
             News::Change(WorkerChange { consumer, phase, died, detail }) => {
                 tracing::info!(%consumer, ?phase, detail, "a worker has changed");
                 let view = WorkerView {

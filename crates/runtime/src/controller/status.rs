@@ -74,6 +74,7 @@ fn decision(explanation: &Explanation, at_unix_ms: u64) -> Decision {
         cost_permille: report.r_score_permille,
         consumers_before: report.consumers_before,
         consumers_after: report.consumers_after,
+        raw_consumers: explanation.raw_consumers,
         lower_bound: report.lower_bound.consumers(),
         bound_by: report.bound_by.iter().map(|bound| bound.name().to_owned()).collect(),
     }

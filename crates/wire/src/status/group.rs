@@ -335,6 +335,8 @@ pub struct Decision {
     pub consumers_before: u32,
     /// Consumers after it.
     pub consumers_after: u32,
+    /// Consumers that there would be after it without the least and the largest number.
+    pub raw_consumers: u32,
     /// No valid plan can have fewer consumers.
     pub lower_bound: u32,
     /// What kept the group from being smaller or from moving less.
