@@ -71,7 +71,8 @@ func (t *testbed) args(component string) []string {
 			fmt.Sprintf("--secure-port=%d", t.Port), "--endpoint-reconciler-type=none",
 			"--tls-cert-file=pki/apiserver.crt", "--tls-private-key-file=pki/apiserver.key",
 			"--client-ca-file=pki/ca.crt", "--authorization-mode=Node,RBAC",
-			"--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+			// The second, which some distributions add, asks for more rights of whoever sets owners.
+			"--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement", "--allow-privileged=true",
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file=pki/service-account.crt",
 			"--service-account-signing-key-file=pki/service-account.key",

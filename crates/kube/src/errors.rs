@@ -67,6 +67,16 @@ fn missing(right: Right, error: &kube::Error) -> Option<String> {
     ))
 }
 
+/// True where nobody has answered a request: the server is away, or something between drops what it is sent.
+pub(crate) fn is_no_answer(error: &Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| match cause.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(_)) => false,
+        Some(_) => true,
+        None => cause.is::<tokio::time::error::Elapsed>(),
+    })
+}
+
 /// True if there is no such object.
 pub(crate) fn is_missing(error: &kube::Error) -> bool {
     code(error) == Some(404)

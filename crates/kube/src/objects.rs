@@ -50,6 +50,7 @@ pub(crate) fn workload(
     metadata["annotations"] = json!({ REVISION: spec.revision });
     let mut body = json!({
         "replicas": 1,
+        "minReadySeconds": 0,
         "revisionHistoryLimit": 1,
         "selector": { "matchLabels": { GROUP_LABEL: names.group(), CONSUMER_LABEL: consumer.to_string() } },
         "template": template(options, names, consumer, spec, workers),
@@ -57,6 +58,8 @@ pub(crate) fn workload(
     let kind = match options.keeping {
         Keeping::Claim => {
             body["strategy"] = json!({ "type": "Recreate" });
+            // Somebody's `kubectl rollout pause` would hold up ours.
+            body["paused"] = json!(false);
             "Deployment"
         }
         Keeping::StatefulSet => {
@@ -296,6 +299,7 @@ mod tests {
             "metadata": { "labels": { "team": "checkout", CONSUMER_LABEL: "7" } },
             "spec": {
                 "nodeSelector": { "disk": "fast" },
+                "topologySpreadConstraints": [],
                 "securityContext": { "runAsUser": 1 },
                 "containers": [
                     { "name": "sidecar", "image": "s" },
@@ -311,6 +315,7 @@ mod tests {
             "who it is is not the template's to say"
         );
         assert_eq!(pod["spec"]["nodeSelector"]["disk"], "fast");
+        assert_eq!(pod["spec"]["topologySpreadConstraints"], json!([]), "it wants none");
         assert_eq!(pod["spec"]["securityContext"], json!({ "runAsUser": 1 }));
         let containers = pod["spec"]["containers"].as_array().unwrap();
         assert_eq!(containers.len(), 2);
@@ -334,6 +339,9 @@ mod tests {
         let pod = pod(Value::Null);
         assert_eq!(pod["spec"]["automountServiceAccountToken"], false);
         assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
+        let spread = &pod["spec"]["topologySpreadConstraints"][0];
+        assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(spread["labelSelector"]["matchLabels"][GROUP_LABEL], "orders");
         assert_eq!(pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 60 + 20 + 1);
         let hook = &pod["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"];

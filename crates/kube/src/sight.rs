@@ -33,11 +33,21 @@ struct View {
     ending: Option<ProcessId>,
 }
 
+/// A workload, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Workload {
+    /// What it was told to run.
+    pub(crate) spec: WorkerSpec,
+    pub(crate) generation: i64,
+    pub(crate) replicas: i64,
+    /// Of the container that is the consumer.
+    pub(crate) image: String,
+}
+
 /// Everything that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Sight {
-    /// What each was told to run, and its generation.
-    workloads: BTreeMap<ConsumerNumber, (WorkerSpec, i64)>,
+    workloads: BTreeMap<ConsumerNumber, Workload>,
     claims: BTreeSet<ConsumerNumber>,
     unbound: Unbound,
     pods: BTreeMap<String, View>,
@@ -47,7 +57,7 @@ impl Sight {
     /// All workers: those with a workload, and those whose pods have not ended yet.
     pub(crate) fn list(&self) -> BTreeMap<ConsumerNumber, WorkerState> {
         let mut list: BTreeMap<ConsumerNumber, WorkerState> = BTreeMap::new();
-        for (consumer, (spec, _)) in &self.workloads {
+        for (consumer, Workload { spec, .. }) in &self.workloads {
             list.insert(*consumer, WorkerState::new(Phase::Pending, spec.clone()));
         }
         for view in self.pods.values() {
@@ -83,7 +93,7 @@ impl Sight {
     pub(crate) fn note_workload(
         &mut self,
         consumer: ConsumerNumber,
-        workload: Option<(WorkerSpec, i64)>,
+        workload: Option<Workload>,
     ) -> Option<WorkerChange> {
         if let Some(workload) = workload {
             let is_new = self.workloads.insert(consumer, workload).is_none();
@@ -170,8 +180,8 @@ impl Sight {
         Some(change(consumer, phase, detail))
     }
 
-    /// All workloads: what each was told to run, and its generation.
-    pub(crate) fn workloads(&self) -> impl Iterator<Item = (ConsumerNumber, &(WorkerSpec, i64))> {
+    /// All workloads.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = (ConsumerNumber, &Workload)> {
         self.workloads.iter().map(|(consumer, workload)| (*consumer, workload))
     }
 
@@ -228,10 +238,19 @@ fn view(consumer: ConsumerNumber, pod: &Pod) -> View {
     };
     let trouble = trouble(pod, container).filter(|_| phase != Phase::Running);
     // Of a pod that is being deleted, too, the node says by its phase that no container is started again: a container's end may be old.
-    let ended = has_ended && is_over;
+    let ended = has_ended && is_over && !is_collected(pod);
     let process = || pod.uid().as_deref().and_then(process_of_pod);
     let ending = if is_deleted && is_running { process() } else { None };
     View { consumer, phase, starts, trouble, ended, ending }
+}
+
+/// True where Kubernetes has given up a pod whose node is gone, and has written its phase in place of the node: its process may live.
+fn is_collected(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|it| it.type_ == "DisruptionTarget" && it.reason.as_deref() == Some("DeletionByPodGC"))
 }
 
 /// The container that is the consumer, as the node tells it.
@@ -305,7 +324,10 @@ mod tests {
     fn sight() -> Sight {
         let mut sight = Sight::default();
         let spec = WorkerSpec { revision: "r1".to_owned(), group: "group: orders".into() };
-        assert_eq!(sight.note_workload(ONE, Some((spec, 1))).unwrap().phase, Phase::Pending);
+        assert_eq!(
+            sight.note_workload(ONE, Some(Workload { spec, ..Workload::default() })).unwrap().phase,
+            Phase::Pending
+        );
         sight
     }
 
@@ -330,6 +352,19 @@ mod tests {
         assert_eq!(told.died, Some((process_of_pod(UID).unwrap(), Evidence::PodEnded)));
         assert_eq!(sight.list()[&ONE].ending, None);
         assert_eq!(sight.note_pod(&pod(&ended(0), 1, true, "Succeeded")), None, "it is told once");
+    }
+
+    #[test]
+    fn a_pod_that_was_given_up_with_its_node_proves_nothing() {
+        let mut sight = sight();
+        let mut failed = pod(&ended(1), 0, false, "Failed");
+        let collected =
+            json!([{ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC" }]);
+        let status = failed.status.as_mut().unwrap();
+        status.conditions = serde_json::from_value(collected).unwrap();
+        assert_eq!(sight.note_pod(&failed).unwrap().died, None);
+        failed.status.as_mut().unwrap().conditions = None;
+        assert!(sight.note_pod(&failed).unwrap().died.is_some(), "its node says so itself");
     }
 
     #[test]

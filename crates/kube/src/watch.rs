@@ -15,6 +15,7 @@ use kube::core::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::Value;
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{WorkerChange, WorkerSpec};
 use tidegate_runtime::telemetry::metrics::ResourceLabels;
@@ -24,7 +25,8 @@ use tokio::time::Instant;
 use crate::errors;
 use crate::events::Inquiry;
 use crate::names::consumer_of;
-use crate::objects::{GROUP_SPEC, REVISION};
+use crate::objects::{CONTAINER, GROUP_SPEC, REVISION};
+use crate::sight::Workload;
 use crate::unbound::Claim;
 use crate::workers::{Broken, Shared};
 
@@ -116,16 +118,13 @@ impl Watch {
     }
 
     fn workload_is(&self, consumer: ConsumerNumber, object: &DynamicObject) -> Vec<WorkerChange> {
-        let revision = object.annotations().get(REVISION).cloned().unwrap_or_default();
-        let group = &object.data["spec"]["template"]["metadata"]["annotations"][GROUP_SPEC];
-        let group = group.as_str().unwrap_or_default().into();
-        let generation = object.metadata.generation.unwrap_or_default();
+        let workload = workload(object);
+        let generation = workload.generation;
         let stays = object.metadata.deletion_timestamp.is_none();
-        let spec = WorkerSpec { revision, group };
         let mut state = self.shared.lock();
-        let change = state.sight.note_workload(consumer, Some((spec.clone(), generation)));
+        let change = state.sight.note_workload(consumer, Some(workload.clone()));
         if stays {
-            state.adopt(consumer, spec, generation);
+            state.adopt(consumer, workload);
             let applied = state.applied.get(&consumer).copied();
             // Whoever made it may have lost its claim to who led before.
             let is_bare = self.shared.seen.borrow().all() && state.sight.lacks_claim(consumer);
@@ -230,6 +229,24 @@ impl Watch {
         self.shared.lock().broken.insert(resource, broken);
         let failures = &self.shared.options.metrics.watch_failures;
         failures.get_or_create(&ResourceLabels { resource }).inc();
+    }
+}
+
+/// What an object says of itself in the part that Kubernetes works by: whatever is changed of that has another generation.
+fn workload(object: &DynamicObject) -> Workload {
+    let spec = &object.data["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let annotations = &spec["template"]["metadata"]["annotations"];
+    let containers = spec["template"]["spec"]["containers"].as_array().into_iter().flatten();
+    let mut consumers = containers.filter(|container| container["name"] == CONTAINER);
+    Workload {
+        spec: WorkerSpec {
+            revision: text(&annotations[REVISION]),
+            group: text(&annotations[GROUP_SPEC]).into(),
+        },
+        generation: object.metadata.generation.unwrap_or_default(),
+        replicas: spec["replicas"].as_i64().unwrap_or_default(),
+        image: consumers.next().map(|container| text(&container["image"])).unwrap_or_default(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use kube::Client;
+use kube::api::ListParams;
 use tidegate_core::ids::ConsumerNumber;
 use tidegate_runtime::ports::{
     Class, Doing, Error, WorkerChange, WorkerSpec, WorkerState, Workers,
@@ -15,11 +16,12 @@ use tidegate_runtime::task::{Task, spawn_named};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::errors;
 use crate::kinds::Kinds;
 use crate::names::Names;
 use crate::objects::{budget, claim, workers_of, workload};
 use crate::options::KubeOptions;
-use crate::sight::Sight;
+use crate::sight::{Sight, Workload};
 use crate::upkeep::{self, Owed};
 use crate::watch::Watch;
 
@@ -32,8 +34,14 @@ const AT_ONCE: usize = 32;
 /// How long a list waits for the first sight of everything.
 const FIRST_SIGHT: Duration = Duration::from_secs(10);
 
-/// A watch that is broken is tried again, and says so, more often than this.
-const STILL_BROKEN: Duration = Duration::from_secs(4);
+/// What is broken is tried again, and says so, more often than this: a server that drops what it is sent takes ten seconds to be missed.
+const STILL_BROKEN: Duration = Duration::from_secs(14);
+
+/// Requests of this process, beside the watches, by resource.
+const REQUESTS: &str = "requests";
+
+/// How long the question may take whether the API server is there again.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Time between two looks whether all have ended.
 const END_LOOK: Duration = Duration::from_millis(200);
@@ -90,11 +98,11 @@ pub(crate) struct State {
     has_budget: bool,
     /// What the upkeep has to do.
     pub(crate) owed: Owed,
-    /// Watches that are broken, by resource.
+    /// Watches that are broken, by resource, and requests that are not answered.
     pub(crate) broken: BTreeMap<&'static str, Broken>,
 }
 
-/// Why a watch is broken, as far as is known: nobody tells when it is not any more, only each time when it still is.
+/// Why something is broken, as far as is known: of a watch nobody tells when it is not any more, only each time when it still is.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) at: Instant,
@@ -156,15 +164,23 @@ impl Workers for KubeWorkers {
     }
 
     async fn is_reachable(&mut self) -> bool {
-        let state = self.shared.lock();
-        let is_away = |broken: &Broken| !broken.is_forbidden && broken.at.elapsed() < STILL_BROKEN;
-        !state.broken.values().any(is_away)
+        let is_broken = {
+            let state = self.shared.lock();
+            let is = |broken: &Broken| !broken.is_forbidden && broken.at.elapsed() < STILL_BROKEN;
+            state.broken.values().any(is)
+        };
+        // A watch that goes on again says nothing of it until something happens.
+        !is_broken || self.shared.answers().await
     }
 
     fn ensure(&mut self, consumer: ConsumerNumber, spec: &WorkerSpec) -> Doing {
         self.shared.lock().wanted.insert(consumer, Some(spec.clone()));
         let (shared, spec) = (Arc::clone(&self.shared), spec.clone());
-        Box::pin(async move { shared.ensure(consumer, &spec).await })
+        Box::pin(async move {
+            let done = shared.ensure(consumer, &spec).await;
+            shared.note_answer(&done);
+            done
+        })
     }
 
     fn remove(&mut self, consumer: ConsumerNumber) -> Doing {
@@ -183,7 +199,9 @@ impl Workers for KubeWorkers {
             // Never closed.
             let _turn = shared.turns.acquire().await;
             // The claim goes when the pod is gone: the watch sees to it.
-            shared.kinds.workloads.delete(&shared.names.consumer(consumer)).await
+            let done = shared.kinds.workloads.delete(&shared.names.consumer(consumer)).await;
+            shared.note_answer(&done);
+            done
         })
     }
 
@@ -236,6 +254,30 @@ impl Workers for KubeWorkers {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is answered is there, and what answers one request is not away for the watches either.
+    fn note_answer(&self, done: &Result<(), Error>) {
+        let mut state = self.lock();
+        match done {
+            Err(error) if errors::is_no_answer(error) => {
+                let (at, why) = (Instant::now(), error.to_string());
+                state.broken.insert(REQUESTS, Broken { at, why, is_forbidden: false });
+            }
+            Err(_) => drop(state.broken.remove(REQUESTS)),
+            Ok(()) => state.broken.retain(|_, broken| broken.is_forbidden),
+        }
+    }
+
+    /// Asks for something small.
+    async fn answers(&self) -> bool {
+        let parameters = ListParams::default().labels(&self.names.selector()).limit(1);
+        let asked = tokio::time::timeout(ANSWER, self.kinds.pods.list(&parameters)).await;
+        let answers = matches!(asked, Ok(Ok(_) | Err(kube::Error::Api(_))));
+        if answers {
+            self.lock().broken.retain(|_, broken| broken.is_forbidden);
+        }
+        answers
     }
 
     pub(crate) async fn apply_budget(&self) -> Result<(), Error> {
@@ -296,25 +338,26 @@ impl State {
             // What a controller before this one has made is as it should be until somebody says otherwise.
             let workloads: Vec<_> =
                 self.sight.workloads().map(|(at, it)| (at, it.clone())).collect();
-            for (consumer, (spec, generation)) in workloads {
-                self.adopt(consumer, spec, generation);
+            for (consumer, workload) in workloads {
+                self.adopt(consumer, workload);
             }
         }
     }
 
-    /// A workload that this process has not made is kept as it is. True when it is one.
-    pub(crate) fn adopt(
-        &mut self,
-        consumer: ConsumerNumber,
-        spec: WorkerSpec,
-        generation: i64,
-    ) -> bool {
-        let is_new = !spec.revision.is_empty() && !self.wanted.contains_key(&consumer);
-        if self.leads && is_new {
-            self.wanted.insert(consumer, Some(spec));
+    /// A workload that this process has not made is kept as it is, unless it runs nothing, or another image than it was told to: then
+    /// somebody has changed it while nobody looked.
+    pub(crate) fn adopt(&mut self, consumer: ConsumerNumber, workload: Workload) {
+        let Workload { spec, generation, replicas, image } = workload;
+        if !self.leads || spec.revision.is_empty() || self.wanted.contains_key(&consumer) {
+            return;
+        }
+        let is_other = workers_of(&spec).is_ok_and(|workers| workers.kubernetes.image != image);
+        if replicas != 1 || is_other {
+            self.owed.workload(consumer, None);
+        } else {
             self.applied.insert(consumer, generation);
         }
-        self.leads && is_new
+        self.wanted.insert(consumer, Some(spec));
     }
 
     pub(crate) fn leads(&self) -> bool {

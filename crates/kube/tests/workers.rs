@@ -2,19 +2,21 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-use std::sync::LazyLock;
+mod support;
+
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use tidegate_core::ids::{ConsumerNumber, GroupName};
+use tidegate_core::ids::ConsumerNumber;
 use tidegate_kube::{KubeOptions, KubeWorkers, process_of_pod};
-use tidegate_runtime::ports::{
-    Class, Error, Evidence, Phase, WorkerChange, WorkerSpec, WorkerState, Workers as _,
-};
-use tidegate_runtime::spec::{Keeping, Workers};
+use tidegate_runtime::ports::{Class, Evidence, Phase, WorkerSpec, WorkerState, Workers as _};
+use tidegate_runtime::spec::Keeping;
 use tidegate_runtime::telemetry::metrics::StageLabels;
-use tidegate_testing::{Namespace, RealKube};
+use tidegate_testing::RealKube;
+
+use crate::support::{
+    ONE, PATIENCE, WORKER_RIGHTS, allow, client, client_as, image_of, kube, number, options,
+    revision, until,
+};
 
 /// Says who it is, serves what the probes ask for, and ends when it is told to.
 const CONSUMER: &str = "
@@ -23,45 +25,6 @@ echo consumer $TIDEGATE_CONSUMER_ID of pod $TIDEGATE_POD_UID, $(grep tidegate.de
 python3 -m http.server 8080 --bind $TIDEGATE_POD_IP &
 trap 'kill $!; exit 0' TERM
 while :; do wait $!; done";
-
-/// Of each wait for a change. Machines that run tests are busy.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// From SIGTERM to SIGKILL.
-const GRACE: Duration = Duration::from_secs(4);
-
-const ONE: ConsumerNumber = ConsumerNumber::FIRST;
-
-fn kube() -> &'static RealKube {
-    static KUBE: LazyLock<RealKube> = LazyLock::new(RealKube::start);
-    &KUBE
-}
-
-async fn client(kube: &RealKube) -> Client {
-    client_as(kube, None).await
-}
-
-/// The administrator's, or that of a user of the cluster.
-async fn client_as(kube: &RealKube, user: Option<&str>) -> Client {
-    let file = Kubeconfig::read_from(kube.kubeconfig()).unwrap();
-    let mut config =
-        Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    config.auth_info.impersonate = user.map(str::to_owned);
-    Client::try_from(config).unwrap()
-}
-
-fn options(namespace: &Namespace<'_>) -> KubeOptions {
-    let group = GroupName("orders".to_owned());
-    KubeOptions {
-        stop_grace: GRACE,
-        ..KubeOptions::new(namespace.name().to_owned(), group, &Workers::default())
-    }
-}
-
-fn image_of(options: &KubeOptions) -> String {
-    format!("example/{}:1", options.namespace)
-}
 
 /// Workers whose image is [`CONSUMER`], the first of them asked for and running.
 async fn begun(kube: &RealKube, options: KubeOptions) -> KubeWorkers {
@@ -72,40 +35,6 @@ async fn begun(kube: &RealKube, options: KubeOptions) -> KubeWorkers {
     workers.ensure(ONE, &revision(&image, "r1")).await.unwrap();
     running(&mut workers, ONE).await;
     workers
-}
-
-/// A revision of this name, whose pods run this image.
-fn revision(image: &str, name: &str) -> WorkerSpec {
-    let group = format!(
-        "{{group: orders, cluster: {{bootstrapServers: 'kafka:9092'}}, consumer: {{stopBudget: 1s}}, \
-         workers: {{kind: kubernetes, stopGrace: {}s, kubernetes: {{image: '{image}'}}}}}}",
-        GRACE.as_secs()
-    );
-    WorkerSpec { revision: name.to_owned(), group: group.into() }
-}
-
-fn number(number: u32) -> ConsumerNumber {
-    ConsumerNumber::new(number).unwrap()
-}
-
-/// Reads changes until one is as wanted.
-async fn until(
-    workers: &mut KubeWorkers,
-    what: &str,
-    wanted: impl Fn(&WorkerChange) -> bool,
-) -> WorkerChange {
-    let mut told = Vec::new();
-    let found = async {
-        loop {
-            let change = workers.changed().await;
-            if wanted(&change) {
-                return change;
-            }
-            told.push(change);
-        }
-    };
-    let found = tokio::time::timeout(PATIENCE, found).await;
-    found.unwrap_or_else(|_| panic!("no {what} after minutes, but {told:#?}"))
 }
 
 async fn running(workers: &mut KubeWorkers, consumer: ConsumerNumber) {
@@ -169,6 +98,31 @@ async fn what_somebody_deletes_or_changes_is_put_right() {
     namespace.wait("deployment/orders-consumer-1", "{.spec.replicas}", "1");
     running(&mut workers, ONE).await;
     assert!(options.metrics.repairs.get() >= 2);
+    namespace.kubectl(&["rollout", "pause", "deployment/orders-consumer-1"]);
+    let goes_on = async {
+        while namespace.get("deployment/orders-consumer-1", "{.spec.paused}") == "true" {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, goes_on).await.unwrap();
+    // Who looks at the template and at nothing else is not fooled by what stands beside it.
+    let annotation = "tidegate.dev/revision=other";
+    namespace.kubectl(&["annotate", "--overwrite", "deployment", "orders-consumer-1", annotation]);
+    // Also what is changed while nobody leads.
+    workers.lead(false).await;
+    namespace.kubectl(&[
+        "set",
+        "image",
+        "deployment/orders-consumer-1",
+        "consumer=example/other:1",
+    ]);
+    namespace.kubectl(&["scale", "deployment", "orders-consumer-1", "--replicas=0"]);
+    workers.lead(true).await;
+    namespace.wait("deployment/orders-consumer-1", "{.spec.replicas}", "1");
+    let image = "{.spec.template.spec.containers[0].image}";
+    assert_eq!(namespace.get("deployment/orders-consumer-1", image), image_of(&options));
+    let state = workers.list().await.unwrap().remove(&ONE).unwrap();
+    assert_eq!(state.spec.revision, "r1");
     workers.shut_down().await;
 }
 
@@ -266,7 +220,7 @@ async fn a_claim_that_is_not_bound_is_told_with_its_reason_and_heals() {
     assert!(trouble.starts_with(&format!("{claim}: ProvisioningFailed: ")), "{trouble}");
     assert!(trouble.ends_with("keeping: statefulSet"), "{trouble}");
     // Without the right to list Events the claim is told without its reason.
-    allow(&namespace, "no-events", &RIGHTS);
+    allow(&namespace, "no-events", &WORKER_RIGHTS);
     let blind = client_as(kube(), Some("no-events")).await;
     let mut other = KubeWorkers::start(&blind, options.clone());
     until(&mut other, "claim", |it| it.detail.starts_with(claim)).await;
@@ -308,116 +262,6 @@ async fn a_stateful_set_stands_in_where_claims_are_not_exclusive_and_volumes_may
         namespace.get("persistentvolumeclaims", "{.items[*].spec.accessModes[*]}"),
         "ReadWriteOnce"
     );
-}
-
-/// What a controller of Deployments may do, and nothing else: a rule `GROUP RESOURCE VERB` each. It can do without the right to list Events.
-const RIGHTS: [(&str, &str, &str); 14] = [
-    ("apps", "deployments", "create"),
-    ("apps", "deployments", "patch"),
-    ("apps", "deployments", "delete"),
-    ("apps", "deployments", "list"),
-    ("apps", "deployments", "watch"),
-    ("", "persistentvolumeclaims", "create"),
-    ("", "persistentvolumeclaims", "patch"),
-    ("", "persistentvolumeclaims", "delete"),
-    ("", "persistentvolumeclaims", "list"),
-    ("", "persistentvolumeclaims", "watch"),
-    ("policy", "poddisruptionbudgets", "create"),
-    ("policy", "poddisruptionbudgets", "patch"),
-    ("", "pods", "list"),
-    ("", "pods", "watch"),
-];
-
-/// Gives a user these rights in a namespace.
-fn allow(namespace: &Namespace<'_>, user: &str, rights: &[(&str, &str, &str)]) {
-    let rule = |(group, resource, verb): &(&str, &str, &str)| {
-        format!("- {{apiGroups: ['{group}'], resources: [{resource}], verbs: [{verb}]}}\n")
-    };
-    let rules: String = rights.iter().map(rule).collect();
-    namespace.apply(&format!(
-        "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {{name: {user}}}
-rules:
-{rules}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {{name: {user}}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {user}}}
-subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]
-"
-    ));
-}
-
-/// What a controller with these rights says of what it may not do.
-async fn says(
-    namespace: &Namespace<'_>,
-    user: &str,
-    keeping: Keeping,
-    rights: &[(&str, &str, &str)],
-) -> String {
-    allow(namespace, user, rights);
-    // A group of its own: what another one has left is no answer to the question.
-    let group = GroupName(user.to_owned());
-    let options = KubeOptions { group, keeping, ..options(namespace) };
-    let image = image_of(&options);
-    let mut workers = KubeWorkers::start(&client_as(kube(), Some(user)).await, options);
-    workers.lead(true).await;
-    let mut said = String::new();
-    let mut tell = |done: Result<(), Error>| {
-        if let Err(error) = done {
-            said.push_str(&error.to_string());
-        }
-    };
-    tell(workers.list().await.map(drop));
-    tell(workers.ensure(ONE, &revision(&image, "r1")).await);
-    tell(workers.remove(ONE).await);
-    // A claim is deleted after its consumer is gone.
-    if !rights.contains(&("", "persistentvolumeclaims", "delete")) {
-        let told = until(&mut workers, "kept claim", |it| it.detail.contains("claim was not"));
-        tell(Err(Error::new(Class::Permanent, told.await.detail)));
-    }
-    // A watch begins, and fails, after all is listed.
-    if rights.iter().filter(|(_, _, verb)| *verb == "watch").count() < 3 {
-        let fails = async {
-            loop {
-                if let Err(error) = workers.list().await {
-                    return error;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tell(Err(tokio::time::timeout(PATIENCE, fails).await.unwrap()));
-    }
-    said
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "starts a Kubernetes: cargo xtask kube test"]
-async fn a_right_that_is_missing_is_named() {
-    let namespace = kube().namespace("rights");
-    for (keeping, kind) in [(Keeping::Claim, "deployments"), (Keeping::StatefulSet, "statefulsets")]
-    {
-        let of_kind = |(group, resource, verb)| match resource {
-            "deployments" => (group, kind, verb),
-            other => (group, other, verb),
-        };
-        let rights = RIGHTS.map(of_kind);
-        assert_eq!(says(&namespace, &format!("all-{kind}"), keeping, &rights).await, "");
-        // The others are the same for both.
-        let own = |it: &&(&str, &str, &str)| kind == "deployments" || it.1 == kind;
-        for missing in rights.iter().filter(own) {
-            let (_, resource, verb) = missing;
-            let rest: Vec<_> = rights.iter().filter(|right| *right != missing).copied().collect();
-            let said = says(&namespace, &format!("no-{verb}-{resource}"), keeping, &rest).await;
-            assert!(
-                said.contains(&format!("the right to {verb} {resource} is missing")),
-                "{missing:?}: {said}"
-            );
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,9 @@ use tidegate_runtime::spec::{Fault, GroupSpec};
 
 use super::object::Resource;
 
+/// Annotations of an object may have 256 KiB together, and the template may bring some.
+const MOST_FOR_CONSUMERS: usize = 200_000;
+
 /// What specifications are held against.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -34,6 +37,13 @@ pub(super) fn accept(resource: &Resource, rules: &Rules) -> Result<GroupSpec, Ve
     };
     if spec.workers.kubernetes.image.is_empty() {
         faults.push(fault("workers.kubernetes.image", "is required"));
+    }
+    let size = spec.for_consumers().len();
+    if size > MOST_FOR_CONSUMERS {
+        let text = format!(
+            "what consumers are told has {size} bytes, more than the {MOST_FOR_CONSUMERS} that an annotation of their pods holds: use patterns, or shorter sinks"
+        );
+        faults.push(fault("topics", &text));
     }
     faults.extend((rules.check)(&spec));
     faults.extend(forbidden(&spec.cluster, &rules.secrets.join(&resource.namespace)));
@@ -184,6 +194,21 @@ mod tests {
         let faults = accept(&resource(other), &rules()).unwrap_err();
         let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
         assert_eq!(paths, ["workers.kind", "workers.kubernetes.namespace"]);
+    }
+
+    #[test]
+    fn what_no_annotation_holds_is_refused_before_pods_are() {
+        let topic = |at| json!({ "name": format!("t{at}"), "sink": format!("file:///{}", "a".repeat(300)) });
+        for (topics, is_refused) in [(400, false), (900, true)] {
+            let mut spec = spec();
+            spec["topics"] = (0..topics).map(topic).collect();
+            let told = accept(&resource(spec), &rules()).map_err(|faults| faults[0].to_string());
+            assert_eq!(told.is_err(), is_refused);
+            assert!(
+                told.err()
+                    .is_none_or(|told| told.starts_with("topics: what consumers are told has"))
+            );
+        }
     }
 
     #[test]

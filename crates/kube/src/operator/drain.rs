@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt as _};
@@ -87,8 +88,13 @@ impl Drain {
         }
         let workloads = delete_all(&self.kinds.workloads, workloads).await?;
         let pods = self.pods(&selector).await?;
-        if workloads + pods > 0 {
-            return Ok(Some(format!("{workloads} workloads and {pods} pods have not ended yet")));
+        if workloads + pods.len() > 0 {
+            let named =
+                if pods.is_empty() { String::new() } else { format!(": {}", pods.join(", ")) };
+            let pods = pods.len();
+            return Ok(Some(format!(
+                "{workloads} workloads and {pods} pods have not ended yet{named}"
+            )));
         }
         if !self.retain {
             let claims = self.kinds.claims.list(&selector).await?;
@@ -101,10 +107,16 @@ impl Drain {
         self.release().await
     }
 
-    async fn pods(&self, selector: &str) -> Result<usize, Error> {
+    /// The pods that are left, and their nodes: those of a node that is gone stay until somebody says that it is.
+    async fn pods(&self, selector: &str) -> Result<Vec<String>, Error> {
         let right = Right { verb: "list", resource: "pods" };
         let parameters = ListParams::default().labels(selector);
-        Ok(in_time(right, selector, self.kinds.pods.list(&parameters)).await?.items.len())
+        let pods = in_time(right, selector, self.kinds.pods.list(&parameters)).await?;
+        let named = |pod: &Pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            format!("{} on {}", pod.name_any(), node.unwrap_or("no node"))
+        };
+        Ok(pods.iter().map(named).collect())
     }
 
     fn is_of_another(&self, workload: &DynamicObject) -> bool {

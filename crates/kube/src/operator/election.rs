@@ -201,7 +201,9 @@ impl Election {
             self.seen = Some((stored.clone(), now));
         }
         let holder = stored.map(|stored| stored.holder).unwrap_or_default();
-        if holder != self.identity {
+        // A lease that somebody has deleted is nobody else's: who held it goes on as where the API server is away.
+        let is_deleted = self.role == Role::Holder && self.is_of_nobody();
+        if holder != self.identity && !is_deleted {
             self.lose(holder);
         }
         self.is_stale = false;
@@ -211,6 +213,11 @@ impl Election {
         } else {
             self.is_stale = true;
         }
+    }
+
+    /// There is no lease, as it was seen last.
+    fn is_of_nobody(&self) -> bool {
+        matches!(self.seen, Some((None, _)))
     }
 
     fn lapse(&mut self, now: Instant) {
@@ -276,6 +283,21 @@ mod tests {
 
     fn later(now: Instant, seconds: u64) -> Instant {
         now + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lease_that_somebody_deletes_is_held_on_to_and_made_again_where_that_is_allowed() {
+        let now = Instant::now();
+        let mut election = holder(now);
+        let Next::Write(_) = election.next(later(now, 3)) else { panic!("it is not renewed") };
+        election.step(later(now, 3), Input::Conflict);
+        assert_eq!(election.next(later(now, 4)), Next::Look);
+        election.step(later(now, 4), Input::Seen(None));
+        assert_eq!(election.role(later(now, 4)), Role::Holder);
+        let Next::Write(wish) = election.next(later(now, 5)) else { panic!("it is not made") };
+        assert_eq!(wish.over, None);
+        election.step(later(now, 5), Input::Failed);
+        assert_eq!(election.role(later(now, 30)), Role::CutOff);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::fleet::{Refusal, Verdict, judge};
 use super::object::{FINALIZER, Key, Resource, kind};
 use super::report::Reporter;
 use super::running::{Post, Running};
-use super::view::Facts;
+use super::view::{self, Facts};
 use super::{GroupRow, Options, Overview, Part, RunGroup};
 use crate::errors::{self, Right, in_time};
 use crate::names::Names;
@@ -315,7 +315,12 @@ impl Groups {
                 running.follow(spec);
                 running
             }
-            before => Running::start(group.post.clone(), spec, before),
+            before => {
+                let known =
+                    view::refused(&group.post.told.borrow(), resource.status.refused.as_ref());
+                group.post.refused = known;
+                Running::start(group.post.clone(), spec, before)
+            }
         });
         group.post.facts.send_modify(|facts| {
             facts.generation = resource.generation;

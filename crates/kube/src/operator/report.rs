@@ -2,6 +2,7 @@
 //!
 //! What is written is decided by `view` and `told`; here is when: Events at once, the status only when it differs, and not too often.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -12,6 +13,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidegate_core::ids::ConsumerNumber;
+use tidegate_runtime::ports::Error;
 use tidegate_runtime::telemetry::metrics::{OperatorMetrics, OutcomeLabels};
 use tidegate_wire::Status;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +27,9 @@ use crate::resource::GroupStatus;
 
 /// Between two writes of a status.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Events that may wait for an API server that is away; the oldest are forgotten.
+const UNTOLD: usize = 64;
 
 /// The longest note of an Event, in bytes.
 const NOTE: usize = 1000;
@@ -49,12 +54,17 @@ impl Reporter {
     /// Reports until nobody knows anything any more.
     pub(super) async fn run(mut self) {
         let mut before = Status::default();
-        let mut due = Instant::now();
+        let mut untold = VecDeque::new();
+        let (mut due, mut again) = (Instant::now(), Instant::now());
         loop {
             let facts = self.facts.borrow_and_update().clone();
             let told = self.told.borrow_and_update().clone();
-            let happened = told::between(&before, &told);
-            self.publish(happened).await;
+            untold.extend(told::between(&before, &told));
+            let surplus = untold.len().saturating_sub(UNTOLD);
+            untold.drain(..surplus);
+            if Instant::now() >= again && !self.publish(&mut untold).await {
+                again = Instant::now() + PAUSE;
+            }
             let now = Timestamp::now().as_second().max(0).unsigned_abs() * 1000;
             let wanted = view::of(&facts, &told, &self.stored, &view::time_of(now));
             let differs = wanted != self.stored;
@@ -69,12 +79,13 @@ impl Reporter {
                 due = Instant::now() + PAUSE;
                 continue;
             }
-            // Cancel-safe: nothing is taken but drift, which is told at once.
+            // Cancel-safe: nothing is taken but drift, which is kept in the same poll.
             tokio::select! {
                 changed = self.facts.changed() => if changed.is_err() { return },
                 changed = self.told.changed() => if changed.is_err() { return },
-                Some(consumer) = self.drift.recv() => self.publish(vec![told::drifted(consumer.get())]).await,
+                Some(consumer) = self.drift.recv() => untold.push_back(told::drifted(consumer.get())),
                 () = tokio::time::sleep_until(due), if differs => {}
+                () = tokio::time::sleep_until(again), if !untold.is_empty() => {}
             }
         }
     }
@@ -103,32 +114,38 @@ impl Reporter {
         }
     }
 
-    async fn publish(&self, happened: Vec<Happening>) {
-        for Happening { is_warning, reason, note } in happened {
-            let mut end = note.len().min(NOTE);
-            while !note.is_char_boundary(end) {
-                end -= 1;
-            }
-            let event = Event {
-                type_: if is_warning { EventType::Warning } else { EventType::Normal },
-                action: reason.clone(),
-                reason,
-                note: Some(note[..end].to_owned()),
-                secondary: None,
-            };
-            // A recorder that has been used counts another Event of the same reason as a repetition, and drops its numbers.
-            let recorder = Recorder::new(self.client.clone(), self.source.clone());
-            let right = Right { verb: "create", resource: "events" };
-            let published = recorder.publish(&event, &self.about);
-            let published = in_time(right, &self.name, published).await;
+    /// Writes Events, oldest first, until one fails. True when none is left.
+    async fn publish(&self, untold: &mut VecDeque<Happening>) -> bool {
+        while let Some(happening) = untold.front() {
+            let published = self.publish_one(happening).await;
             self.metrics.events.get_or_create(&outcome(&published)).inc();
             if let Err(error) = published {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "an Event was not written"
-                );
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "an Event was not written; it is tried again");
+                return false;
             }
+            untold.pop_front();
         }
+        true
+    }
+
+    async fn publish_one(&self, happening: &Happening) -> Result<(), Error> {
+        let Happening { is_warning, reason, note } = happening.clone();
+        let mut end = note.len().min(NOTE);
+        while !note.is_char_boundary(end) {
+            end -= 1;
+        }
+        let event = Event {
+            type_: if is_warning { EventType::Warning } else { EventType::Normal },
+            action: reason.clone(),
+            reason,
+            note: Some(note[..end].to_owned()),
+            secondary: None,
+        };
+        // A recorder that has been used counts another Event of the same reason as a repetition, and drops its numbers.
+        let recorder = Recorder::new(self.client.clone(), self.source.clone());
+        let right = Right { verb: "create", resource: "events" };
+        in_time(right, &self.name, recorder.publish(&event, &self.about)).await
     }
 }
 
