@@ -27,7 +27,7 @@ const USAGE: &str = "\
 cargo xtask COMMAND
 
   ci              everything CI runs, in its order: fmt, tidy, clippy, test, doc, alone, deny, sim,
-                  model, chaos
+                  model, chaos, kube
   test [ARGS]     install or name what the tests need, then run all tests (ARGS go to `cargo test`)
   fmt [--fix]     is all code formatted? (--fix formats it)
   tidy            the repository's own rules: sizes, imports, layers, links, changelog, generated pages
@@ -44,7 +44,7 @@ cargo xtask COMMAND
   postgres ARGS   a real PostgreSQL on this machine: up, status, kill, down, wipe, fetch
   s3 ARGS         a real S3 server on this machine: up, status, kill, down, wipe, fetch
   kube ARGS       a real Kubernetes on this machine: up, status, kill, down, wipe, kubectl, helm, fetch
-  kube test ARGS  the tests on it, which `ci` runs on request (ARGS go to `cargo test`)
+  kube test ARGS  the tests on it; `ci` leaves out those that take a quarter of an hour (ARGS go to `cargo test`)
   kube bench      figures on it: how fast consumers are made, pauses of a rollout, the cost of a hundred at rest
   docs            write the pages under docs/ that are generated from code
   help            this text

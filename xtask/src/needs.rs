@@ -65,6 +65,13 @@ pub(crate) fn provide() -> Result<Option<PathBuf>> {
     Ok(java_home())
 }
 
+/// Can processes have namespaces of their own here? Pods need that.
+pub(crate) fn can_make_pods() -> bool {
+    let arguments = ["--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "pods", "/tmp"];
+    let made = Command::new("unshare").args(arguments).stderr(Stdio::null()).status();
+    made.is_ok_and(|made| made.success())
+}
+
 /// Sees to it that a Kubernetes can be built, and its pods run.
 pub(crate) fn provide_for_kube() -> Result<()> {
     if !is_root()? {

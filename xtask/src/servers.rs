@@ -2,8 +2,9 @@
 //!
 //! They fetch what they run: by Maven, for which some need a Java, or as Go modules.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context, Result};
 
@@ -14,6 +15,8 @@ use crate::run::{program, root, run};
 pub(crate) struct Launcher {
     script: &'static str,
 }
+
+const SERVER: [&str; 2] = ["fetch", "server"];
 
 pub(crate) const KAFKA: Launcher = Launcher { script: "testing/real-kafka/kafka" };
 pub(crate) const POSTGRES: Launcher = Launcher { script: "testing/real-postgres/postgres" };
@@ -40,5 +43,34 @@ impl Launcher {
             command.env("JAVA_HOME", home);
         }
         run(command.arg("fetch"))
+    }
+
+    /// Fetches the server itself, without the tools around it.
+    pub(crate) fn fetch_server(&self) -> Result<()> {
+        run(program(self.script).args(SERVER))
+    }
+
+    /// Begins to do so with what others leave of the processors. Whoever needs it waits for this.
+    pub(crate) fn fetch_server_meanwhile(&self) -> Result<Meanwhile> {
+        let mut command = program("nice");
+        command.args(["-n", "19", self.script]).args(SERVER).process_group(0);
+        let child = command.spawn();
+        Ok(Meanwhile(child.with_context(|| format!("failed to start {}", self.script))?))
+    }
+}
+
+/// Something that is built beside other things, and not longer than these last.
+pub(crate) struct Meanwhile(Child);
+
+// === impl Meanwhile ===
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            // All of its group.
+            let group = format!("-{}", self.0.id());
+            let killed = program("kill").args(["-TERM", "--", &group]).status();
+            drop((killed, self.0.wait()));
+        }
     }
 }

@@ -27,6 +27,11 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     let mut command = cargo();
     command.env("INSTA_UPDATE", "no").env("TIDEGATE_TEST_OWNER", process::id().to_string());
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        // They wait more than they compute.
+        let threads = std::thread::available_parallelism()?.get() * 2;
+        command.env("RUST_TEST_THREADS", threads.to_string());
+    }
     if let Some(home) = java_home {
         command.env("JAVA_HOME", home);
     }
@@ -39,18 +44,43 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     run(&mut command)
 }
 
+/// The tests on a real Kubernetes: of its nodes, of the consumers' objects, and of groups.
+const ON_KUBE: [&str; 12] = [
+    "--test",
+    "pods",
+    "--test",
+    "cluster",
+    "--test",
+    "workers",
+    "--test",
+    "rights",
+    "--test",
+    "resource",
+    "--test",
+    "kubernetes",
+];
+
 /// Runs the tests on a real Kubernetes. They are apart from the others, which ignore them, because the first build of
 /// Kubernetes costs a quarter of an hour of CPU, and because they need root.
 pub(crate) fn kube(arguments: &[String]) -> Result<()> {
-    let mut command = test_on_kube()?;
-    command
-        .args(["--no-fail-fast", "--test", "pods", "--test", "cluster", "--test", "workers"])
-        .args(["--test", "resource", "--test", "kubernetes", "--test", "operator"]);
-    run(command.args(arguments).args(["--", "--ignored", "--skip", "figures_"]))
+    servers::KUBE.fetch(None)?;
+    run(test_on_kube()?.args(ON_KUBE).args(["--test", "operator"]).args(arguments).args([
+        "--",
+        "--ignored",
+        "--skip",
+        "figures_",
+    ]))
+}
+
+/// Those of them that take minutes and not a quarter of an hour.
+pub(crate) fn kube_in_ci() -> Result<()> {
+    servers::KUBE.fetch_server()?;
+    run(test_on_kube()?.args(ON_KUBE).args(["--", "--ignored"]))
 }
 
 /// Measures on a real Kubernetes, optimised as what is shipped is.
 pub(crate) fn kube_bench() -> Result<()> {
+    servers::KUBE.fetch(None)?;
     let mut command = test_on_kube()?;
     // `pods` is only there because the nodes are built with it.
     command.args(["--release", "--test", "operator", "--test", "pods"]);
@@ -61,10 +91,9 @@ pub(crate) fn kube_bench() -> Result<()> {
 /// All crates, so that those of other tests need not be built anew with other features.
 fn test_on_kube() -> Result<Command> {
     needs::provide_for_kube()?;
-    servers::KUBE.fetch(None)?;
     let mut command = cargo();
     command.env("TIDEGATE_TEST_OWNER", process::id().to_string());
-    command.args(["test", "--workspace"]);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
     Ok(command)
 }
 

@@ -67,14 +67,21 @@ fn spent(pid: u32) -> (f64, u64) {
     ((ticks(11) + ticks(12)) / TICKS, pages / 256)
 }
 
-/// Requests that an operator may have made, but for watches and leases: those about kinds of objects that nobody else touches in a
-/// group that is at rest.
+/// Requests that an operator may have made, but for watches and leases: those about kinds of objects that hardly anybody else touches in
+/// a group that is at rest.
 fn requests(kube: &RealKube) -> f64 {
-    let kinds = ["deployments", "persistentvolumeclaims", "poddisruptionbudgets", "consumergroups"];
+    let kinds = [
+        "deployments",
+        "persistentvolumeclaims",
+        "poddisruptionbudgets",
+        "consumergroups",
+        "pods",
+        "events",
+    ];
     let metrics = kube.kubectl(&["get", "--raw", "/metrics"]);
     let counted = metrics.lines().filter(|line| {
         line.starts_with("apiserver_request_total{")
-            && ["APPLY", "PATCH", "DELETE", "LIST"]
+            && ["APPLY", "PATCH", "POST", "DELETE", "LIST"]
                 .iter()
                 .any(|it| line.contains(&format!("verb=\"{it}\"")))
             && kinds.iter().any(|kind| line.contains(&format!("resource=\"{kind}\"")))

@@ -1,15 +1,5 @@
 //! A topic of interest that is deleted and made again while its partitions are owned.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/audited.rs"]
-mod audited;
-#[path = "support/group.rs"]
-mod group;
-#[path = "support/quick.rs"]
-mod quick;
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -20,10 +10,10 @@ use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::security::Cluster;
 use tidegate_testing::{KafkaOptions, KafkaVersion, RealKafka};
 
-use audited::audited;
-use group::{broker, end, log, start, wait_for, write_spec};
-use quick::{all_active, consumer, load};
-use support::{run, stderr};
+use crate::audited::audited;
+use crate::group::{broker, end, log, start, wait_for, write_spec};
+use crate::quick::{all_active, consumer, load, quick};
+use crate::support::{run, stderr};
 
 /// Deletes the topic, makes it again, and returns its new id.
 async fn remake(kafka: &Kafka, name: &str) -> String {
@@ -62,7 +52,7 @@ fn so_are_they_on_apache_kafka() {
 fn a_topic_is_remade(bootstrap: String, more: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let spec = write_spec(folder, &bootstrap, &format!("{more}{}", quick::quick(folder)));
+    let spec = write_spec(folder, &bootstrap, &format!("{more}{}", quick(folder)));
     let created = run(&["topics", "create", "--spec", &spec]);
     assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
     let processes = [

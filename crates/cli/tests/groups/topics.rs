@@ -1,15 +1,5 @@
 //! Topics that come and go while a group runs, each with its own sink.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[expect(dead_code, reason = "this group has a specification of its own")]
-#[path = "support/group.rs"]
-mod group;
-#[expect(dead_code, reason = "and writes by itself")]
-#[path = "support/quick.rs"]
-mod quick;
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -19,9 +9,9 @@ use tidegate_kafka::Kafka;
 use tidegate_runtime::ports::TopicSpec;
 use tidegate_runtime::security::Cluster;
 
-use group::{broker, end, log, start, wait_for};
-use quick::consumer;
-use support::{run, stderr, stdout};
+use crate::group::{broker, end, log, start, wait_for};
+use crate::quick::{consumer, quick};
+use crate::support::{run, stderr, stdout};
 
 const PARTITIONS: u32 = 2;
 
@@ -77,7 +67,7 @@ fn topics_that_come_and_go_are_read_into_their_own_sinks_and_given_up() {
          capacity: {{bytesPerSecond: 1MB/s}}\n{}\n",
         orders.display(),
         clicks.display(),
-        quick::quick(folder)
+        quick(folder)
     );
     std::fs::write(&path, text).unwrap();
     let spec = path.to_str().unwrap();

@@ -1,23 +1,13 @@
 //! The ledger in the hands of an operator, while a group works: looked into, a life ended in it, begun anew.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/audited.rs"]
-mod audited;
-#[path = "support/group.rs"]
-mod group;
-#[path = "support/quick.rs"]
-mod quick;
-mod support;
-
 use std::path::Path;
 
 use serde_json::Value;
 
-use audited::audited;
-use group::{broker, end, log, start, wait_for, write_spec};
-use quick::{all_active, consumer, load};
-use support::{run, stderr, stdout};
+use crate::audited::audited;
+use crate::group::{broker, end, log, start, wait_for, write_spec};
+use crate::quick::{all_active, consumer, load, quick};
+use crate::support::{run, stderr, stdout};
 
 /// The last line of `ledger dump`: the state.
 fn state(spec: &str) -> Value {
@@ -35,7 +25,7 @@ fn an_operator_looks_into_the_ledger_ends_a_life_and_begins_it_anew_and_nothing_
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (_broker, bootstrap) = broker();
-    let spec = write_spec(folder, &bootstrap, &quick::quick(folder));
+    let spec = write_spec(folder, &bootstrap, &quick(folder));
     let created = run(&["topics", "create", "--spec", &spec]);
     assert_eq!(created.status.code(), Some(0), "{}", stderr(&created));
     let monitor = start(folder, &spec, &["monitor"]);

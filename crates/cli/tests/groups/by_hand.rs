@@ -1,21 +1,13 @@
 //! A group whose processes are started by hand, as the README tells: broker, topics, monitor, controller, load; and what
 //! `status`, `tail` and `audit` say about it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/audited.rs"]
-mod audited;
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::path::Path;
 
 use serde_json::Value;
 
-use audited::audited;
-use group::{broker, end, log, start, wait_for, write_spec};
-use support::{run, stderr, stdout};
+use crate::audited::audited;
+use crate::group::{broker, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr, stdout};
 
 #[test]
 fn processes_started_by_hand_find_each_other_and_deliver() {

@@ -1,11 +1,5 @@
 //! A group whose receiver rejects records: all others arrive, and the rejected ones are dead letters.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use group::{broker, end, log, start, wait_for, write_spec};
-use support::{run, stderr};
+use crate::group::{broker, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr};
 
 /// A record by the number of its partition and its offset.
 type Place = (u64, u64);

@@ -1,19 +1,12 @@
 //! What is written is looked at without a group: `monitor --once`, and `topics retain`, which mends what it warns of.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[expect(dead_code, unused_imports, reason = "no process of a group is started here")]
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use group::{Running, broker, write_spec};
-use support::{run, stderr, stdout, tidegate};
+use crate::group::{Running, broker, write_spec};
+use crate::support::{run, stderr, stdout, tidegate};
 
 /// The topic that the load makes.
 const TOPIC: &str = "example.0";

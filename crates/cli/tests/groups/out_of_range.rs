@@ -1,11 +1,5 @@
 //! Records that are deleted before they were read: the partition stops with the numbers, and goes on once that was decided.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -15,8 +9,8 @@ use tidegate_kafka::ControlOptions;
 use tidegate_runtime::ports::{ControlLog, RawRecord, TopicSpec};
 use tidegate_runtime::security::Cluster;
 
-use group::{Running, broker, end, log, start, wait_for, write_spec};
-use support::{run, stderr};
+use crate::group::{Running, broker, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr};
 
 async fn write(log: &dyn ControlLog, count: usize) {
     for _ in 0..count {

@@ -1,12 +1,5 @@
 //! The group's offsets on Apache Kafka, while somebody else subscribes with the group's name and when nobody does any more.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[expect(dead_code, reason = "other tests have an embedded broker")]
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -19,8 +12,8 @@ use tidegate_runtime::ports::{RawRecord, TopicPartition, TopicSpec};
 use tidegate_runtime::security::Cluster;
 use tidegate_testing::{KafkaVersion, RealKafka, require_tool, unique_name};
 
-use group::{Running, end, log, start, wait_for, write_spec};
-use support::{run, stderr};
+use crate::group::{Running, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr};
 
 const RECORDS: u64 = 5;
 

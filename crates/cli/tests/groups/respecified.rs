@@ -1,22 +1,14 @@
 //! A group whose specification is changed by the service topic while it runs under load: what is refused, what is followed at once,
 //! what is rolled out consumer by consumer, and that no record is lost or written twice by any of it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/audited.rs"]
-mod audited;
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use audited::audited;
-use group::{Running, broker, end, log, start, wait_for, write_spec};
-use support::{run, stderr, stdout, tidegate};
+use crate::audited::audited;
+use crate::group::{Running, broker, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr, stdout, tidegate};
 
 /// Quicker than the defaults, by the same ratios; two consumers run from the beginning.
 fn settings(folder: &Path) -> String {

@@ -1,12 +1,6 @@
 //! Where a group begins that starts at the end of its topics, and what it does not leave out: partitions and topics that are
 //! made while it runs.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
-
-#[path = "support/group.rs"]
-mod group;
-mod support;
-
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -15,8 +9,8 @@ use tidegate_kafka::{ControlOptions, Kafka};
 use tidegate_runtime::ports::{RawRecord, TopicSpec};
 use tidegate_runtime::security::Cluster;
 
-use group::{broker, end, log, start, wait_for, write_spec};
-use support::{run, stderr, stdout};
+use crate::group::{broker, end, log, start, wait_for, write_spec};
+use crate::support::{run, stderr, stdout};
 
 async fn create(kafka: &Kafka, name: &str, partitions: u32) {
     let (name, replication) = (name.to_owned(), Some(1));
