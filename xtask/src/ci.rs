@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::servers::{KUBE, Meanwhile};
+use crate::servers::KUBE;
 use crate::{deny, needs, stages, tidy};
 
 enum Outcome {
@@ -30,9 +30,8 @@ const STAGES: [Stage; 11] = [
     ("kube", kube),
 ];
 
-/// Runs all stages; the first that fails ends the run. What they leave of the processors builds the Kubernetes that the last one needs.
+/// Runs all stages; the first that fails ends the run.
 pub(crate) fn run() -> Result<()> {
-    let _kube = kube_meanwhile()?;
     let mut table = Vec::new();
     let result = STAGES.iter().try_for_each(|(name, stage)| {
         eprintln!("\n=== {name} ===");
@@ -56,15 +55,13 @@ fn sim() -> Result<Outcome> {
     Ok(Outcome::Missing("the package tidegate-sim has no binary `sim`"))
 }
 
-fn kube_meanwhile() -> Result<Option<Meanwhile>> {
-    if !needs::can_make_pods() {
-        return Ok(None);
-    }
-    needs::provide_for_kube()?;
-    KUBE.fetch_server_meanwhile().map(Some)
-}
-
+/// Its first build takes too long beside the other stages: it is used where it is there.
 fn kube() -> Result<Outcome> {
+    if !KUBE.is_built()? {
+        return Ok(Outcome::Missing(
+            "Kubernetes is not built yet: `cargo xtask kube fetch` builds it once",
+        ));
+    }
     if needs::can_make_pods() {
         return passed(stages::kube_in_ci());
     }

@@ -2,9 +2,8 @@
 //!
 //! They fetch what they run: by Maven, for which some need a Java, or as Go modules.
 
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
@@ -15,8 +14,6 @@ use crate::run::{program, root, run};
 pub(crate) struct Launcher {
     script: &'static str,
 }
-
-const SERVER: [&str; 2] = ["fetch", "server"];
 
 pub(crate) const KAFKA: Launcher = Launcher { script: "testing/real-kafka/kafka" };
 pub(crate) const POSTGRES: Launcher = Launcher { script: "testing/real-postgres/postgres" };
@@ -45,32 +42,9 @@ impl Launcher {
         run(command.arg("fetch"))
     }
 
-    /// Fetches the server itself, without the tools around it.
-    pub(crate) fn fetch_server(&self) -> Result<()> {
-        run(program(self.script).args(SERVER))
-    }
-
-    /// Begins to do so with what others leave of the processors. Whoever needs it waits for this.
-    pub(crate) fn fetch_server_meanwhile(&self) -> Result<Meanwhile> {
-        let mut command = program("nice");
-        command.args(["-n", "19", self.script]).args(SERVER).process_group(0);
-        let child = command.spawn();
-        Ok(Meanwhile(child.with_context(|| format!("failed to start {}", self.script))?))
-    }
-}
-
-/// Something that is built beside other things, and not longer than these last.
-pub(crate) struct Meanwhile(Child);
-
-// === impl Meanwhile ===
-
-impl Drop for Meanwhile {
-    fn drop(&mut self) {
-        if let Ok(None) = self.0.try_wait() {
-            // All of its group.
-            let group = format!("-{}", self.0.id());
-            let killed = program("kill").args(["-TERM", "--", &group]).status();
-            drop((killed, self.0.wait()));
-        }
+    /// True if the server itself has been fetched.
+    pub(crate) fn is_built(&self) -> Result<bool> {
+        let status = program(self.script).arg("built").status();
+        Ok(status.with_context(|| format!("failed to start {}", self.script))?.success())
     }
 }

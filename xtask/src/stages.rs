@@ -27,11 +27,6 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     let mut command = cargo();
     command.env("INSTA_UPDATE", "no").env("TIDEGATE_TEST_OWNER", process::id().to_string());
-    if env::var_os("RUST_TEST_THREADS").is_none() {
-        // They wait more than they compute.
-        let threads = std::thread::available_parallelism()?.get() * 2;
-        command.env("RUST_TEST_THREADS", threads.to_string());
-    }
     if let Some(home) = java_home {
         command.env("JAVA_HOME", home);
     }
@@ -74,7 +69,6 @@ pub(crate) fn kube(arguments: &[String]) -> Result<()> {
 
 /// Those of them that take minutes and not a quarter of an hour.
 pub(crate) fn kube_in_ci() -> Result<()> {
-    servers::KUBE.fetch_server()?;
     run(test_on_kube()?.args(ON_KUBE).args(["--", "--ignored"]))
 }
 
